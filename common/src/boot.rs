@@ -1,0 +1,239 @@
+//! The boot spec: what `onedock-runtime` needs to make a VM of a container, at every start.
+//!
+//! The driver writes it before each start to `/var/lib/onedock/boot/<container id>.json`; the
+//! runtime, which runs as root, reads it as hostile input: every field is a checked type,
+//! unknown fields are refused, and the file is bounded.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::files;
+use crate::ids::{ContainerId, NicId, VmId};
+use crate::names::{Hostname, IfName, Mac};
+use crate::paths::Paths;
+
+/// The version that this build writes and reads.
+pub const VERSION: u32 = 1;
+
+/// The largest boot spec that is read, in bytes.
+pub const LIMIT: u64 = 1024 * 1024;
+
+/// Why a boot spec could not be read.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// The file is there and cannot be read.
+    #[error("boot spec {path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The content is not a boot spec.
+    #[error("boot spec {path} is damaged; power the VM off and resume it to have it written anew")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// Written by another version of the driver.
+    #[error(
+        "boot spec {path} has version {found}, this runtime reads {VERSION}; install the same version of the driver on the front-end and the node"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in it.
+        found: u32,
+    },
+}
+
+/// How the first process of the container is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstProcess {
+    /// The command itself is process 1, as the engine would start it.
+    Command,
+    /// `onedock-init` is process 1 and lives until it is told to stop: for an image without a
+    /// command or with a bare shell, which would end at once without a terminal.
+    KeepAlive,
+}
+
+/// One NIC, plugged while the container is created but its process does not run yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    /// NIC/NIC_ID; inside, the link is `eth<id>`.
+    pub id: NicId,
+    /// NIC/TARGET, the name of the host end.
+    pub host: IfName,
+    /// NIC/BRIDGE, a Linux bridge that OpenNebula's network driver has made.
+    pub bridge: IfName,
+    /// NIC/MAC, of the end inside.
+    pub mac: Mac,
+    /// NIC/MTU; the bridge's when absent.
+    pub mtu: Option<u32>,
+    /// Addresses with their prefix.
+    pub addresses: Vec<IpNetwork>,
+    /// Default route.
+    pub gateway: Option<Ipv4Addr>,
+    /// Default route of IPv6.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Metric of the default routes.
+    pub metric: Option<u32>,
+}
+
+/// Everything that makes this start of the container the VM's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootSpec {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The VM.
+    pub vm: VmId,
+    /// `/proc/sys/kernel/random/boot_id` when `deploy` wrote this: a start in a later boot of
+    /// the host is refused, because only `oned` then knows where the VM belongs, and only
+    /// after its network drivers have laid bridges and filters.
+    pub boot_id: String,
+    /// The host name inside.
+    pub hostname: Hostname,
+    /// The whole argument vector of the command: entrypoint and command. Empty only with
+    /// [`FirstProcess::KeepAlive`].
+    pub args: Vec<String>,
+    /// What process 1 is.
+    pub first: FirstProcess,
+    /// In the order of their ids.
+    pub nics: Vec<Nic>,
+    /// Name servers, in order; empty leaves the engine's `resolv.conf`.
+    pub dns: Vec<IpAddr>,
+    /// Search domains.
+    pub search: Vec<Hostname>,
+    /// The folder on the host with the context files, shown read-only at `/context` and `/mnt`.
+    pub context: Option<PathBuf>,
+    /// The image's VOLUME paths: the engine's anonymous volumes at these places are dropped,
+    /// so that their data stays on the root disk.
+    pub volumes: Vec<PathBuf>,
+}
+
+impl BootSpec {
+    /// Writes the spec of `container`, replacing an earlier one in one step.
+    pub fn write(&self, paths: &Paths, container: &ContainerId) -> io::Result<()> {
+        let bytes = serde_json::to_vec(self)?;
+        files::replace(&paths.boot_spec(container), &bytes, 0o640)
+    }
+
+    /// Reads the spec of `container`; `None` when there is none, which means that the container
+    /// is not a VM.
+    pub fn read(paths: &Paths, container: &ContainerId) -> Result<Option<Self>, BootError> {
+        let path = paths.boot_spec(container);
+        let bytes = match files::read_bounded(&path, LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(BootError::Read { path, source }),
+        };
+        Self::parse(&bytes, &path).map(Some)
+    }
+
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self, BootError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |source| BootError::Parse {
+            path: path.to_owned(),
+            source,
+        };
+        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version != VERSION {
+            return Err(BootError::Version {
+                path: path.to_owned(),
+                found: version,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(damaged)
+    }
+
+    /// Removes the spec of `container`.
+    pub fn remove(paths: &Paths, container: &ContainerId) -> io::Result<()> {
+        files::remove(&paths.boot_spec(container))
+    }
+}
+
+/// This boot of the host.
+pub fn boot_id() -> io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> BootSpec {
+        BootSpec {
+            version: VERSION,
+            vm: VmId::new(5),
+            boot_id: "b".into(),
+            hostname: "web01".parse().unwrap(),
+            args: vec!["nginx".into()],
+            first: FirstProcess::Command,
+            nics: vec![Nic {
+                id: NicId::new(0),
+                host: "one-5-0".parse().unwrap(),
+                bridge: "onebr0".parse().unwrap(),
+                mac: "02:00:0a:4d:00:2a".parse().unwrap(),
+                mtu: Some(1450),
+                addresses: vec!["10.77.0.42/24".parse().unwrap()],
+                gateway: Some(Ipv4Addr::new(10, 77, 0, 1)),
+                gateway6: None,
+                metric: None,
+            }],
+            dns: vec![],
+            search: vec![],
+            context: Some("/var/lib/one/datastores/101/5/disk.5".into()),
+            volumes: vec![],
+        }
+    }
+
+    fn place() -> (tempfile::TempDir, Paths, ContainerId) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        fs::create_dir_all(paths.boot_dir()).unwrap();
+        (dir, paths, "ab".repeat(32).parse().unwrap())
+    }
+
+    #[test]
+    fn what_the_driver_writes_the_runtime_reads() {
+        let (_dir, paths, id) = place();
+        assert!(BootSpec::read(&paths, &id).unwrap().is_none());
+        spec().write(&paths, &id).unwrap();
+        assert_eq!(BootSpec::read(&paths, &id).unwrap(), Some(spec()));
+        BootSpec::remove(&paths, &id).unwrap();
+        BootSpec::remove(&paths, &id).unwrap();
+        assert!(BootSpec::read(&paths, &id).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_spec_with_a_bad_name_an_unknown_field_or_another_version_is_refused() {
+        let (_dir, paths, id) = place();
+        let good = serde_json::to_string(&spec()).unwrap();
+        for (from, to) in [
+            ("one-5-0", "../../etc"),
+            ("\"vm\":5", "\"vm\":-5"),
+            ("\"dns\"", "\"dnz\""),
+            ("\"version\":1", "\"version\":2"),
+            ("10.77.0.42/24", "10.77.0.42/64"),
+        ] {
+            let bad = good.replace(from, to);
+            assert_ne!(bad, good);
+            fs::write(paths.boot_spec(&id), bad).unwrap();
+            assert!(BootSpec::read(&paths, &id).is_err(), "{to}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The OpenNebula contract as types, and what every driver of this project shares:
+//! identifiers, the VM as `oned` describes it, the reply protocol, configuration,
+//! the disk descriptor, the boot spec, the per-VM lock and the engine behind a trait.
+//!
+//! Outside text becomes a type here, once; past this crate no function takes `&str`
+//! for an id, a name, a size or an address.
+
+pub mod boot;
+pub mod decimal;
+pub mod digest;
+pub mod files;
+pub mod ids;
+pub mod names;
+pub mod paths;
+
+pub use digest::Digest;
+pub use ids::{ContainerId, ContainerName, DatastoreId, DiskId, HostId, ImageId, NicId, VmId};
+pub use names::{Hostname, IfName, Mac};

@@ -1,0 +1,254 @@
+//! Names and addresses that reach the kernel: interface names, MAC addresses, host names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a name or an address was refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum BadName {
+    /// Not a name that the kernel would give an interface.
+    #[error("\"{0}\" is not an interface name (1 to 15 bytes, no blank, slash or colon)")]
+    Interface(String),
+    /// Not six octets in hexadecimal.
+    #[error("\"{0}\" is not a MAC address (six pairs of hexadecimal digits with colons)")]
+    Mac(String),
+    /// Not a host name of RFC 1123.
+    #[error("\"{0}\" is not a host name (letters, digits, hyphens and dots, at most 63)")]
+    Host(String),
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// A network interface's or bridge's name as the kernel accepts it (`dev_valid_name`):
+/// 1 to 15 bytes, not `.` or `..`, without slash, colon, blank or control character.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IfName(String);
+
+impl IfName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IfName {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let good = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
+        if (1..=15).contains(&text.len())
+            && text != "."
+            && text != ".."
+            && !text.starts_with('-')
+            && text.bytes().all(good)
+        {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName::Interface(shown(text)))
+        }
+    }
+}
+
+impl TryFrom<String> for IfName {
+    type Error = BadName;
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl From<IfName> for String {
+    fn from(name: IfName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A MAC address. Printed in lower case, as OpenNebula's filters compare it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// The six octets.
+    pub const fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl FromStr for Mac {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let bad = || BadName::Mac(shown(text));
+        let mut octets = [0u8; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().ok_or_else(bad)?;
+            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(bad());
+            }
+            *octet = u8::from_str_radix(part, 16).map_err(|_| bad())?;
+        }
+        if parts.next().is_some() {
+            Err(bad())
+        } else {
+            Ok(Self(octets))
+        }
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = BadName;
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// A host name of one or more labels (RFC 1123), at most 63 bytes: the kernel's limit for
+/// a UTS name is 64 and the engine's is 63.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hostname(String);
+
+impl Hostname {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Makes a valid name of any text, as OpenNebula's guest package does with SET_HOSTNAME
+    /// (invalid characters become hyphens); `None` when nothing of it is left.
+    pub fn made_valid(text: &str) -> Option<Self> {
+        let replaced: String = text
+            .trim()
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '.' {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        let labels: Vec<&str> = replaced
+            .split('.')
+            .map(|label| label.trim_matches('-'))
+            .filter(|label| !label.is_empty())
+            .collect();
+        let mut name = labels.join(".");
+        name.truncate(63);
+        name.trim_end_matches(['-', '.']).parse().ok()
+    }
+}
+
+impl FromStr for Hostname {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let label = |l: &str| {
+            !l.is_empty()
+                && !l.starts_with('-')
+                && !l.ends_with('-')
+                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if text.len() <= 63 && text.split('.').all(label) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName::Host(shown(text)))
+        }
+    }
+}
+
+impl TryFrom<String> for Hostname {
+    type Error = BadName;
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl From<Hostname> for String {
+    fn from(name: Hostname) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_follow_the_kernel_in_bytes() {
+        for good in ["one-5-0", "a", "123456789012345", "br.100", "onebr0"] {
+            assert!(good.parse::<IfName>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "1234567890123456",
+            "a/b",
+            "a:b",
+            "a b",
+            "-x",
+            "é",
+            "a\0",
+        ] {
+            assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_mac_is_two_hexadecimal_digits_an_octet_and_prints_lower_case() {
+        assert_eq!(
+            "02:00:0A:4D:00:2a".parse::<Mac>().unwrap().to_string(),
+            "02:00:0a:4d:00:2a"
+        );
+        for bad in [
+            "",
+            "02:00:0a:4d:00",
+            "02:00:0a:4d:00:2a:01",
+            "2:0:a:4d:0:2a",
+            "+2:00:0a:4d:00:2a",
+            "02-00-0a-4d-00-2a",
+        ] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn any_text_becomes_a_valid_host_name_or_none() {
+        let made = |t: &str| Hostname::made_valid(t).map(String::from);
+        assert_eq!(made("web01"), Some("web01".into()));
+        assert_eq!(made("my VM; rm -rf /"), Some("my-VM--rm--rf".into()));
+        assert_eq!(made("-a-.b..c-"), Some("a.b.c".into()));
+        assert_eq!(made("日本"), None);
+        assert_eq!(made(&"x".repeat(200)).map(|n| n.len()), Some(63));
+    }
+}

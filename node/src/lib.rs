@@ -1,0 +1,1 @@
+//! What needs root on a node.
