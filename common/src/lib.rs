@@ -10,8 +10,12 @@ pub mod decimal;
 pub mod digest;
 pub mod files;
 pub mod ids;
+pub mod lock;
 pub mod names;
+pub mod nic;
 pub mod paths;
+pub mod vm;
+pub mod xml;
 
 pub use digest::Digest;
 pub use ids::{ContainerId, ContainerName, DatastoreId, DiskId, HostId, ImageId, NicId, VmId};

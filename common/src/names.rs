@@ -163,6 +163,13 @@ impl Hostname {
     }
 }
 
+impl Hostname {
+    /// `localhost`.
+    pub fn localhost() -> Self {
+        Self("localhost".to_owned())
+    }
+}
+
 impl FromStr for Hostname {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {

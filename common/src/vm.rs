@@ -1,0 +1,385 @@
+//! A VM as `oned` describes it (`src/vm/VirtualMachine*.cc`), both releases alike: on `deploy`
+//! the document's root is VM, in every other action it lies in VMM_DRIVER_ACTION_DATA.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::decimal::{parse_fraction, parse_u32, parse_whole};
+use crate::ids::{DatastoreId, DiskId, HostId, ImageId, VmId};
+use crate::names::Hostname;
+use crate::nic::Nic;
+use crate::xml::{Element, Node, XmlError};
+
+/// A VM, and where it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vm {
+    /// VM/ID.
+    pub id: VmId,
+    /// VM/NAME, which users choose freely.
+    pub name: String,
+    /// VM/LCM_STATE, which tells why an action is called (2 first boot, 18 power-off, …).
+    pub lcm_state: u32,
+    /// VM/DEPLOY_ID as it was answered at the first deploy.
+    pub deploy_id: Option<String>,
+    /// Capacity.
+    pub capacity: Capacity,
+    /// In the order of the document.
+    pub disks: Vec<Disk>,
+    /// In the order of their ids, aliases folded into the NIC that they belong to.
+    pub nics: Vec<Nic>,
+    /// TEMPLATE/CONTEXT; absent when the template has none.
+    pub context: Option<Context>,
+    /// TEMPLATE/OS/BOOT, such as `disk0`.
+    pub boot_order: Option<String>,
+    /// The last history record.
+    pub placement: Option<Placement>,
+}
+
+/// What the VM may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Capacity {
+    /// TEMPLATE/CPU in processors, above 0.
+    pub cpu: f64,
+    /// TEMPLATE/VCPU, a whole number of processors.
+    pub vcpu: Option<u32>,
+    /// TEMPLATE/MEMORY in MiB.
+    pub memory_mib: u64,
+}
+
+/// HISTORY_RECORDS/HISTORY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// HOSTNAME.
+    pub host: String,
+    /// HID.
+    pub host_id: Option<HostId>,
+    /// TM_MAD of the system datastore.
+    pub tm_mad: String,
+    /// DS_ID of the system datastore.
+    pub datastore: DatastoreId,
+}
+
+/// TEMPLATE/DISK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// DISK_ID.
+    pub id: DiskId,
+    /// IMAGE_ID; absent for a volatile disk.
+    pub image: Option<ImageId>,
+    /// SOURCE as the datastore's `cp` answered it.
+    pub source: Option<String>,
+    /// TM_MAD of the image's datastore.
+    pub tm_mad: Option<String>,
+    /// TYPE: FILE, CDROM, fs, swap, …, in upper case.
+    pub kind: Option<String>,
+    /// DOCKERRUN of the image (INHERIT_IMAGE_ATTR): the command in place of the image's.
+    pub dockerrun: Option<String>,
+    /// SAVE=YES: changes go back to the image (a persistent image).
+    pub save: bool,
+}
+
+/// TEMPLATE/CONTEXT: the variables as users and `oned` wrote them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// DISK_ID: the context files are `disk.<this>` of the VM's folder.
+    pub disk: DiskId,
+    values: BTreeMap<String, String>,
+}
+
+impl Context {
+    /// A variable's value; empty is absent.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.values
+            .get(key)
+            .map(|v| v.trim())
+            .filter(|v| !v.is_empty())
+    }
+}
+
+impl Vm {
+    /// Reads the document of `deploy` (the deployment file of a VM_MAD of TYPE xml).
+    pub fn from_deployment(bytes: &[u8]) -> Result<Self, XmlError> {
+        Self::from_node(&Element::document(bytes, "VM")?.node())
+    }
+
+    /// Reads the document that every other action receives.
+    pub fn from_action(bytes: &[u8]) -> Result<Self, XmlError> {
+        let document = Element::document(bytes, "VMM_DRIVER_ACTION_DATA")?;
+        Self::from_node(&document.node().required_child("VM")?)
+    }
+
+    fn from_node(vm: &Node<'_>) -> Result<Self, XmlError> {
+        let template = vm.required_child("TEMPLATE")?;
+        let context = match template.child("CONTEXT")? {
+            None => None,
+            Some(node) => Some(Context {
+                disk: node.required("DISK_ID")?,
+                values: node
+                    .entries()
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .collect(),
+            }),
+        };
+        let disks = template
+            .children("DISK")
+            .map(|d| Disk::from_node(&d))
+            .collect::<Result<_, _>>()?;
+        let nics = Nic::all(&template, context.as_ref())?;
+        Ok(Self {
+            id: vm.required("ID")?,
+            name: vm.text("NAME")?.unwrap_or_default().to_owned(),
+            lcm_state: vm.read("LCM_STATE", parse_u32)?.unwrap_or(0),
+            deploy_id: vm.text("DEPLOY_ID")?.map(str::to_owned),
+            capacity: Capacity::from_node(&template)?,
+            disks,
+            nics,
+            context,
+            boot_order: match template.child("OS")? {
+                Some(os) => os.text("BOOT")?.map(str::to_owned),
+                None => None,
+            },
+            placement: Placement::from_vm(vm)?,
+        })
+    }
+
+    /// The disk that is the container: the first one in OS/BOOT, else the first whose image is
+    /// one of ours (decision D1).
+    pub fn root_disk(&self) -> Option<&Disk> {
+        let booted = self
+            .boot_order
+            .as_deref()
+            .and_then(|order| {
+                order
+                    .split(',')
+                    .map(str::trim)
+                    .find_map(|b| b.strip_prefix("disk"))
+            })
+            .and_then(|id| id.parse::<DiskId>().ok())
+            .and_then(|id| self.disks.iter().find(|d| d.id == id));
+        booted
+            .filter(|d| d.is_container_image())
+            .or_else(|| self.disks.iter().find(|d| d.is_container_image()))
+    }
+
+    /// The name inside: SET_HOSTNAME, else the VM's name made valid, else `one-<id>` (D21).
+    pub fn hostname(&self) -> Hostname {
+        let wished = self.context.as_ref().and_then(|c| c.get("SET_HOSTNAME"));
+        wished
+            .and_then(Hostname::made_valid)
+            .or_else(|| Hostname::made_valid(&self.name))
+            .or_else(|| Hostname::made_valid(&format!("one-{}", self.id)))
+            .unwrap_or_else(Hostname::localhost)
+    }
+
+    /// Name servers of all NICs in their order, each once.
+    pub fn dns(&self) -> Vec<IpAddr> {
+        let mut servers = Vec::new();
+        for server in self.nics.iter().flat_map(|nic| &nic.dns) {
+            if !servers.contains(server) {
+                servers.push(*server);
+            }
+        }
+        servers
+    }
+
+    /// Search domains of all NICs in their order, each once.
+    pub fn search_domains(&self) -> Vec<Hostname> {
+        let mut domains = Vec::new();
+        for domain in self.nics.iter().flat_map(|nic| &nic.search) {
+            if !domains.contains(domain) {
+                domains.push(domain.clone());
+            }
+        }
+        domains
+    }
+}
+
+impl Capacity {
+    fn from_node(template: &Node<'_>) -> Result<Self, XmlError> {
+        let cpu = template.read("CPU", parse_fraction)?.unwrap_or(1.0);
+        if !(0.0 < cpu && cpu <= 4096.0) {
+            return Err(
+                template.wrong("CPU", format_args!("{cpu} is not above 0 and at most 4096"))
+            );
+        }
+        let vcpu = template.read("VCPU", parse_u32)?;
+        if vcpu.is_some_and(|n| n == 0 || n > 4096) {
+            return Err(template.wrong("VCPU", "must be from 1 to 4096"));
+        }
+        let memory_mib =
+            template
+                .read("MEMORY", parse_whole)?
+                .ok_or_else(|| XmlError::Missing {
+                    path: format!("{}/MEMORY", template.path()),
+                })?;
+        if memory_mib == 0 || memory_mib > 1 << 30 {
+            return Err(template.wrong(
+                "MEMORY",
+                format_args!("{memory_mib} MB is not from 1 to 1073741824"),
+            ));
+        }
+        Ok(Self {
+            cpu,
+            vcpu,
+            memory_mib,
+        })
+    }
+}
+
+impl Placement {
+    fn from_vm(vm: &Node<'_>) -> Result<Option<Self>, XmlError> {
+        let Some(records) = vm.child("HISTORY_RECORDS")? else {
+            return Ok(None);
+        };
+        let Some(last) = records.children("HISTORY").last() else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            host: last.required_text("HOSTNAME")?.to_owned(),
+            host_id: last.value("HID")?,
+            tm_mad: last.text("TM_MAD")?.unwrap_or_default().to_owned(),
+            datastore: last.required("DS_ID")?,
+        }))
+    }
+}
+
+impl Disk {
+    fn from_node(disk: &Node<'_>) -> Result<Self, XmlError> {
+        Ok(Self {
+            id: disk.required("DISK_ID")?,
+            image: disk.value("IMAGE_ID")?,
+            source: disk.text("SOURCE")?.map(str::to_owned),
+            tm_mad: disk.text("TM_MAD")?.map(str::to_owned),
+            kind: disk.text("TYPE")?.map(str::to_ascii_uppercase),
+            dockerrun: disk.text("DOCKERRUN")?.map(str::to_owned),
+            save: disk.switch("SAVE")?,
+        })
+    }
+
+    /// Whether the disk is an image of our datastore that a container can be made of.
+    pub fn is_container_image(&self) -> bool {
+        self.source
+            .as_deref()
+            .is_some_and(|s| s.starts_with("docker://"))
+            && !matches!(self.kind.as_deref(), Some("CDROM"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACED: &str = include_str!("../testdata/deploy-7.4.0.xml");
+    const TRACED_610: &str = include_str!("../testdata/deploy-6.10.xml");
+
+    #[test]
+    fn what_oned_7_4_sends_becomes_a_vm() {
+        let vm = Vm::from_deployment(TRACED.as_bytes()).unwrap();
+        assert_eq!(vm.id, VmId::new(5));
+        assert_eq!(vm.lcm_state, 2);
+        assert_eq!(vm.deploy_id, None);
+        assert_eq!(
+            vm.capacity,
+            Capacity {
+                cpu: 0.5,
+                vcpu: Some(1),
+                memory_mib: 256
+            }
+        );
+        assert_eq!(vm.disks.len(), 5);
+        assert_eq!(vm.root_disk().unwrap().id, DiskId::new(0));
+        assert_eq!(vm.hostname().as_str(), "web01");
+        assert_eq!(vm.dns().len(), 2);
+        let context = vm.context.as_ref().unwrap();
+        assert_eq!(context.disk, DiskId::new(5));
+        assert_eq!(context.get("GREETING"), Some("with 'quotes' & <angles>"));
+        let placement = vm.placement.as_ref().unwrap();
+        assert_eq!(
+            (placement.host.as_str(), placement.tm_mad.as_str()),
+            ("node1", "onedock")
+        );
+    }
+
+    #[test]
+    fn what_oned_6_10_sends_becomes_the_same_vm() {
+        let vm = Vm::from_deployment(TRACED_610.as_bytes()).unwrap();
+        assert_eq!(vm.capacity.memory_mib, 256);
+        assert_eq!(vm.nics.len(), 2);
+        assert!(vm.root_disk().is_some());
+    }
+
+    #[test]
+    fn attack_9_numbers_out_of_range_are_named_with_their_element() {
+        for (from, to, path) in [
+            (
+                "<CPU><![CDATA[0.5]]>",
+                "<CPU><![CDATA[-1]]>",
+                "VM/TEMPLATE/CPU",
+            ),
+            (
+                "<CPU><![CDATA[0.5]]>",
+                "<CPU><![CDATA[NaN]]>",
+                "VM/TEMPLATE/CPU",
+            ),
+            (
+                "<CPU><![CDATA[0.5]]>",
+                "<CPU><![CDATA[1e309]]>",
+                "VM/TEMPLATE/CPU",
+            ),
+            (
+                "<MEMORY><![CDATA[256]]>",
+                "<MEMORY><![CDATA[0]]>",
+                "VM/TEMPLATE/MEMORY",
+            ),
+            (
+                "<MEMORY><![CDATA[256]]>",
+                "<MEMORY><![CDATA[18446744073709551616]]>",
+                "VM/TEMPLATE/MEMORY",
+            ),
+            (
+                "<MEMORY><![CDATA[256]]>",
+                "<MEMORY><![CDATA[]]>",
+                "VM/TEMPLATE/MEMORY",
+            ),
+            (
+                "<VCPU><![CDATA[1]]>",
+                "<VCPU><![CDATA[0]]>",
+                "VM/TEMPLATE/VCPU",
+            ),
+            (
+                "<NIC_ID><![CDATA[1]]>",
+                "<NIC_ID><![CDATA[99999999999]]>",
+                "VM/TEMPLATE/NIC[1]/NIC_ID",
+            ),
+        ] {
+            let text = TRACED.replace(from, to);
+            assert_ne!(text, TRACED, "{from}");
+            let error = Vm::from_deployment(text.as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(path), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_disk_in_os_boot_is_the_root() {
+        let text = TRACED.replace("<BOOT><![CDATA[disk0]]>", "<BOOT><![CDATA[disk3,disk0]]>");
+        assert_eq!(
+            Vm::from_deployment(text.as_bytes())
+                .unwrap()
+                .root_disk()
+                .unwrap()
+                .id,
+            DiskId::new(3)
+        );
+        let text = TRACED.replace("<BOOT><![CDATA[disk0]]>", "<BOOT><![CDATA[nic0,disk9]]>");
+        assert_eq!(
+            Vm::from_deployment(text.as_bytes())
+                .unwrap()
+                .root_disk()
+                .unwrap()
+                .id,
+            DiskId::new(0)
+        );
+    }
+}
