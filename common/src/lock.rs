@@ -176,7 +176,7 @@ mod tests {
     fn a_waiting_action_goes_on_as_soon_as_the_first_one_has_ended() {
         let (_dir, paths) = place();
         let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let waiter = scope.spawn(|| VmLock::acquire(&paths, VM, Duration::from_secs(20)));
             thread::park_timeout(Duration::from_millis(30));
             assert!(!waiter.is_finished());
