@@ -14,6 +14,7 @@ pub mod lock;
 pub mod names;
 pub mod nic;
 pub mod paths;
+pub mod reference;
 pub mod vm;
 pub mod xml;
 
