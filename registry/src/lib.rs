@@ -1,1 +1,21 @@
-//! Registry v2.
+//! Registry v2: references resolved and verified, images copied from registry to registry and
+//! pushed from archives, deleted, tagged and measured, without an engine.
+//!
+//! [`Client`] is the way in. Each of its calls holds to [`Options::total_timeout`], retries
+//! what is transient within it, verifies every byte by its digest and keeps no layer whole in
+//! memory or on disk. It must be used inside a tokio runtime; one thread is enough.
+//!
+//! What a registry or an archive says is hostile input: sizes, counts, depths, names and
+//! redirects have limits, and URLs within manifests are never followed.
+
+mod client;
+mod config;
+mod error;
+mod options;
+mod platform;
+
+pub use client::{Client, Deleted, Resolved, Size, archive_size};
+pub use config::ImageConfig;
+pub use error::Error;
+pub use options::Options;
+pub use platform::{BadPlatform, Platform};
