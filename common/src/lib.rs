@@ -5,16 +5,23 @@
 //! Outside text becomes a type here, once; past this crate no function takes `&str`
 //! for an id, a name, a size or an address.
 
+pub mod answer;
 pub mod boot;
+pub mod config;
 pub mod decimal;
+pub mod descriptor;
 pub mod digest;
+pub mod engine;
 pub mod files;
 pub mod ids;
+pub mod image;
 pub mod lock;
+pub mod log;
 pub mod names;
 pub mod nic;
 pub mod paths;
 pub mod reference;
+pub mod secret;
 pub mod vm;
 pub mod xml;
 

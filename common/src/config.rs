@@ -1,0 +1,262 @@
+//! `onedock.conf`: ONEDock's configuration file, `KEY=value` in the shell's syntax, in the
+//! `remotes` folder so that it travels with the drivers to every host. Only assignments are
+//! read; nothing in it is executed.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::decimal::{parse_u32, parse_whole};
+use crate::files;
+use crate::reference::RegistryName;
+
+/// Where the credentials of registries lie, in the engine's `auth.json` format, readable for
+/// root and oneadmin only.
+pub const AUTH_FILE: &str = "/etc/onedock/registry-auth.json";
+
+/// Why the configuration could not be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file is there and cannot be read.
+    #[error("configuration {path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line is no assignment, or a value is not what its key takes.
+    #[error("configuration {path}, line {line}: {problem}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The configuration of this host. A key that is absent has ONEDock's default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// LOCAL_SERVER: the private registry, by a name that every host resolves.
+    pub local_server: Option<RegistryName>,
+    /// ONEDOCK_DEFAULT_DOCKERRUN: the command of images that have no DOCKERRUN.
+    pub default_dockerrun: Option<String>,
+    /// ONEDOCK_OVERRIDE_DNS: name servers behind those of the networks.
+    pub override_dns: Vec<IpAddr>,
+    /// ONEDOCK_DEPLOY_WATCH_MS: how long `deploy` watches the first process, 20 ms.
+    pub deploy_watch: Duration,
+    /// ONEDOCK_STOP_TIMEOUT: seconds between the stop signal and KILL, 30.
+    pub stop_grace: Duration,
+    /// ONEDOCK_PLATFORMS: platforms to keep of multi-platform images in place of the hosts'.
+    pub platforms: Vec<String>,
+    /// ONEDOCK_INSECURE_REGISTRIES: registries that are spoken to without TLS.
+    pub insecure_registries: Vec<RegistryName>,
+    /// ONEDOCK_REGISTRY_MIRRORS: `registry=URL` pairs: ask there in the registry's place.
+    pub mirrors: Vec<(RegistryName, String)>,
+    /// DATASTORE_DATA_PATH: where the private registry keeps its data, for the datastore's size.
+    pub data_path: PathBuf,
+    /// ONEDOCK_REGISTRY_AUTH: the credentials file.
+    pub auth_file: PathBuf,
+    /// ONEDOCK_CERTS_DIR: CA certificates of registries, in the engine's layout.
+    pub certs_dir: PathBuf,
+    /// ONEDOCK_STATE: the state folder of a node.
+    pub state: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            local_server: None,
+            default_dockerrun: None,
+            override_dns: Vec::new(),
+            deploy_watch: Duration::from_millis(20),
+            stop_grace: Duration::from_secs(30),
+            platforms: Vec::new(),
+            insecure_registries: Vec::new(),
+            mirrors: Vec::new(),
+            data_path: "/var/lib/docker-registry".into(),
+            auth_file: AUTH_FILE.into(),
+            certs_dir: "/etc/docker/certs.d".into(),
+            state: "/var/lib/onedock".into(),
+        }
+    }
+}
+
+impl Config {
+    /// The file for this program: `ONEDOCK_CONF`, else `onedock.conf` in the `remotes` folder
+    /// that the running binary lies in (`remotes/onedock/<architecture>/<binary>`). No file
+    /// means all defaults.
+    pub fn load() -> Result<Self, ConfigError> {
+        match Self::place() {
+            Some(path) => Self::read(&path),
+            None => Ok(Self::default()),
+        }
+    }
+
+    fn place() -> Option<PathBuf> {
+        if let Some(path) = std::env::var_os("ONEDOCK_CONF") {
+            return Some(path.into());
+        }
+        let program = std::env::current_exe().ok()?;
+        Some(program.parent()?.parent()?.parent()?.join("onedock.conf"))
+    }
+
+    /// Reads one file; one that is not there means all defaults.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        match files::read_bounded(path, 1 << 20) {
+            Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes), path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for (number, line) in text.lines().enumerate() {
+            let wrong = |problem: String| ConfigError::Wrong {
+                path: path.to_owned(),
+                line: number + 1,
+                problem,
+            };
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let words = shell_words::split(line).map_err(|e| wrong(e.to_string()))?;
+            // A comment may follow the assignment.
+            let assignment = words.first().map(String::as_str).unwrap_or_default();
+            let (key, value) = assignment
+                .strip_prefix("export ")
+                .unwrap_or(assignment)
+                .split_once('=')
+                .ok_or_else(|| wrong(format!("\"{assignment}\" is not KEY=value")))?;
+            config
+                .set(key, value.trim())
+                .map_err(|problem| wrong(format!("{key}: {problem}")))?;
+        }
+        Ok(config)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let said = (!value.is_empty()).then_some(value);
+        match key {
+            "LOCAL_SERVER" => self.local_server = said.map(read).transpose()?,
+            "ONEDOCK_DEFAULT_DOCKERRUN" => self.default_dockerrun = said.map(str::to_owned),
+            "ONEDOCK_OVERRIDE_DNS" => self.override_dns = list(value)?,
+            "ONEDOCK_DEPLOY_WATCH_MS" => {
+                let ms = parse_whole(value).map_err(|e| e.to_string())?;
+                self.deploy_watch = Duration::from_millis(ms.min(60_000));
+            }
+            "ONEDOCK_STOP_TIMEOUT" => {
+                let seconds = parse_u32(value).map_err(|e| e.to_string())?;
+                self.stop_grace = Duration::from_secs(u64::from(seconds.min(3600)));
+            }
+            "ONEDOCK_PLATFORMS" => self.platforms = list(value)?,
+            "ONEDOCK_INSECURE_REGISTRIES" => self.insecure_registries = list(value)?,
+            "ONEDOCK_REGISTRY_MIRRORS" => {
+                self.mirrors = value
+                    .split_whitespace()
+                    .map(read_mirror)
+                    .collect::<Result<_, _>>()?;
+            }
+            "DATASTORE_DATA_PATH" => {
+                if let Some(path) = said {
+                    self.data_path = path.into();
+                }
+            }
+            "ONEDOCK_REGISTRY_AUTH" => self.auth_file = said.unwrap_or(AUTH_FILE).into(),
+            "ONEDOCK_CERTS_DIR" => {
+                if let Some(path) = said {
+                    self.certs_dir = path.into();
+                }
+            }
+            "ONEDOCK_STATE" => {
+                if let Some(path) = said {
+                    self.state = path.into();
+                }
+            }
+            // ONEDock had keys that nothing needs any more; a site's file stays valid.
+            _ => tracing::debug!(key, "configuration key without a meaning here"),
+        }
+        Ok(())
+    }
+}
+
+fn read<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: T::Err| e.to_string())
+}
+
+fn list<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Vec<T>, String> {
+    text.split([' ', ','])
+        .filter(|t| !t.is_empty())
+        .map(read)
+        .collect()
+}
+
+fn read_mirror(text: &str) -> Result<(RegistryName, String), String> {
+    let (registry, url) = text
+        .split_once('=')
+        .ok_or_else(|| format!("\"{text}\" is not registry=URL"))?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(format!("\"{url}\" is not an http or https URL"));
+    }
+    Ok((read(registry)?, url.trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("onedock.conf"))
+    }
+
+    #[test]
+    fn an_onedock_site_s_file_is_read() {
+        let config = parse(
+            "# comment\nLOCAL_SERVER=dockerregistry:5000\nONEDOCK_FOLDER=/var/tmp/one/onedock\n\
+             DELETE_LOCAL_IMAGES=yes\nONEDOCK_OVERRIDE_DNS=\"8.8.8.8 1.1.1.1\"\n\
+             ONEDOCK_DEFAULT_DOCKERRUN='/bin/bash -l' # keeps it alive\n",
+        )
+        .unwrap();
+        assert_eq!(
+            config.local_server.unwrap().to_string(),
+            "dockerregistry:5000"
+        );
+        assert_eq!(config.override_dns.len(), 2);
+        assert_eq!(config.default_dockerrun.as_deref(), Some("/bin/bash -l"));
+        assert_eq!(config.deploy_watch, Duration::from_millis(20));
+    }
+
+    #[test]
+    fn an_empty_value_is_no_value() {
+        let config =
+            parse("LOCAL_SERVER=\nONEDOCK_OVERRIDE_DNS=\"\"\nONEDOCK_DEFAULT_DOCKERRUN=\n")
+                .unwrap();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_with_its_number() {
+        for (text, line) in [
+            ("\nONEDOCK_OVERRIDE_DNS=nowhere", "line 2"),
+            ("LOCAL_SERVER=\"a b\"", "line 1"),
+            ("ONEDOCK_DEPLOY_WATCH_MS=+5", "line 1"),
+            ("rm -rf /", "line 1"),
+            ("A='open", "line 1"),
+            ("ONEDOCK_REGISTRY_MIRRORS=docker.io=ftp://x", "line 1"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        }
+    }
+}

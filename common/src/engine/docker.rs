@@ -1,0 +1,505 @@
+//! The real engine, through bollard on its unix socket. Requests carry no version prefix, so
+//! every engine from 20.10 on answers in its own default version.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerConfig, ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody,
+    HostConfig, HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+    InspectContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder,
+    PushImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    StartContainerOptions, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use super::{
+    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Limits, Watched, unwrapped,
+};
+use crate::digest::Digest;
+use crate::ids::{ContainerId, ContainerName};
+use crate::reference::{Repository, Source, Tag};
+use crate::secret::Credential;
+
+/// An answer that needs no work of the engine.
+const QUICK: Duration = Duration::from_secs(30);
+/// Making, starting, stopping: a loaded host may take its time.
+const WORK: Duration = Duration::from_secs(120);
+/// Moving layers between the engine and a registry.
+const TRANSFER: Duration = Duration::from_secs(3600);
+
+/// The engine behind one unix socket.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    client: bollard::Docker,
+    socket: PathBuf,
+}
+
+impl Docker {
+    /// The engine of this host: `DOCKER_HOST` when it names a unix socket, else
+    /// `/var/run/docker.sock`. Nothing is sent yet.
+    pub fn local() -> Result<Self, EngineError> {
+        let named = std::env::var("DOCKER_HOST").ok();
+        let path = named
+            .as_deref()
+            .and_then(|host| host.strip_prefix("unix://"));
+        Self::at(Path::new(path.unwrap_or("/var/run/docker.sock")))
+    }
+
+    /// The engine behind `socket`.
+    pub fn at(socket: &Path) -> Result<Self, EngineError> {
+        let unreachable = |problem: String| EngineError::Unreachable {
+            socket: socket.to_owned(),
+            problem,
+        };
+        let path = socket
+            .to_str()
+            .ok_or_else(|| unreachable("the path is not UTF-8".into()))?;
+        // The client's own time limit stands behind all of ours.
+        let seconds = TRANSFER.as_secs() + 60;
+        let client =
+            bollard::Docker::connect_with_unix(path, seconds, bollard::API_DEFAULT_VERSION)
+                .map_err(|e| unreachable(e.to_string()))?;
+        Ok(Self {
+            client,
+            socket: socket.to_owned(),
+        })
+    }
+
+    async fn within<T>(
+        &self,
+        call: &'static str,
+        deadline: Duration,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        tracing::debug!(call, "engine");
+        match timeout(deadline, request).await {
+            Err(_) => Err(EngineError::Deadline { call, deadline }),
+            Ok(answer) => answer.map_err(|e| self.error(call, &e)),
+        }
+    }
+
+    fn error(&self, call: &'static str, error: &Error) -> EngineError {
+        match error {
+            Error::DockerResponseServerError {
+                status_code,
+                message,
+            } => {
+                let message = unwrapped(message);
+                match status_code {
+                    404 => EngineError::Missing { call, message },
+                    409 => EngineError::Conflict { call, message },
+                    status => EngineError::Refused {
+                        call,
+                        status: *status,
+                        message,
+                    },
+                }
+            }
+            Error::DockerStreamError { error } => EngineError::Refused {
+                call,
+                status: 0,
+                message: unwrapped(error),
+            },
+            Error::RequestTimeoutError => EngineError::Deadline {
+                call,
+                deadline: TRANSFER,
+            },
+            Error::JsonDataError { message, .. } => EngineError::Unreadable {
+                call,
+                problem: message.clone(),
+            },
+            other => EngineError::Unreachable {
+                socket: self.socket.clone(),
+                problem: innermost(other),
+            },
+        }
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<ContainerInfo>, EngineError> {
+        let request = self
+            .client
+            .inspect_container(name, None::<InspectContainerOptions>);
+        match self.within("inspect", QUICK, request).await {
+            Ok(answer) => read_container(answer).map(Some),
+            Err(e) if e.is_missing() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// The last cause: a dead socket comes wrapped four times with the same text.
+fn innermost(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn read_container(answer: ContainerInspectResponse) -> Result<ContainerInfo, EngineError> {
+    let unreadable = |problem: &str| EngineError::Unreadable {
+        call: "inspect",
+        problem: problem.to_owned(),
+    };
+    let id = answer.id.ok_or_else(|| unreadable("there is no Id"))?;
+    let state = answer
+        .state
+        .ok_or_else(|| unreadable("there is no State"))?;
+    let host = answer.host_config.unwrap_or_default();
+    Ok(ContainerInfo {
+        id: id
+            .parse()
+            .map_err(|e: crate::ids::BadContainer| unreadable(&e.to_string()))?,
+        labels: answer
+            .config
+            .and_then(|c| c.labels)
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        running: state.running.unwrap_or(false),
+        paused: state.paused.unwrap_or(false),
+        started_before: state.started_at.is_some_and(|at| !at.starts_with("0001-")),
+        exit_code: state.exit_code.unwrap_or(0),
+        oom_killed: state.oom_killed.unwrap_or(false),
+        limits: Limits {
+            cpu_shares: host.cpu_shares.unwrap_or(0),
+            cpu_quota_us: host.cpu_quota.unwrap_or(0),
+            memory: host.memory.unwrap_or(0),
+        },
+    })
+}
+
+fn credentials(
+    repository: &Repository,
+    credential: Option<&Credential>,
+) -> Option<DockerCredentials> {
+    credential.map(|c| DockerCredentials {
+        username: Some(c.user.clone()),
+        password: Some(c.password.clone()),
+        serveraddress: Some(repository.registry().to_string()),
+        ..DockerCredentials::default()
+    })
+}
+
+impl Engine for Docker {
+    async fn image(&self, image: &Source) -> Result<Option<ImageInfo>, EngineError> {
+        let name = image.reference().to_string();
+        match self
+            .within("image inspect", QUICK, self.client.inspect_image(&name))
+            .await
+        {
+            Ok(answer) => {
+                let config = answer.config.unwrap_or_default();
+                Ok(Some(ImageInfo {
+                    entrypoint: config.entrypoint.unwrap_or_default(),
+                    cmd: config.cmd.unwrap_or_default(),
+                    volumes: config
+                        .volumes
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(PathBuf::from)
+                        .collect(),
+                }))
+            }
+            Err(e) if e.is_missing() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn pull(
+        &self,
+        image: &Source,
+        credential: Option<&Credential>,
+    ) -> Result<(), EngineError> {
+        let options = CreateImageOptionsBuilder::default()
+            .from_image(&image.reference().to_string())
+            .build();
+        let login = credentials(image.repository(), credential);
+        let request = async {
+            let mut progress = self.client.create_image(Some(options), None, login);
+            while let Some(step) = progress.next().await {
+                step?;
+            }
+            Ok(())
+        };
+        self.within("pull", TRANSFER, request).await
+    }
+
+    async fn push(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        credential: Option<&Credential>,
+    ) -> Result<Digest, EngineError> {
+        let options = PushImageOptionsBuilder::default().tag(tag.as_str()).build();
+        let name = repository.to_string();
+        let login = credentials(repository, credential);
+        let request = async {
+            let mut digest = None;
+            let mut progress = self.client.push_image(&name, Some(options), login);
+            while let Some(step) = progress.next().await {
+                // The last line says `<tag>: digest: sha256:… size: …`.
+                if let Some(status) = step?.status {
+                    let word = status
+                        .split_whitespace()
+                        .find_map(|w| w.parse::<Digest>().ok());
+                    digest = word.filter(|_| status.contains("digest:")).or(digest);
+                }
+            }
+            Ok(digest)
+        };
+        self.within("push", TRANSFER, request)
+            .await?
+            .ok_or_else(|| EngineError::Unreadable {
+                call: "push",
+                problem: "it ended without the digest of what was sent".into(),
+            })
+    }
+
+    async fn untag(&self, repository: &Repository, tag: &Tag) -> Result<(), EngineError> {
+        let options = RemoveImageOptionsBuilder::default().build();
+        let name = format!("{repository}:{tag}");
+        let request = self.client.remove_image(&name, Some(options), None);
+        match self.within("image remove", WORK, request).await {
+            Err(e) if !e.is_missing() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    async fn commit(
+        &self,
+        container: &ContainerId,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<(), EngineError> {
+        let options = CommitContainerOptionsBuilder::default()
+            .container(container.as_str())
+            .repo(&repository.to_string())
+            .tag(tag.as_str())
+            .pause(true)
+            .build();
+        let request = self
+            .client
+            .commit_container(options, ContainerConfig::default());
+        self.within("commit", TRANSFER, request).await.map(drop)
+    }
+
+    async fn create(&self, spec: &CreateSpec) -> Result<ContainerId, EngineError> {
+        let name = spec.name.to_string();
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let request = self
+            .client
+            .create_container(Some(options), create_body(spec));
+        let answer = self.within("create", WORK, request).await?;
+        answer
+            .id
+            .parse()
+            .map_err(|e: crate::ids::BadContainer| EngineError::Unreadable {
+                call: "create",
+                problem: e.to_string(),
+            })
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {
+        let request = self
+            .client
+            .start_container(container.as_str(), None::<StartContainerOptions>);
+        self.within("start", WORK, request).await
+    }
+
+    async fn watch(
+        &self,
+        container: &ContainerId,
+        watch: Duration,
+    ) -> Result<Watched, EngineError> {
+        let options = WaitContainerOptionsBuilder::default()
+            .condition("not-running")
+            .build();
+        let mut waiting = Box::pin(
+            self.client
+                .wait_container(container.as_str(), Some(options)),
+        );
+        match timeout(watch, waiting.next()).await {
+            Err(_) => Ok(Watched::Lives),
+            Ok(None) => Ok(Watched::Ended(0)),
+            Ok(Some(Ok(answer))) => Ok(Watched::Ended(answer.status_code)),
+            Ok(Some(Err(Error::DockerContainerWaitError { code, .. }))) => Ok(Watched::Ended(code)),
+            Ok(Some(Err(e))) => Err(self.error("wait", &e)),
+        }
+    }
+
+    async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let request = self
+            .client
+            .stop_container(container.as_str(), Some(options));
+        match self.within("stop", grace + WORK, request).await {
+            Err(e) if !e.is_missing() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    async fn kill(&self, container: &ContainerId) -> Result<(), EngineError> {
+        let options = KillContainerOptionsBuilder::default()
+            .signal("KILL")
+            .build();
+        let request = self
+            .client
+            .kill_container(container.as_str(), Some(options));
+        match self.within("kill", WORK, request).await {
+            // 409: it does not run.
+            Ok(()) | Err(EngineError::Missing { .. } | EngineError::Conflict { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        match self.watch(container, WORK).await {
+            Ok(Watched::Ended(_)) => Ok(()),
+            Ok(Watched::Lives) => Err(EngineError::Deadline {
+                call: "kill",
+                deadline: WORK,
+            }),
+            Err(e) if e.is_missing() => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn remove(&self, container: &ContainerId) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::default()
+            .v(true)
+            .force(true)
+            .build();
+        let request = self
+            .client
+            .remove_container(container.as_str(), Some(options));
+        match self.within("remove", WORK, request).await {
+            Ok(()) | Err(EngineError::Missing { .. }) => Ok(()),
+            // Somebody else's removal runs: it is gone when that has ended.
+            Err(EngineError::Conflict { call, message }) => {
+                let options = WaitContainerOptionsBuilder::default()
+                    .condition("removed")
+                    .build();
+                let mut gone = Box::pin(
+                    self.client
+                        .wait_container(container.as_str(), Some(options)),
+                );
+                match timeout(WORK, gone.next()).await {
+                    Err(_) => Err(EngineError::Conflict { call, message }),
+                    Ok(_) => Ok(()),
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn limit(&self, container: &ContainerId, limits: Limits) -> Result<(), EngineError> {
+        let body = ContainerUpdateBody {
+            cpu_shares: Some(limits.cpu_shares),
+            cpu_period: Some(if limits.cpu_quota_us == 0 {
+                0
+            } else {
+                CPU_PERIOD_US
+            }),
+            // -1 lifts a quota that was there; 0 means "as it is".
+            cpu_quota: Some(if limits.cpu_quota_us == 0 {
+                -1
+            } else {
+                limits.cpu_quota_us
+            }),
+            memory: Some(limits.memory),
+            memory_swap: Some(limits.memory),
+            ..ContainerUpdateBody::default()
+        };
+        self.within(
+            "update",
+            WORK,
+            self.client.update_container(container.as_str(), body),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn container(
+        &self,
+        container: &ContainerId,
+    ) -> Result<Option<ContainerInfo>, EngineError> {
+        self.inspect(container.as_str()).await
+    }
+
+    async fn named(&self, name: ContainerName) -> Result<Option<ContainerInfo>, EngineError> {
+        self.inspect(&name.to_string()).await
+    }
+
+    async fn last_lines(
+        &self,
+        container: &ContainerId,
+        lines: u32,
+    ) -> Result<Vec<String>, EngineError> {
+        let options = LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .tail(&lines.to_string())
+            .build();
+        let request = async {
+            let mut output = String::new();
+            let mut parts = Box::pin(self.client.logs(container.as_str(), Some(options)));
+            while let Some(part) = parts.next().await {
+                output.push_str(&String::from_utf8_lossy(&part?.into_bytes()));
+                if output.len() > LAST_LINES_LIMIT {
+                    break;
+                }
+            }
+            Ok(output)
+        };
+        let output = self.within("logs", QUICK, request).await?;
+        Ok(output.lines().map(str::to_owned).collect())
+    }
+}
+
+/// The period of the processor quota: 100 ms.
+const CPU_PERIOD_US: i64 = 100_000;
+
+/// The most that is read of a container's last output, in bytes.
+const LAST_LINES_LIMIT: usize = 64 * 1024;
+
+fn create_body(spec: &CreateSpec) -> ContainerCreateBody {
+    let log_options = [("max-size", "10m"), ("max-file", "2")];
+    ContainerCreateBody {
+        hostname: Some(spec.hostname.to_string()),
+        image: Some(spec.image.reference().to_string()),
+        cmd: spec.cmd.clone(),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".into()),
+            runtime: Some(spec.runtime.into()),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                maximum_retry_count: None,
+            }),
+            cpu_shares: Some(spec.limits.cpu_shares),
+            cpu_period: (spec.limits.cpu_quota_us != 0).then_some(CPU_PERIOD_US),
+            cpu_quota: (spec.limits.cpu_quota_us != 0).then_some(spec.limits.cpu_quota_us),
+            memory: Some(spec.limits.memory),
+            memory_swap: Some(spec.limits.memory),
+            // A tenant's output must not fill the host's disk.
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("json-file".into()),
+                config: Some(
+                    log_options
+                        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                        .into_iter()
+                        .collect::<HashMap<_, _>>(),
+                ),
+            }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}

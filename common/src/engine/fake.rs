@@ -1,0 +1,339 @@
+//! An engine in memory. It keeps state, enforces the order of calls as the real one does, and can
+//! fail at its nth call: before the call has an effect, or after it (an answer that was lost).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Limits, Watched};
+use crate::digest::Digest;
+use crate::ids::{ContainerId, ContainerName};
+use crate::reference::{Repository, Source, Tag};
+use crate::secret::Credential;
+
+/// When a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The call has no effect.
+    Before(usize),
+    /// The call has its effect, and its answer is lost.
+    After(usize),
+}
+
+/// A container of the fake.
+#[derive(Debug, Clone)]
+pub struct FakeContainer {
+    /// What the engine would say of it.
+    pub info: ContainerInfo,
+    /// Its name.
+    pub name: String,
+    /// How often it was started.
+    pub starts: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    images: BTreeMap<String, ImageInfo>,
+    containers: Vec<FakeContainer>,
+    calls: Vec<&'static str>,
+    failure: Option<Failure>,
+    /// Every start of a container ends at once with this code.
+    dies_with: Option<i64>,
+    made: u64,
+}
+
+/// The engine in memory.
+#[derive(Debug, Default)]
+pub struct FakeEngine {
+    state: RefCell<State>,
+}
+
+impl FakeEngine {
+    /// An engine that has this image staged.
+    pub fn with_image(image: &Source, info: ImageInfo) -> Self {
+        let engine = Self::default();
+        engine
+            .state
+            .borrow_mut()
+            .images
+            .insert(image.to_string(), info);
+        engine
+    }
+
+    /// Lets a call fail, counted from 1 from now on.
+    pub fn fail(&self, failure: Failure) {
+        let mut state = self.state.borrow_mut();
+        state.calls.clear();
+        state.failure = Some(failure);
+    }
+
+    /// Lets no call fail any more, and forgets the calls so far.
+    pub fn heal(&self) {
+        let mut state = self.state.borrow_mut();
+        state.calls.clear();
+        state.failure = None;
+    }
+
+    /// Lets every process end at once with `code`.
+    pub fn die_with(&self, code: Option<i64>) {
+        self.state.borrow_mut().dies_with = code;
+    }
+
+    /// The calls since the last [`Self::fail`] or [`Self::heal`].
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.state.borrow().calls.clone()
+    }
+
+    /// All containers.
+    pub fn containers(&self) -> Vec<FakeContainer> {
+        self.state.borrow().containers.clone()
+    }
+
+    /// Changes a container behind the drivers' back.
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut FakeContainer)) {
+        if let Some(container) = self
+            .state
+            .borrow_mut()
+            .containers
+            .iter_mut()
+            .find(|c| c.name == name)
+        {
+            change(container);
+        }
+    }
+
+    /// Puts a container there that no driver made.
+    pub fn add(&self, name: &str, labels: BTreeMap<String, String>) {
+        let mut state = self.state.borrow_mut();
+        let id = next_id(&mut state);
+        let limits = Limits {
+            cpu_shares: 0,
+            cpu_quota_us: 0,
+            memory: 0,
+        };
+        state.containers.push(FakeContainer {
+            info: fresh(id, labels, limits),
+            name: name.to_owned(),
+            starts: 0,
+        });
+    }
+
+    fn call<T>(
+        &self,
+        name: &'static str,
+        effect: impl FnOnce(&mut State) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let mut state = self.state.borrow_mut();
+        state.calls.push(name);
+        let lost = EngineError::Deadline {
+            call: name,
+            deadline: Duration::from_secs(1),
+        };
+        if state.failure == Some(Failure::Before(state.calls.len())) {
+            return Err(lost);
+        }
+        let answer = effect(&mut state);
+        if state.failure == Some(Failure::After(state.calls.len())) {
+            Err(lost)
+        } else {
+            answer
+        }
+    }
+}
+
+fn next_id(state: &mut State) -> ContainerId {
+    state.made += 1;
+    let digest = Digest::of(&state.made.to_le_bytes());
+    // 64 hexadecimal digits are what a container id is.
+    digest
+        .hex()
+        .parse()
+        .unwrap_or_else(|_| unreachable!("a digest has 64 hexadecimal digits"))
+}
+
+fn fresh(id: ContainerId, labels: BTreeMap<String, String>, limits: Limits) -> ContainerInfo {
+    ContainerInfo {
+        id,
+        labels,
+        running: false,
+        paused: false,
+        started_before: false,
+        exit_code: 0,
+        oom_killed: false,
+        limits,
+    }
+}
+
+fn find<'a>(state: &'a mut State, id: &ContainerId) -> Result<&'a mut FakeContainer, EngineError> {
+    state
+        .containers
+        .iter_mut()
+        .find(|c| c.info.id == *id)
+        .ok_or_else(|| EngineError::Missing {
+            call: "find",
+            message: format!("No such container: {id}"),
+        })
+}
+
+impl Engine for FakeEngine {
+    async fn image(&self, image: &Source) -> Result<Option<ImageInfo>, EngineError> {
+        self.call("image", |s| Ok(s.images.get(&image.to_string()).cloned()))
+    }
+
+    async fn pull(&self, image: &Source, _: Option<&Credential>) -> Result<(), EngineError> {
+        self.call("pull", |s| {
+            s.images.insert(image.to_string(), ImageInfo::default());
+            Ok(())
+        })
+    }
+
+    async fn push(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        _: Option<&Credential>,
+    ) -> Result<Digest, EngineError> {
+        self.call("push", |_| {
+            Ok(Digest::of(format!("{repository}:{tag}").as_bytes()))
+        })
+    }
+
+    async fn untag(&self, repository: &Repository, tag: &Tag) -> Result<(), EngineError> {
+        self.call("untag", |s| {
+            s.images.remove(&format!("{repository}:{tag}"));
+            Ok(())
+        })
+    }
+
+    async fn commit(
+        &self,
+        container: &ContainerId,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<(), EngineError> {
+        self.call("commit", |s| {
+            find(s, container)?;
+            s.images
+                .insert(format!("{repository}:{tag}"), ImageInfo::default());
+            Ok(())
+        })
+    }
+
+    async fn create(&self, spec: &CreateSpec) -> Result<ContainerId, EngineError> {
+        self.call("create", |s| {
+            let name = spec.name.to_string();
+            if s.containers.iter().any(|c| c.name == name) {
+                let message = format!("Conflict. The container name \"/{name}\" is already in use");
+                return Err(EngineError::Conflict {
+                    call: "create",
+                    message,
+                });
+            }
+            if !s.images.contains_key(&spec.image.to_string()) {
+                let message = format!("No such image: {}", spec.image);
+                return Err(EngineError::Missing {
+                    call: "create",
+                    message,
+                });
+            }
+            let id = next_id(s);
+            let info = fresh(id.clone(), spec.labels.clone(), spec.limits);
+            s.containers.push(FakeContainer {
+                info,
+                name,
+                starts: 0,
+            });
+            Ok(id)
+        })
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.call("start", |s| {
+            let dies = s.dies_with;
+            let found = find(s, container)?;
+            if !found.info.running {
+                found.starts += 1;
+                found.info.started_before = true;
+                found.info.running = dies.is_none();
+                found.info.exit_code = dies.unwrap_or(0);
+            }
+            Ok(())
+        })
+    }
+
+    async fn watch(&self, container: &ContainerId, _: Duration) -> Result<Watched, EngineError> {
+        self.call("watch", |s| {
+            let found = find(s, container)?;
+            Ok(if found.info.running {
+                Watched::Lives
+            } else {
+                Watched::Ended(found.info.exit_code)
+            })
+        })
+    }
+
+    async fn stop(&self, container: &ContainerId, _: Duration) -> Result<(), EngineError> {
+        self.call("stop", |s| {
+            if let Ok(found) = find(s, container) {
+                found.info.running = false;
+            }
+            Ok(())
+        })
+    }
+
+    async fn kill(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.call("kill", |s| {
+            if let Ok(found) = find(s, container)
+                && found.info.running
+            {
+                found.info.running = false;
+                found.info.exit_code = 137;
+            }
+            Ok(())
+        })
+    }
+
+    async fn remove(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.call("remove", |s| {
+            s.containers.retain(|c| c.info.id != *container);
+            Ok(())
+        })
+    }
+
+    async fn limit(&self, container: &ContainerId, limits: Limits) -> Result<(), EngineError> {
+        self.call("limit", |s| {
+            find(s, container)?.info.limits = limits;
+            Ok(())
+        })
+    }
+
+    async fn container(
+        &self,
+        container: &ContainerId,
+    ) -> Result<Option<ContainerInfo>, EngineError> {
+        self.call("container", |s| {
+            Ok(find(s, container).ok().map(|c| c.info.clone()))
+        })
+    }
+
+    async fn named(&self, name: ContainerName) -> Result<Option<ContainerInfo>, EngineError> {
+        self.call("named", |s| {
+            let name = name.to_string();
+            Ok(s.containers
+                .iter()
+                .find(|c| c.name == name)
+                .map(|c| c.info.clone()))
+        })
+    }
+
+    async fn last_lines(
+        &self,
+        container: &ContainerId,
+        _: u32,
+    ) -> Result<Vec<String>, EngineError> {
+        self.call("last_lines", |s| {
+            find(s, container)?;
+            Ok(vec!["the last line".to_owned()])
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! The container engine as the drivers use it: a dozen verbs behind a trait, with one real
+//! implementation ([`Docker`]) and one that keeps state in memory for fault tests ([`fake`]).
+//!
+//! Only checked types become part of a request's path: a container is named by its 64 digits or
+//! by `one-<vm id>`, an image by a reference that ends in its digest.
+
+mod docker;
+#[cfg(feature = "fake")]
+pub mod fake;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use docker::Docker;
+
+use crate::digest::Digest;
+use crate::ids::{ContainerId, ContainerName};
+use crate::names::Hostname;
+use crate::reference::{Repository, Source, Tag};
+use crate::secret::Credential;
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// Nothing listens, or the socket may not be used.
+    #[error(
+        "the Docker engine does not answer on {socket} ({problem}); is dockerd running, and is this user in group docker?"
+    )]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// What the system said.
+        problem: String,
+    },
+    /// No answer in time.
+    #[error("the Docker engine did not answer {call} within {} s; look at dockerd's log", deadline.as_secs())]
+    Deadline {
+        /// What was asked.
+        call: &'static str,
+        /// How long was waited.
+        deadline: Duration,
+    },
+    /// The engine knows no such thing (404).
+    #[error("{message}")]
+    Missing {
+        /// What was asked.
+        call: &'static str,
+        /// The engine's words.
+        message: String,
+    },
+    /// The state of the thing forbids it (409): a name that is taken, a removal that runs.
+    #[error("{message}")]
+    Conflict {
+        /// What was asked.
+        call: &'static str,
+        /// The engine's words.
+        message: String,
+    },
+    /// Any other refusal.
+    #[error("{message}")]
+    Refused {
+        /// What was asked.
+        call: &'static str,
+        /// The HTTP status, 0 when the refusal came within a stream.
+        status: u16,
+        /// The engine's words without its wrapping.
+        message: String,
+    },
+    /// An answer that cannot be read.
+    #[error("the Docker engine's answer to {call} cannot be read: {problem}")]
+    Unreadable {
+        /// What was asked.
+        call: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl EngineError {
+    /// Whether the thing that was asked about does not exist.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+}
+
+/// What the drivers need to know of a staged image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// ENTRYPOINT.
+    pub entrypoint: Vec<String>,
+    /// CMD.
+    pub cmd: Vec<String>,
+    /// VOLUME paths.
+    pub volumes: Vec<PathBuf>,
+}
+
+/// What is asked of the engine for a container; all else of a VM comes with the boot spec.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateSpec {
+    /// The container's name.
+    pub name: ContainerName,
+    /// Its image.
+    pub image: Source,
+    /// The name inside; the runtime sets it anew at every start.
+    pub hostname: Hostname,
+    /// Ownership and history.
+    pub labels: BTreeMap<String, String>,
+    /// Only for an image that has no command: the engine wants one.
+    pub cmd: Option<Vec<String>>,
+    /// The OCI runtime's name in `daemon.json`.
+    pub runtime: &'static str,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// Limits that can be changed while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Relative weight, 1024 for one CPU.
+    pub cpu_shares: i64,
+    /// Microseconds of processor time per 100 ms; 0 for no bound.
+    pub cpu_quota_us: i64,
+    /// Bytes; swap is not added (decision D18).
+    pub memory: i64,
+}
+
+/// What the engine says of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerInfo {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its process runs (paused counts).
+    pub running: bool,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Whether it was ever started.
+    pub started_before: bool,
+    /// The last exit code.
+    pub exit_code: i64,
+    /// Whether the kernel killed it for memory.
+    pub oom_killed: bool,
+    /// The limits that it has now.
+    pub limits: Limits,
+}
+
+/// How a start ended within the time that it was watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// Still running.
+    Lives,
+    /// Ended with this code.
+    Ended(i64),
+}
+
+/// The engine's verbs. Every call has a deadline of its own.
+pub trait Engine {
+    /// What an image asks for; `None` when it is not staged on this host.
+    fn image(&self, image: &Source)
+    -> impl Future<Output = Result<Option<ImageInfo>, EngineError>>;
+    /// Fetches an image by digest; the engine verifies it.
+    fn pull(
+        &self,
+        image: &Source,
+        credential: Option<&Credential>,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+    /// Sends a tag that was made by `commit` to its registry; the digest that the registry got.
+    fn push(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        credential: Option<&Credential>,
+    ) -> impl Future<Output = Result<Digest, EngineError>>;
+    /// Removes a tag, and the image when nothing else names it; one that is gone is removed.
+    fn untag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+    /// Makes an image of the container's layer.
+    fn commit(
+        &self,
+        container: &ContainerId,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+    /// Makes a container.
+    fn create(&self, spec: &CreateSpec) -> impl Future<Output = Result<ContainerId, EngineError>>;
+    /// Starts it; one that runs is started already.
+    fn start(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
+    /// Waits whether it ends within `watch`.
+    fn watch(
+        &self,
+        container: &ContainerId,
+        watch: Duration,
+    ) -> impl Future<Output = Result<Watched, EngineError>>;
+    /// Sends the image's stop signal, and KILL after `grace`; one that does not run is stopped.
+    fn stop(
+        &self,
+        container: &ContainerId,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+    /// Kills it at once; one that does not run is killed.
+    fn kill(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
+    /// Removes it with its anonymous volumes; one that is gone is removed.
+    fn remove(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
+    /// Changes its limits.
+    fn limit(
+        &self,
+        container: &ContainerId,
+        limits: Limits,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+    /// Looks at a container by its id.
+    fn container(
+        &self,
+        container: &ContainerId,
+    ) -> impl Future<Output = Result<Option<ContainerInfo>, EngineError>>;
+    /// Looks at a container by its name.
+    fn named(
+        &self,
+        name: ContainerName,
+    ) -> impl Future<Output = Result<Option<ContainerInfo>, EngineError>>;
+    /// The last lines that it wrote, at most `lines`.
+    fn last_lines(
+        &self,
+        container: &ContainerId,
+        lines: u32,
+    ) -> impl Future<Output = Result<Vec<String>, EngineError>>;
+}
+
+/// The engine's own wrapping around what the runtime said, which no user needs to read.
+pub fn unwrapped(message: &str) -> String {
+    let mut text = message.trim();
+    loop {
+        let before = text;
+        for prefix in [
+            "failed to create task for container: ",
+            "failed to create shim task: ",
+            "failed to create shim: ",
+            "OCI runtime create failed: ",
+            "OCI runtime start failed: ",
+            "failed to start shim: ",
+            "cannot start a stopped process: ",
+        ] {
+            text = text.strip_prefix(prefix).unwrap_or(text);
+        }
+        text = text.strip_suffix(": unknown").unwrap_or(text);
+        text = text.strip_suffix(": unknown.").unwrap_or(text);
+        if text == before {
+            return text.to_owned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_runtime_said_is_freed_of_the_engine_s_wrapping() {
+        let wrapped = "failed to create shim task: OCI runtime create failed: the bridge onebr0 of NIC 0 does not exist on this host: unknown";
+        assert_eq!(
+            unwrapped(wrapped),
+            "the bridge onebr0 of NIC 0 does not exist on this host"
+        );
+        assert_eq!(unwrapped("No such image: x"), "No such image: x");
+    }
+}

@@ -1,0 +1,52 @@
+//! The drivers' log: standard output and standard error belong to `oned`, so it goes to a file
+//! that the drivers' user can write, each line with the action and the VM.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// A larger file is put aside as `<name>.1` when the next action begins, in bytes.
+const ROTATE: u64 = 16 * 1024 * 1024;
+
+/// Starts the log. Nothing is said when no place can be written: an action must not fail for it.
+/// `ONEDOCK_LOG` holds a filter (`debug`, `onedock_vmm=trace`).
+pub fn start() {
+    let Some(file) = places().iter().find_map(|path| open(path)) else {
+        return;
+    };
+    let filter = EnvFilter::try_from_env("ONEDOCK_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,bollard=info,hyper=warn"));
+    let started = tracing_subscriber::fmt()
+        .with_writer(Arc::new(file))
+        .with_ansi(false)
+        .with_target(false)
+        .with_span_events(FmtSpan::NONE)
+        .with_env_filter(filter)
+        .try_init();
+    // A second start in one process (a test) keeps the first.
+    drop(started);
+}
+
+/// Front-end, self-contained front-end, node: the first that can be written is taken.
+fn places() -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let Some(path) = std::env::var_os("ONEDOCK_LOGFILE") {
+        places.push(path.into());
+    }
+    if let Some(location) = std::env::var_os("ONE_LOCATION") {
+        places.push(Path::new(&location).join("var/onedock.log"));
+    }
+    places.push("/var/log/one/onedock.log".into());
+    places.push("/var/lib/onedock/onedock.log".into());
+    places
+}
+
+fn open(path: &Path) -> Option<File> {
+    if fs::metadata(path).is_ok_and(|m| m.len() > ROTATE) {
+        let _ = fs::rename(path, path.with_extension("log.1"));
+    }
+    OpenOptions::new().append(true).create(true).open(path).ok()
+}

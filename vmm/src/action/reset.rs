@@ -1,0 +1,19 @@
+//! `reset`: kill and start of the same container.
+
+use onedock_common::answer::Answer;
+use onedock_common::engine::Engine;
+use onedock_common::lock::VmLock;
+
+use super::LOCK_WAIT;
+use super::reboot::again;
+use super::shutdown::How;
+use crate::Host;
+use crate::request::DeployedRequest;
+
+pub(super) async fn run<E: Engine>(
+    host: &Host<E>,
+    request: &DeployedRequest,
+) -> anyhow::Result<Answer> {
+    let _lock = VmLock::acquire(&host.paths, request.name.vm(), LOCK_WAIT)?;
+    again(host, request.name, How::AtOnce).await
+}

@@ -1,0 +1,67 @@
+//! The hypervisor driver: what `oned` asks of a VM, done to a container. One module an action;
+//! what a VM becomes is decided in [`plan`], which touches nothing.
+
+mod action;
+mod host_ends;
+mod labels;
+pub mod plan;
+mod request;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+
+use anyhow::Context as _;
+use onedock_common::answer::Answer;
+use onedock_common::config::Config;
+use onedock_common::engine::Docker;
+use onedock_common::paths::Paths;
+
+pub use action::Action;
+
+/// What every action works with.
+#[derive(Debug)]
+pub struct Host<E> {
+    /// The container engine.
+    pub engine: E,
+    /// Where the state of this node lies.
+    pub paths: Paths,
+    /// `onedock.conf`.
+    pub config: Config,
+}
+
+/// Runs one action as `one_vmm_exec` calls it: its name, its arguments, its standard input.
+pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
+    let name = name.to_str().context("the action's name is not UTF-8")?;
+    let action: Action = name.parse()?;
+    let arguments = request::texts(arguments)?;
+    let config = Config::load()?;
+    let host = Host {
+        engine: Docker::local()?,
+        paths: Paths::at(&config.state),
+        config,
+    };
+    let _span = tracing::info_span!(
+        "vmm",
+        action = name,
+        vm = arguments.get(2).map(String::as_str)
+    )
+    .entered();
+    tracing::info!("begins");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let answer = runtime.block_on(action.run(&host, &arguments, read_input));
+    tracing::info!("ends");
+    answer
+}
+
+/// Standard input, at most as much as a VM's document may have.
+fn read_input() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = onedock_common::xml::LIMIT as u64 + 1;
+    std::io::stdin()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .context("standard input cannot be read")?;
+    Ok(bytes)
+}
