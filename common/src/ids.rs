@@ -89,6 +89,10 @@ impl ContainerId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// An id of this number, for engines that give numbers (the one in memory).
+    pub fn numbered(number: u64) -> Self {
+        Self(format!("{number:064x}"))
+    }
     /// The first twelve digits, as the engine shows them to people.
     pub fn short(&self) -> &str {
         self.0.get(..12).unwrap_or(&self.0)
