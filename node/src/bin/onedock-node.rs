@@ -1,0 +1,39 @@
+//! The root part of the drivers: one typed request on standard input, run by `oneadmin` through
+//! one line of sudoers. It takes no arguments.
+
+use std::io::{self, Read as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use onedock_node::kernel::{error, plug};
+use onedock_node::request::{Answer, LIMIT, Request};
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|_| {}));
+    let line = match std::panic::catch_unwind(run) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(e)) => error::one_line(e.as_ref()),
+        Err(_) => "onedock-node has failed by a mistake of its own; please report it".into(),
+    };
+    let _ = writeln!(io::stderr(), "{line}");
+    ExitCode::FAILURE
+}
+
+fn run() -> anyhow::Result<()> {
+    if std::env::args_os().len() > 1 {
+        bail!("onedock-node takes no arguments, but one JSON request on its standard input");
+    }
+    let mut bytes = Vec::new();
+    io::stdin()
+        .take(LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .context("no request")?;
+    if bytes.len() as u64 > LIMIT {
+        bail!("the request is larger than {LIMIT} bytes");
+    }
+    match serde_json::from_slice(&bytes).context("the request is not one of this version")? {
+        Request::Unplug { vm, host_ends } => plug::pull(vm, &host_ends)?,
+    }
+    let answer = serde_json::to_string(&Answer { done: true })?;
+    writeln!(io::stdout(), "{answer}").context("the answer cannot be written")
+}

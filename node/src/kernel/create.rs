@@ -1,0 +1,227 @@
+//! `create`: the bundle of a VM's container is completed, then the real runtime creates it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use onedock_common::ContainerId;
+use onedock_common::boot::{self, BootSpec, FirstProcess};
+
+use crate::kernel::args::Call;
+use crate::kernel::bundle::{Bundle, Extra};
+use crate::kernel::error::CallError;
+use crate::kernel::namespace::Process;
+use crate::kernel::record::{Record, Vm};
+use crate::kernel::rootfs::{self, MountPoint, Root, RootError};
+use crate::kernel::runtime::{Places, pass};
+use crate::kernel::{backend, chain, engine_log, etc_files, exec};
+
+/// Where the context is shown: at `/context`, and at `/mnt`, as ONEDock had it.
+const CONTEXT: [(&str, &str); 2] = [("context", "/context"), ("mnt", "/mnt")];
+
+/// The longest that undoing a half-made container may take.
+const UNDO: Duration = Duration::from_secs(30);
+
+pub(crate) fn create(
+    call: &Call,
+    places: &Places,
+    id: &ContainerId,
+) -> Result<ExitCode, CallError> {
+    let runtime = backend::choose()?;
+    let written = |source| CallError::State {
+        verb: "written",
+        source,
+    };
+    let Some(spec) = BootSpec::read(&places.paths, id)? else {
+        let record = Record { runtime, vm: None };
+        places.records.write(id, &record).map_err(written)?;
+        return Err(pass(call, Some(record))?);
+    };
+    let this_boot = boot::boot_id().map_err(|source| CallError::State {
+        verb: "read",
+        source,
+    })?;
+    if spec.boot_id != this_boot {
+        return Err(CallError::OtherBoot);
+    }
+
+    let vm = prepare(call, id, &spec)?;
+    let mut record = Record {
+        runtime,
+        vm: Some(vm),
+    };
+    let made = places
+        .records
+        .write(id, &record)
+        .map_err(written)
+        .and_then(|()| make(call, &record.runtime, !spec.nics.is_empty()));
+    match made {
+        Ok(Made::Process(process)) => {
+            if let Some(vm) = &mut record.vm {
+                vm.process = Some(process);
+            }
+            let kept = places.records.write(id, &record).map_err(written);
+            kept.map(|()| ExitCode::SUCCESS)
+                .inspect_err(|_| undo(call, places, id, &record))
+        }
+        Ok(Made::Refused(code)) => {
+            forget(places, id, &record);
+            Ok(code)
+        }
+        Err(error) => {
+            undo(call, places, id, &record);
+            Err(error)
+        }
+    }
+}
+
+/// What the real runtime made of it.
+enum Made {
+    Process(Process),
+    /// It has written its own reason where the engine looks.
+    Refused(ExitCode),
+}
+
+/// Runs the real runtime and, in the same time, makes sure of OpenNebula's chain.
+fn make(call: &Call, runtime: &Path, has_nics: bool) -> Result<Made, CallError> {
+    let (status, chain) = thread::scope(|scope| {
+        let chain = has_nics.then(|| scope.spawn(chain::ensure));
+        let status = exec::spawn(runtime, call).and_then(|mut child| child.wait());
+        let chain = chain.map_or(Ok(Ok(())), |thread| thread.join());
+        (status, chain)
+    });
+    let run = |source| CallError::Run {
+        path: runtime.to_owned(),
+        source,
+    };
+    let status = status.map_err(run)?;
+    if !status.success() {
+        return Ok(Made::Refused(exec::code_of(status)));
+    }
+    chain.map_err(|_| run(io::Error::other("a thread panicked")))??;
+    let pid_file = call.pid_file().ok_or(CallError::NoPidFile)?;
+    Ok(Made::Process(Process::from_pid_file(&pid_file)?))
+}
+
+/// Completes the bundle, and makes in the root what the mounts need.
+fn prepare(call: &Call, id: &ContainerId, spec: &BootSpec) -> Result<Vm, CallError> {
+    let mut bundle = Bundle::read(&call.bundle())?;
+    let path = bundle.root()?;
+    let root = Root::open(&path, bundle.root_owner())?;
+    let mut stubs = Vec::new();
+    let prepared = complete(call, id, spec, &mut bundle, &root, &mut stubs);
+    match prepared {
+        Ok(()) => Ok(Vm {
+            id: spec.vm,
+            root: path,
+            stubs,
+            nics: spec.nics.clone(),
+            process: None,
+        }),
+        Err(error) => {
+            remove_stubs(&root, &stubs);
+            Err(error)
+        }
+    }
+}
+
+fn complete(
+    call: &Call,
+    id: &ContainerId,
+    spec: &BootSpec,
+    bundle: &mut Bundle,
+    root: &Root,
+    stubs: &mut Vec<String>,
+) -> Result<(), CallError> {
+    let mut extra = Extra::default();
+    let context = spec.context.as_deref().map(context_folder).transpose()?;
+    let mut targets = Vec::new();
+    for (name, target) in CONTEXT {
+        if context.is_none() || bundle.mounts_at(Path::new(target)) {
+            root.remove_marked_stub(name)?;
+            continue;
+        }
+        match root.mount_point(name) {
+            Ok(MountPoint::OfTheImage) => targets.push(target),
+            Ok(MountPoint::Stub) => {
+                stubs.push(name.to_owned());
+                targets.push(target);
+            }
+            Err(e @ RootError::NotAFolder { .. }) if name == "mnt" => {
+                engine_log::write(call, "warning", &format!("{e}; the context is at /context"));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    extra.context = context.as_deref().map(|source| (source, targets));
+    let init = match spec.first {
+        FirstProcess::KeepAlive => Some(find_init()?),
+        FirstProcess::Command => None,
+    };
+    extra.init = init.as_deref();
+
+    let todo = bundle.complete(spec, id, &extra)?;
+    for path in &todo.folders {
+        root.folder(path)?;
+    }
+    for (path, content) in todo.files {
+        etc_files::write(&path, &content).map_err(|source| CallError::File { path, source })?;
+    }
+    Ok(bundle.write()?)
+}
+
+fn context_folder(path: &Path) -> Result<PathBuf, CallError> {
+    rootfs::host_folder(path).map_err(|reason| CallError::Context {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// `onedock-init` beside this program (they are installed together), else where it is installed.
+fn find_init() -> Result<PathBuf, CallError> {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join("onedock-init")));
+    beside
+        .into_iter()
+        .chain([PathBuf::from("/usr/lib/onedock/onedock-init")])
+        .find(|path| path.is_file())
+        .ok_or(CallError::NoInit)
+}
+
+/// Removes what the real runtime has made, when something of ours failed behind it. The first
+/// error is the one to tell, so that what fails here is left to the engine's own `delete`.
+fn undo(call: &Call, places: &Places, id: &ContainerId, record: &Record) {
+    let mut command = Command::new(&record.runtime);
+    if let Some(root) = call.state_root() {
+        command.arg("--root").arg(root);
+    }
+    command.args(["delete", "--force", id.as_str()]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let deleted = command
+        .spawn()
+        .and_then(|mut child| exec::wait(&mut child, UNDO));
+    if deleted.is_ok_and(|status| status.success()) {
+        forget(places, id, record);
+    }
+}
+
+fn forget(places: &Places, id: &ContainerId, record: &Record) {
+    if let Some(vm) = &record.vm
+        && let Ok(root) = Root::open(&vm.root, (0, 0))
+    {
+        remove_stubs(&root, &vm.stubs);
+    }
+    let _ = places.records.remove(id);
+}
+
+fn remove_stubs(root: &Root, stubs: &[String]) {
+    for name in stubs {
+        let _ = root.remove_stub(name);
+    }
+}

@@ -1,0 +1,53 @@
+//! `delete`: the real runtime deletes the container, then nothing of it may be left.
+
+use std::process::ExitCode;
+
+use onedock_common::{ContainerId, IfName};
+
+use crate::kernel::args::Call;
+use crate::kernel::error::CallError;
+use crate::kernel::record::{Record, Vm};
+use crate::kernel::rootfs::Root;
+use crate::kernel::runtime::Places;
+use crate::kernel::{engine_log, error, exec, plug};
+
+pub(crate) fn delete(
+    call: &Call,
+    places: &Places,
+    id: &ContainerId,
+    record: &Record,
+) -> Result<ExitCode, CallError> {
+    let runtime = &record.runtime;
+    let status = exec::spawn(runtime, call)
+        .and_then(|mut child| child.wait())
+        .map_err(|source| CallError::Run {
+            path: runtime.clone(),
+            source,
+        })?;
+    // A container of which the real runtime knows nothing any more is deleted.
+    let state = call.state_root().map(|root| root.join(id.as_str()));
+    if !status.success() && state.is_none_or(|state| state.exists()) {
+        return Ok(exec::code_of(status));
+    }
+    if let Some(vm) = &record.vm {
+        // The container is gone; what cannot be removed here must not make the engine believe
+        // otherwise.
+        if let Err(e) = remove_rest(vm) {
+            engine_log::write(call, "warning", &error::one_line(&e));
+        }
+    }
+    let _ = places.records.remove(id);
+    Ok(exec::code_of(status))
+}
+
+fn remove_rest(vm: &Vm) -> Result<(), CallError> {
+    let hosts: Vec<IfName> = vm.nics.iter().map(|nic| nic.host.clone()).collect();
+    let pulled = plug::pull_after_death(vm.id, &hosts);
+    // Without its root mounted there is nothing to remove from it.
+    if let Ok(root) = Root::open(&vm.root, (0, 0)) {
+        for name in &vm.stubs {
+            root.remove_stub(name)?;
+        }
+    }
+    Ok(pulled?)
+}

@@ -1,0 +1,27 @@
+//! What root does: processes, files, namespaces and netlink.
+
+pub mod args;
+pub mod backend;
+pub mod bundle;
+pub mod chain;
+mod create;
+mod delete;
+pub mod engine_log;
+pub mod error;
+pub mod etc_files;
+#[expect(
+    unsafe_code,
+    reason = "pidfd_open and a death signal have no safe form"
+)]
+pub mod exec;
+pub mod links;
+pub mod namespace;
+pub mod plug;
+pub mod record;
+#[expect(
+    unsafe_code,
+    reason = "extended attributes of a descriptor have no safe form"
+)]
+pub mod rootfs;
+pub mod runtime;
+mod start;

@@ -1,0 +1,170 @@
+//! The container's network namespace: which one it is, and work inside it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::kernel::exec;
+
+/// Why there is no namespace to plug into.
+#[derive(Debug, Error)]
+pub enum NamespaceError {
+    /// The first process is gone, or its number belongs to another by now.
+    #[error("the container's first process {0} is gone")]
+    Gone(i32),
+    /// The container sits in the host's own network.
+    #[error("the container runs in the host's network namespace")]
+    Host,
+    /// `/proc` did not answer.
+    #[error("the container's first process {pid} cannot be examined")]
+    Examine {
+        /// The process.
+        pid: i32,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A thread could not enter.
+    #[error("the container's network namespace cannot be entered")]
+    Enter(#[source] io::Error),
+}
+
+/// The first process of a container. A number alone can be another's a moment later: the start
+/// time and the namespace tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pid: i32,
+    /// Field 22 of `/proc/<pid>/stat`, in clock ticks since boot.
+    started: u64,
+    /// Device and inode of the network namespace.
+    network: (u64, u64),
+}
+
+impl Process {
+    /// Reads the process whose number the real runtime has written into its pid file.
+    pub fn from_pid_file(path: &Path) -> Result<Self, NamespaceError> {
+        let examine = |source| NamespaceError::Examine { pid: -1, source };
+        let text = fs::read_to_string(path).map_err(examine)?;
+        let pid = text.trim().parse().map_err(|_| {
+            examine(io::Error::other(format!(
+                "{} has no process id",
+                path.display()
+            )))
+        })?;
+        Self::of(pid)
+    }
+
+    /// Reads a living process.
+    pub fn of(pid: i32) -> Result<Self, NamespaceError> {
+        let examine = |source| NamespaceError::Examine { pid, source };
+        let meta = fs::metadata(format!("/proc/{pid}/ns/net")).map_err(examine)?;
+        Ok(Self {
+            pid,
+            started: start_time(pid).map_err(examine)?,
+            network: (meta.dev(), meta.ino()),
+        })
+    }
+
+    /// Opens the network namespace, if this very process still lives in it (fault 53,
+    /// attack 47). The process is held by its own handle while the answers are compared, so
+    /// that its number cannot change owners in between.
+    pub fn network(&self) -> Result<Network, NamespaceError> {
+        let examine = |source| NamespaceError::Examine {
+            pid: self.pid,
+            source,
+        };
+        let gone = |_| NamespaceError::Gone(self.pid);
+        let handle = exec::pidfd(self.pid).map_err(gone)?;
+        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).map_err(gone)?;
+        let meta = namespace.metadata().map_err(examine)?;
+        let same = (meta.dev(), meta.ino()) == self.network
+            && start_time(self.pid).map_err(gone)? == self.started;
+        if !same || exec::ended_within(&handle, Duration::ZERO).map_err(examine)? {
+            return Err(NamespaceError::Gone(self.pid));
+        }
+        let own = fs::metadata("/proc/self/ns/net").map_err(examine)?;
+        if (own.dev(), own.ino()) == self.network {
+            return Err(NamespaceError::Host);
+        }
+        Ok(Network(namespace.into()))
+    }
+}
+
+fn start_time(pid: i32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in parentheses, which may hold anything, also blanks.
+    let behind = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    behind
+        .split_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::other("the start time is missing"))
+}
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct Network(OwnedFd);
+
+impl Network {
+    /// The descriptor, for the kernel's messages.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// A namespace that is open already.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Runs `work` on a thread of its own that lives in this namespace and ends with the work:
+    /// nothing has to be restored, and nobody else is ever in the wrong place.
+    pub fn within<T: Send, E: Send + From<NamespaceError>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E> + Send,
+    ) -> Result<T, E> {
+        thread::scope(|scope| {
+            let inside = thread::Builder::new().spawn_scoped(scope, || {
+                setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET)
+                    .map_err(|errno| NamespaceError::Enter(errno.into()))?;
+                work()
+            });
+            match inside.map_err(NamespaceError::Enter)?.join() {
+                Ok(answer) => answer,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn fault_53_a_process_that_ended_or_shares_the_hosts_network_gives_no_namespace() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(matches!(process.network(), Err(NamespaceError::Host)));
+        let impostor = Process {
+            started: process.started + 1,
+            ..process
+        };
+        assert!(matches!(impostor.network(), Err(NamespaceError::Gone(_))));
+        let moved = Process {
+            network: (process.network.0, 1),
+            ..process
+        };
+        assert!(matches!(moved.network(), Err(NamespaceError::Gone(_))));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(process.network(), Err(NamespaceError::Gone(_))));
+    }
+}

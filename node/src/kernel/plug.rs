@@ -1,0 +1,311 @@
+//! Plugging the NICs of a VM, and pulling them.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use onedock_common::boot::Nic;
+use onedock_common::{ContainerId, IfName, NicId, VmId};
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+
+use crate::kernel::links::{self, Link, LinkError, Links, Pair};
+use crate::kernel::namespace::{NamespaceError, Network};
+
+/// How long the kernel is given to remove host ends with their namespace.
+const VANISH: Duration = Duration::from_millis(50);
+
+/// Why a NIC was not plugged or pulled.
+#[derive(Debug, Error)]
+pub enum PlugError {
+    /// No such link.
+    #[error(
+        "bridge {bridge} of NIC {nic} does not exist on this host; check the virtual network's BRIDGE and VN_MAD"
+    )]
+    NoBridge {
+        /// NIC/BRIDGE.
+        bridge: IfName,
+        /// The NIC.
+        nic: NicId,
+    },
+    /// Another kind of link.
+    #[error("{bridge} of NIC {nic} is not a Linux bridge; check the virtual network's BRIDGE")]
+    NotABridge {
+        /// NIC/BRIDGE.
+        bridge: IfName,
+        /// The NIC.
+        nic: NicId,
+    },
+    /// Switched off.
+    #[error("bridge {bridge} of NIC {nic} is down; switch it on (ip link set {bridge} up)")]
+    BridgeDown {
+        /// NIC/BRIDGE.
+        bridge: IfName,
+        /// The NIC.
+        nic: NicId,
+    },
+    /// The kernel's limit of ports.
+    #[error("bridge {bridge} has no free port for NIC {nic} (a Linux bridge has 1023)")]
+    BridgeFull {
+        /// NIC/BRIDGE.
+        bridge: IfName,
+        /// The NIC.
+        nic: NicId,
+    },
+    /// Somebody else's device (fault 51).
+    #[error(
+        "a device named {host}, which is not this VM's, is in the way of NIC {nic}; remove or rename it"
+    )]
+    NameTaken {
+        /// NIC/TARGET.
+        host: IfName,
+        /// The NIC.
+        nic: NicId,
+    },
+    /// A step that the kernel refused.
+    #[error("NIC {nic} on bridge {bridge}: {step} failed: {source}")]
+    Step {
+        /// The NIC.
+        nic: NicId,
+        /// NIC/BRIDGE.
+        bridge: IfName,
+        /// What was tried.
+        step: String,
+        /// The answer.
+        source: LinkError,
+    },
+    /// Netlink itself.
+    #[error("the links of this host cannot be read: {0}")]
+    Links(#[from] LinkError),
+    /// The namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// A setting of the namespace.
+    #[error("{path} in the container's network namespace cannot be set: {source}")]
+    Setting {
+        /// The file under `/proc/sys`.
+        path: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+/// The alias that says whose a host end is.
+pub fn alias(vm: VmId, container: &ContainerId) -> String {
+    format!("onedock:{vm}:{}", container.short())
+}
+
+fn is_of(link: &Link, vm: VmId) -> bool {
+    let ours = format!("onedock:{vm}:");
+    link.alias
+        .as_ref()
+        .is_some_and(|alias| alias.starts_with(&ours))
+}
+
+/// Plugs all NICs into the network namespace of the VM's container; all or none.
+pub fn plug(
+    vm: VmId,
+    container: &ContainerId,
+    nics: &[Nic],
+    network: &Network,
+) -> Result<(), PlugError> {
+    network.within(settings)?;
+    let plugged = links::with(async |links| {
+        for nic in nics {
+            add(&links, vm, container, nic, network).await?;
+        }
+        Ok(())
+    })
+    .and_then(|()| network.within(|| links::with(async |links| inside(&links, nics).await)));
+    if plugged.is_err() {
+        // The first error is the one to tell.
+        let _ = pull(vm, nics.iter().map(|nic| &nic.host));
+    }
+    plugged
+}
+
+/// Removes the host ends that are this VM's; those of others stay.
+pub fn pull<'a>(vm: VmId, hosts: impl IntoIterator<Item = &'a IfName>) -> Result<(), PlugError> {
+    links::with(async |links| {
+        let mut first = Ok(());
+        for host in hosts {
+            let removed = async {
+                match links.find(host.as_str()).await? {
+                    Some(link) if is_of(&link, vm) => links.remove(link.index).await,
+                    _ => Ok(()),
+                }
+            };
+            first = first.and(removed.await);
+        }
+        first.map_err(Into::into)
+    })
+}
+
+/// Waits until the host ends have gone with their namespace, and removes those that have not:
+/// OpenNebula's `clean` counts what is left on a bridge.
+pub fn pull_after_death(vm: VmId, hosts: &[IfName]) -> Result<(), PlugError> {
+    let vanished: Result<bool, PlugError> = links::with(async |links| {
+        let end = Instant::now() + VANISH;
+        for host in hosts {
+            while links
+                .find(host.as_str())
+                .await?
+                .is_some_and(|link| is_of(&link, vm))
+            {
+                if Instant::now() >= end {
+                    return Ok(false);
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        Ok(true)
+    });
+    if vanished? { Ok(()) } else { pull(vm, hosts) }
+}
+
+/// IPv6 on (engines turn it off in a container without a network), and neighbours are told of
+/// a new address at once.
+fn settings() -> Result<(), PlugError> {
+    for (path, value, needed) in [
+        ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0", true),
+        ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0", true),
+        ("/proc/sys/net/ipv4/conf/default/arp_notify", "1", false),
+        ("/proc/sys/net/ipv6/conf/default/ndisc_notify", "1", false),
+    ] {
+        match fs::write(path, value) {
+            Err(e) if needed && e.kind() != io::ErrorKind::NotFound => {
+                return Err(PlugError::Setting { path, source: e });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn add(
+    links: &Links,
+    vm: VmId,
+    container: &ContainerId,
+    nic: &Nic,
+    network: &Network,
+) -> Result<(), PlugError> {
+    let bridge = || nic.bridge.clone();
+    let Some(link) = links.find(nic.bridge.as_str()).await? else {
+        return Err(PlugError::NoBridge {
+            bridge: bridge(),
+            nic: nic.id,
+        });
+    };
+    if !link.is_bridge {
+        return Err(PlugError::NotABridge {
+            bridge: bridge(),
+            nic: nic.id,
+        });
+    }
+    if !link.is_up {
+        return Err(PlugError::BridgeDown {
+            bridge: bridge(),
+            nic: nic.id,
+        });
+    }
+    let pair = Pair {
+        host: &nic.host,
+        bridge: link.index,
+        inside: inside_name(nic),
+        mac: nic.mac,
+        mtu: nic.mtu.unwrap_or(link.mtu),
+        network: network.fd(),
+    };
+    let mut added = links.add_pair(&pair).await;
+    if added.as_ref().is_err_and(|e| e.is(Errno::EEXIST)) {
+        match links.find(nic.host.as_str()).await? {
+            Some(stale) if !is_of(&stale, vm) => {
+                return Err(PlugError::NameTaken {
+                    host: nic.host.clone(),
+                    nic: nic.id,
+                });
+            }
+            Some(stale) => links.remove(stale.index).await?,
+            None => {}
+        }
+        added = links.add_pair(&pair).await;
+    }
+    match added {
+        Err(e) if e.is(Errno::EXFULL) => {
+            return Err(PlugError::BridgeFull {
+                bridge: bridge(),
+                nic: nic.id,
+            });
+        }
+        other => other.map_err(step(nic, format!("making the pair {}", nic.host)))?,
+    }
+    let named = links
+        .set_alias(nic.host.as_str(), &alias(vm, container))
+        .await;
+    if named.is_err() {
+        // Without its alias nobody would know it as ours again.
+        if let Ok(Some(link)) = links.find(nic.host.as_str()).await {
+            let _ = links.remove(link.index).await;
+        }
+    }
+    named.map_err(step(nic, format!("naming the owner of {}", nic.host)))
+}
+
+async fn inside(links: &Links, nics: &[Nic]) -> Result<(), PlugError> {
+    if let Some(lo) = links.find("lo").await?
+        && !lo.is_up
+    {
+        links.up(lo.index).await?;
+    }
+    for nic in nics {
+        let name = inside_name(nic);
+        let link = links
+            .find(&name)
+            .await?
+            .ok_or(LinkError::Kernel(Errno::ENODEV))
+            .map_err(step(nic, format!("finding {name} inside")))?;
+        for address in &nic.addresses {
+            let added = links.add_address(link.index, *address).await;
+            added.map_err(step(nic, format!("address {address}")))?;
+        }
+        links
+            .up(link.index)
+            .await
+            .map_err(step(nic, format!("switching {name} on")))?;
+        let gateways = [nic.gateway.map(IpAddr::V4), nic.gateway6.map(IpAddr::V6)];
+        for gateway in gateways.into_iter().flatten() {
+            let added = links
+                .add_default_route(link.index, gateway, nic.metric, needs_on_link(nic, gateway))
+                .await;
+            added.map_err(step(nic, format!("default route by {gateway}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn inside_name(nic: &Nic) -> String {
+    format!("eth{}", nic.id)
+}
+
+/// Whether the gateway lies in none of the NIC's own networks and must be taken as a direct
+/// neighbour, as OpenNebula's guest package does with a route to it.
+fn needs_on_link(nic: &Nic, gateway: IpAddr) -> bool {
+    let local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    !local
+        && !nic
+            .addresses
+            .iter()
+            .any(|network| network.contains(gateway))
+}
+
+fn step(nic: &Nic, step: String) -> impl FnOnce(LinkError) -> PlugError {
+    let (nic, bridge) = (nic.id, nic.bridge.clone());
+    move |source| PlugError::Step {
+        nic,
+        bridge,
+        step,
+        source,
+    }
+}

@@ -1,0 +1,126 @@
+//! What the runtime remembers of a container between its calls, in
+//! `/run/onedock/containers/<id>.json`. Root writes it, nobody else reads it; a reboot, after
+//! which no container lives, empties it.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use onedock_common::boot::Nic;
+use onedock_common::{ContainerId, VmId, files};
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::namespace::Process;
+
+/// The state folder of root; a second node on one machine has another mount there.
+pub const RUN: &str = "/run/onedock";
+
+const LIMIT: u64 = 1024 * 1024;
+
+/// The container of a VM, as its `create` left it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Vm {
+    /// The VM.
+    pub id: VmId,
+    /// The root file system in the mount namespace of the engine.
+    pub root: PathBuf,
+    /// Mount points that the image lacked and that go again at `delete`.
+    pub stubs: Vec<String>,
+    /// The NICs to plug at `start`.
+    pub nics: Vec<Nic>,
+    /// The first process; none until `create` has succeeded.
+    pub process: Option<Process>,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The runtime that created it and alone can act on it.
+    pub runtime: PathBuf,
+    /// What makes it a VM; none when it had no boot spec.
+    pub vm: Option<Vm>,
+}
+
+/// The folder of records.
+#[derive(Debug, Clone)]
+pub struct Records(PathBuf);
+
+impl Records {
+    /// The node's own.
+    pub fn system() -> Self {
+        Self(Path::new(RUN).join("containers"))
+    }
+
+    /// Another folder.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self(dir.into())
+    }
+
+    fn file(&self, id: &ContainerId) -> PathBuf {
+        self.0.join(format!("{id}.json"))
+    }
+
+    /// Reads the record of `id`, if there is one.
+    pub fn read(&self, id: &ContainerId) -> io::Result<Option<Record>> {
+        match files::read_bounded(&self.file(id), LIMIT) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes the record of `id`.
+    pub fn write(&self, id: &ContainerId, record: &Record) -> io::Result<()> {
+        private_folder(&self.0)?;
+        files::replace(&self.file(id), &serde_json::to_vec(record)?, 0o600)
+    }
+
+    /// Removes the record of `id`.
+    pub fn remove(&self, id: &ContainerId) -> io::Result<()> {
+        files::remove(&self.file(id))
+    }
+}
+
+/// Makes a folder for root alone, with its parents; refuses one that is another's.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let meta = fs::symlink_metadata(path)?;
+    if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "{} is not a folder of root alone",
+            path.display()
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn attack_45_a_record_is_roots_alone_and_its_folder_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::at(dir.path().join("run/containers"));
+        let id: ContainerId = "ab".repeat(32).parse().unwrap();
+        let record = Record {
+            runtime: "/usr/bin/crun".into(),
+            vm: None,
+        };
+        assert!(records.read(&id).unwrap().is_none());
+        records.write(&id, &record).unwrap();
+        assert_eq!(records.read(&id).unwrap(), Some(record.clone()));
+        assert_eq!(
+            fs::metadata(records.file(&id)).unwrap().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::metadata(&records.0).unwrap().mode() & 0o777, 0o700);
+        records.remove(&id).unwrap();
+        records.remove(&id).unwrap();
+        fs::set_permissions(&records.0, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(records.write(&id, &record).is_err());
+    }
+}
