@@ -1,0 +1,171 @@
+//! `onedock setup frontend`: the drivers into an OpenNebula installation, and their names into
+//! its configuration.
+
+pub mod configuration;
+mod drivers;
+mod execrc;
+mod layout;
+mod monitord;
+mod oned;
+mod shims;
+
+use std::path::{Path, PathBuf};
+
+use configuration::Facts;
+pub use layout::Layout;
+use onedock_common::reference::RegistryName;
+
+use crate::error::Result;
+use crate::host::Host;
+use crate::place::{EditFile, Edited, Folder, PutFile};
+use crate::setup::Plan;
+use crate::setup::join::{self, Join};
+use crate::step::{Step, Steps};
+
+/// The Ruby that registers the NICs of containers with OpenNebula's network drivers.
+const NIC_PLUGIN: &str = include_str!("../../../../packaging/vnmmad-onedock.rb");
+
+/// What the administrator says.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The folder of a self-contained OpenNebula; without it the system-wide one.
+    pub one_location: Option<PathBuf>,
+    /// The private registry, when it is not set up by this program.
+    pub registry: Option<RegistryName>,
+    /// Where the driver binaries are taken from.
+    pub from: PathBuf,
+}
+
+/// The steps, and what has to be said when they are done.
+pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
+    let layout = Layout::find(host, options.one_location.as_deref())?;
+    let owner = layout.owner()?;
+    let remotes = layout.remotes();
+    let mut steps: Steps = Vec::new();
+
+    for binary in drivers::find(&options.from)? {
+        let folder = remotes.join("onedock").join(binary.arch);
+        if !steps
+            .iter()
+            .any(|s| s.subject() == folder.display().to_string())
+        {
+            for path in [remotes.join("onedock"), folder.clone()] {
+                steps.push(Folder::new(path, 0o755, owner.clone()));
+            }
+        }
+        let source = binary.source.clone();
+        let read = move || drivers::read(&source);
+        steps.push(PutFile::from(
+            folder.join(binary.name),
+            read,
+            0o755,
+            owner.clone(),
+        ));
+    }
+    for (folder, shims) in shims::all() {
+        steps.push(Folder::new(remotes.join(&folder), 0o755, owner.clone()));
+        for (name, text) in shims {
+            steps.push(PutFile::new(
+                remotes.join(&folder).join(name),
+                text,
+                0o755,
+                owner.clone(),
+            ));
+        }
+    }
+    for folder in shims::PROBE_DIRS {
+        let mut path = remotes.join("im/onedock-probes.d");
+        for part in Path::new(folder) {
+            path.push(part);
+            if !steps
+                .iter()
+                .any(|s| s.subject() == path.display().to_string())
+            {
+                steps.push(Folder::new(path.clone(), 0o755, owner.clone()));
+            }
+        }
+    }
+    let plugins = remotes.join("vnm/vnmmad-load.d");
+    if !plugins.is_dir() {
+        steps.push(Folder::new(plugins.clone(), 0o755, owner.clone()));
+    }
+    // It is loaded, not run, but `onehost sync` and the administrator see one mode everywhere.
+    steps.push(PutFile::new(
+        plugins.join("onedock.rb"),
+        NIC_PLUGIN,
+        0o755,
+        owner.clone(),
+    ));
+
+    let registry = options.registry.clone().or_else(|| registry_of(host));
+    let unnamed = registry.is_none() && !configuration::names_registry(&remotes);
+    let facts = Facts {
+        registry,
+        data: None,
+    };
+    steps.extend(configuration::steps(&remotes, facts, &owner));
+
+    let (oned, kept) = edit_step(layout.etc().join("oned.conf"), oned::edit);
+    let (monitord, kept_too) = edit_step(layout.etc().join("monitord.conf"), monitord::edit);
+    steps.push(oned);
+    steps.push(monitord);
+    steps.push(EditFile::new(
+        layout.etc().join("vmm_exec/vmm_execrc"),
+        execrc::edit,
+    ));
+
+    let mut notes = kept;
+    notes.extend(kept_too);
+    if unnamed {
+        notes.push("No registry is named yet: run `onedock setup registry`, or call this again with --registry HOST:PORT.".into());
+    }
+    notes.extend(next_commands(&layout));
+    Ok(Plan::new(steps, notes))
+}
+
+/// The registry that `setup registry` made on this machine.
+fn registry_of(host: &Host) -> Option<RegistryName> {
+    let join = Join::read(&host.path(join::PATH)).ok()?;
+    Some(join.registry)
+}
+
+/// A configuration edit as a step, and what the administrator has otherwise and keeps.
+fn edit_step(
+    path: PathBuf,
+    edit: impl Fn(&Path, &str) -> Result<(String, Vec<String>, Vec<String>)> + 'static,
+) -> (Box<dyn Step>, Vec<String>) {
+    let name = path.display().to_string();
+    let kept = std::fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| edit(&path, &text).ok())
+        .map(|(_, _, kept)| kept)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|what| format!("Kept in {name}: {what}."))
+        .collect();
+    let place = path.clone();
+    let step = EditFile::new(path, move |text: &str| {
+        let (text, changes, _) = edit(&place, text)?;
+        Ok(Edited { text, changes })
+    });
+    (step, kept)
+}
+
+fn next_commands(layout: &Layout) -> Vec<String> {
+    let restart = if layout.is_system_wide() {
+        "systemctl restart opennebula".to_owned()
+    } else {
+        format!(
+            "{0}/bin/one stop && {0}/bin/one start",
+            layout.location().display()
+        )
+    };
+    vec![
+        format!("Restart OpenNebula, so that it reads its configuration: {restart}"),
+        "Then, as oneadmin:".into(),
+        "  printf 'NAME=onedock\\nTYPE=IMAGE_DS\\nDS_MAD=onedock\\nTM_MAD=onedock\\n' > images && onedatastore create images".into(),
+        "  printf 'NAME=onedock-system\\nTYPE=SYSTEM_DS\\nTM_MAD=onedock\\n' > system && onedatastore create system".into(),
+        "  onehost create NODE -i onedock -v onedock     (a NODE is made by `onedock setup node` on it)".into(),
+        "  onehost sync --force                          (for nodes that are there already)".into(),
+    ]
+}

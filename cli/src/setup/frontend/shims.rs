@@ -1,0 +1,189 @@
+//! The files that OpenNebula calls. Each is three lines of `sh` that start one binary with the
+//! name of the action: `onehost sync` follows links and would copy a linked binary dozens of
+//! times (`rsync -L`, `src/mad/ruby/HostSyncManager.rb`).
+
+/// The VMM's actions: every one that `one_vmm_exec` can call, because a missing file makes it
+/// copy all remotes to the node before it fails.
+const VMM: [&str; 23] = [
+    "attach_disk",
+    "attach_nic",
+    "cancel",
+    "deploy",
+    "detach_disk",
+    "detach_nic",
+    "exec",
+    "exec_cancel",
+    "migrate",
+    "migrate_local",
+    "poll",
+    "prereconfigure",
+    "reboot",
+    "reconfigure",
+    "reset",
+    "resize",
+    "resize_disk",
+    "restore",
+    "save",
+    "shutdown",
+    "snapshot_create",
+    "snapshot_delete",
+    "snapshot_revert",
+];
+
+/// The transfer manager's scripts; `node` is the half that runs on the node, over ssh.
+const TM: [&str; 25] = [
+    "clone",
+    "context",
+    "cpds",
+    "delete",
+    "failmigrate",
+    "ln",
+    "mkimage",
+    "mkswap",
+    "monitor",
+    "monitor_ds",
+    "mv",
+    "mvds",
+    "node",
+    "postbackup",
+    "postbackup_live",
+    "postmigrate",
+    "prebackup",
+    "prebackup_live",
+    "premigrate",
+    "resize",
+    "restore",
+    "snap_create",
+    "snap_create_live",
+    "snap_delete",
+    "snap_revert",
+];
+
+/// The datastore's actions.
+const DATASTORE: [&str; 15] = [
+    "backup",
+    "backup_cancel",
+    "clone",
+    "cp",
+    "export",
+    "increment_flatten",
+    "ls",
+    "mkfs",
+    "monitor",
+    "restore",
+    "rm",
+    "snap_delete",
+    "snap_flatten",
+    "snap_revert",
+    "stat",
+];
+
+/// The folders of probes that the monitoring of either release wants to find, even empty.
+pub(super) const PROBE_DIRS: [&str; 7] = [
+    "host/beacon",
+    "host/monitor",
+    "host/system",
+    "vm/execution",
+    "vm/monitor",
+    "vm/snapshot",
+    "vm/status",
+];
+
+/// Starts and stops the monitoring agent: `stop_monitord_client` gives `stop` as the first
+/// word, `run_monitord_client` gives none.
+const CONTROL: &str = "#!/bin/sh
+# ONEDock: starts (or, with \"stop\", ends) the monitoring agent of this node.
+case \"$1\" in stop) shift; set -- stop \"$@\" ;; *) set -- start \"$@\" ;; esac
+exec \"${0%/*}/../../onedock/$(uname -m)/onedock-im\" \"$@\"
+";
+
+/// The files of one folder: their names and texts.
+type Files = Vec<(&'static str, String)>;
+
+/// Every folder beneath the remotes with the shims in it.
+pub(super) fn all() -> Vec<(String, Files)> {
+    let family = |folder: &str, binary: &str, actions: &[&'static str]| {
+        let files = actions.iter().map(|a| (*a, shim(binary, a))).collect();
+        (folder.to_owned(), files)
+    };
+    vec![
+        family("vmm/onedock", "onedock-vmm", &VMM),
+        family("tm/onedock", "onedock-tm", &TM),
+        family("datastore/onedock", "onedock-datastore", &DATASTORE),
+        (
+            "im/onedock.d".to_owned(),
+            vec![("monitord-client_control.sh", CONTROL.to_owned())],
+        ),
+    ]
+}
+
+fn shim(binary: &str, action: &str) -> String {
+    format!(
+        "#!/bin/sh\n# ONEDock: {action} is done by {binary}, built for this machine's processor.\n\
+         exec \"${{0%/*}}/../../onedock/$(uname -m)/{binary}\" {action} \"$@\"\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn names_are_unique_and_complete() {
+        for (list, count) in [(&VMM[..], 23), (&TM[..], 25), (&DATASTORE[..], 15)] {
+            assert_eq!(list.iter().collect::<BTreeSet<_>>().len(), count);
+        }
+    }
+
+    #[test]
+    fn a_shim_hands_its_action_and_every_argument_to_the_binary_of_this_processor() {
+        let dir = tempfile::tempdir().unwrap();
+        let arch = Command::new("uname").args(["-m"]).run().unwrap().stdout;
+        let binaries = dir.path().join("onedock").join(arch.trim());
+        fs::create_dir_all(&binaries).unwrap();
+        let write = |path: &std::path::Path, text: &str| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        for name in [
+            "onedock-vmm",
+            "onedock-tm",
+            "onedock-datastore",
+            "onedock-im",
+        ] {
+            write(
+                &binaries.join(name),
+                "#!/bin/sh\nprintf '<%s>' \"${0##*/}\" \"$@\"\n",
+            );
+        }
+        let call = |path: &std::path::Path, words: &[&str]| {
+            Command::new(path.to_str().unwrap())
+                .args(words)
+                .run()
+                .unwrap()
+                .stdout
+        };
+        for (folder, files) in all() {
+            for (name, text) in files {
+                let path = dir.path().join(&folder).join(name);
+                write(&path, &text);
+                let said = call(&path, &["a b", "", "'\"$x"]);
+                let (binary, action) = match folder.split('/').next().unwrap() {
+                    "im" => ("onedock-im", "start"),
+                    kind => (&*format!("onedock-{kind}"), name),
+                };
+                assert_eq!(said, format!("<{binary}><{action}><a b><><'\"$x>"));
+            }
+        }
+        let control = dir.path().join("im/onedock.d/monitord-client_control.sh");
+        assert_eq!(
+            call(&control, &["stop", "onedock"]),
+            "<onedock-im><stop><onedock>"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! The join file: all that a node needs of its cloud, in one file that root alone reads. It
+//! holds oneadmin's ssh keys (OpenNebula wants the same on every machine) and the nodes'
+//! account of the registry, so it travels by a way the administrator trusts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use onedock_common::reference::RegistryName;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::secret::Secret;
+
+/// Where `setup registry` writes it.
+pub const PATH: &str = "/etc/onedock/join.json";
+
+const VERSION: u32 = 1;
+
+/// What a node is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The private registry.
+    pub registry: RegistryName,
+    /// Its certificate authority, PEM.
+    pub ca: String,
+    /// The nodes' account.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// Where the datastores lie on every machine.
+    pub datastores: PathBuf,
+    /// The number of oneadmin and of its group on the front-end, when they are known.
+    pub ids: Option<(u32, u32)>,
+    /// oneadmin's ssh files by name.
+    pub ssh: BTreeMap<String, Secret>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    version: u32,
+    registry: String,
+    ca: String,
+    user: String,
+    password: Secret,
+    datastores: PathBuf,
+    ids: Option<(u32, u32)>,
+    ssh: BTreeMap<String, Secret>,
+}
+
+impl Join {
+    /// Reads and checks a join file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
+        Self::parse(&text)
+            .map_err(|why| Error::refused(format!("the join file {} {why}", path.display())))
+    }
+
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        let raw: Raw = serde_json::from_str(text).map_err(|e| format!("is no join file: {e}"))?;
+        if raw.version != VERSION {
+            return Err(format!(
+                "has version {}, this program reads {VERSION}: install the same release on both \
+                 machines",
+                raw.version
+            ));
+        }
+        if let Some(name) = raw.ssh.keys().find(|n| !is_ssh_name(n)) {
+            return Err(format!("names an ssh file \"{name}\" that is none"));
+        }
+        if !raw.datastores.is_absolute() {
+            return Err("has a datastores folder that is no absolute path".into());
+        }
+        if raw.user.is_empty() || raw.user.contains(':') {
+            return Err("has no user of the registry".into());
+        }
+        Ok(Self {
+            registry: raw
+                .registry
+                .parse()
+                .map_err(|e| format!("has a wrong registry: {e}"))?,
+            ca: raw.ca,
+            user: raw.user,
+            password: raw.password,
+            datastores: raw.datastores,
+            ids: raw.ids,
+            ssh: raw.ssh,
+        })
+    }
+
+    /// The file's text.
+    pub fn render(&self) -> Result<String> {
+        let raw = Raw {
+            version: VERSION,
+            registry: self.registry.as_str().to_owned(),
+            ca: self.ca.clone(),
+            user: self.user.clone(),
+            password: self.password.clone(),
+            datastores: self.datastores.clone(),
+            ids: self.ids,
+            ssh: self.ssh.clone(),
+        };
+        serde_json::to_string_pretty(&raw)
+            .map(|text| text + "\n")
+            .map_err(|e| Error::refused(format!("the join file cannot be written: {e}")))
+    }
+}
+
+/// Whether a file of `~/.ssh` is one that travels: keys, their public halves, and what ssh knows
+/// and trusts.
+pub fn is_ssh_name(name: &str) -> bool {
+    let plain =
+        |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    matches!(name, "authorized_keys" | "known_hosts" | "config")
+        || name
+            .strip_prefix("id_")
+            .is_some_and(|n| plain(n.strip_suffix(".pub").unwrap_or(n)))
+}
+
+/// oneadmin's ssh files on this machine.
+pub fn ssh_files(folder: &Path) -> BTreeMap<String, Secret> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_ssh_name(&name) {
+            continue;
+        }
+        if let Ok(text) = fs::read_to_string(entry.path()) {
+            files.insert(name, Secret::new(text));
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join() -> Join {
+        Join {
+            registry: "frontend:5000".parse().unwrap(),
+            ca: "PEM".into(),
+            user: "onedock-node".into(),
+            password: Secret::new("p"),
+            datastores: "/var/lib/one/datastores".into(),
+            ids: Some((9869, 9869)),
+            ssh: BTreeMap::from([("id_ed25519".to_owned(), Secret::new("k"))]),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = join().render().unwrap();
+        assert_eq!(Join::parse(&text).unwrap(), join());
+        assert!(!format!("{:?}", join()).contains("\"k\""));
+    }
+
+    #[test]
+    fn attack_a_file_name_in_a_join_file_cannot_leave_the_ssh_folder() {
+        for name in [
+            "../x",
+            "id_../x",
+            "id_",
+            "rc",
+            "environment",
+            "id_a/b",
+            ".pub",
+        ] {
+            assert!(!is_ssh_name(name), "{name}");
+            let mut bad = join();
+            bad.ssh.insert(name.into(), Secret::new(""));
+            assert!(Join::parse(&bad.render().unwrap()).is_err());
+        }
+        for name in [
+            "id_rsa",
+            "id_ed25519.pub",
+            "config",
+            "known_hosts",
+            "authorized_keys",
+        ] {
+            assert!(is_ssh_name(name), "{name}");
+        }
+    }
+}

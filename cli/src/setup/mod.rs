@@ -1,0 +1,46 @@
+//! `onedock setup`: makes a machine a front-end, a node, or the keeper of the registry.
+
+pub mod frontend;
+pub mod join;
+pub mod node;
+pub mod packages;
+pub mod registry;
+pub mod registry_auth;
+
+use crate::step::Steps;
+
+/// The user that OpenNebula runs as, here and on every node.
+pub const ONEADMIN: &str = "oneadmin";
+
+/// What a command does, and what it says at the end.
+pub struct Plan {
+    /// What it does.
+    pub steps: Steps,
+    notes: Box<dyn FnOnce() -> Vec<String>>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// Steps and known notes.
+    pub fn new(steps: Steps, notes: Vec<String>) -> Self {
+        Self::with(steps, move || notes)
+    }
+
+    /// Steps, and notes that are found out when the steps are done.
+    pub fn with(steps: Steps, notes: impl FnOnce() -> Vec<String> + 'static) -> Self {
+        Self {
+            steps,
+            notes: Box::new(notes),
+        }
+    }
+
+    /// What is said at the end.
+    pub fn notes(self) -> Vec<String> {
+        (self.notes)()
+    }
+}

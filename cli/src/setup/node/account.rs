@@ -1,0 +1,114 @@
+//! oneadmin as OpenNebula's packages make it (home `/var/lib/one`, shell bash), in the group
+//! that may speak to the engine.
+
+use std::path::Path;
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+use crate::command::Command;
+use crate::error::{Error, Result};
+use crate::setup::ONEADMIN;
+use crate::setup::join::Join;
+use crate::step::{State, Step, Steps, act};
+
+const HOME: &str = "/var/lib/one";
+
+/// The number of OpenNebula's packages, for a cloud whose front-end's is not known.
+const USUAL_ID: u32 = 9869;
+
+/// The group of the engine's socket.
+const DOCKER: &str = "docker";
+
+/// The group and the user. They get the front-end's numbers where these are free, because
+/// shared folders know owners by number.
+pub(super) fn steps(join: Option<&Join>) -> Steps {
+    let (uid, gid) = join.and_then(|j| j.ids).unwrap_or((USUAL_ID, USUAL_ID));
+    vec![
+        act(
+            format!("group {ONEADMIN}"),
+            || Ok(State::needed_if(group(ONEADMIN)?.is_none(), "make it")),
+            move || {
+                let mut arguments = vec!["--system".to_owned()];
+                if matches!(Group::from_gid(Gid::from_raw(gid)), Ok(None)) {
+                    arguments.extend(["--gid".to_owned(), gid.to_string()]);
+                }
+                arguments.push(ONEADMIN.to_owned());
+                Command::new("groupadd").args(arguments).run().map(drop)
+            },
+        ),
+        act(
+            format!("user {ONEADMIN}"),
+            || match user(ONEADMIN)? {
+                None => Ok(State::Needed(format!("make it, home {HOME}"))),
+                Some(user) if user.dir == Path::new(HOME) => Ok(State::AlreadySo),
+                Some(user) => Err(Error::refused(format!(
+                    "user {ONEADMIN} has the home {} and OpenNebula wants {HOME} on every host; \
+                     change it with usermod --home {HOME} {ONEADMIN}",
+                    user.dir.display()
+                ))),
+            },
+            move || {
+                let mut arguments: Vec<String> = [
+                    "--system",
+                    "--create-home",
+                    "--home-dir",
+                    HOME,
+                    "--shell",
+                    "/bin/bash",
+                ]
+                .map(str::to_owned)
+                .to_vec();
+                arguments.extend(["--gid".to_owned(), ONEADMIN.to_owned()]);
+                if matches!(User::from_uid(Uid::from_raw(uid)), Ok(None)) {
+                    arguments.extend(["--uid".to_owned(), uid.to_string()]);
+                }
+                arguments.push(ONEADMIN.to_owned());
+                Command::new("useradd").args(arguments).run().map(drop)
+            },
+        ),
+        super::missing_folder(HOME.into(), 0o750),
+    ]
+}
+
+/// oneadmin in group docker, which the engine's package makes.
+pub(super) fn docker_group_steps() -> Vec<Box<dyn Step>> {
+    vec![act(
+        format!("{ONEADMIN} in group {DOCKER}"),
+        || {
+            let member = group(DOCKER)?.is_some_and(|g| g.mem.iter().any(|m| m == ONEADMIN));
+            Ok(State::needed_if(!member, "add it"))
+        },
+        || {
+            if group(DOCKER)?.is_none() {
+                return Err(Error::refused(format!(
+                    "there is no group {DOCKER}; make it (groupadd --system {DOCKER}), restart \
+                     the engine so that its socket belongs to it, and call this again"
+                )));
+            }
+            Command::new("usermod")
+                .args(["-aG", DOCKER, ONEADMIN])
+                .run()
+                .map(drop)
+        },
+    )]
+}
+
+/// The number of the engine's group.
+pub(super) fn docker_gid() -> Result<Option<u32>> {
+    Ok(group(DOCKER)?.map(|g| g.gid.as_raw()))
+}
+
+/// The number of oneadmin.
+pub(super) fn oneadmin_uid() -> Result<Option<u32>> {
+    Ok(user(ONEADMIN)?.map(|u| u.uid.as_raw()))
+}
+
+fn group(name: &str) -> Result<Option<Group>> {
+    Group::from_name(name)
+        .map_err(|e| Error::refused(format!("group {name} cannot be looked up: {e}")))
+}
+
+fn user(name: &str) -> Result<Option<User>> {
+    User::from_name(name)
+        .map_err(|e| Error::refused(format!("user {name} cannot be looked up: {e}")))
+}

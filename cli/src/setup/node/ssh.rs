@@ -1,0 +1,94 @@
+//! oneadmin's ssh on a node: the front-end's keys, and what it knows and trusts. Lines are
+//! added to lists that are there; a key that is there stays.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::owner::Owner;
+use crate::place::{Folder, put};
+use crate::secret::Secret;
+use crate::setup::ONEADMIN;
+use crate::setup::join::Join;
+use crate::step::{State, Step, Steps, act};
+
+const FOLDER: &str = "/var/lib/one/.ssh";
+
+/// The folder and each file of the join file.
+pub(super) fn steps(join: &Join) -> Steps {
+    let folder = PathBuf::from(FOLDER);
+    let owner = Owner::names(ONEADMIN, ONEADMIN);
+    let mut steps: Steps = vec![Folder::new(folder.clone(), 0o700, owner.clone())];
+    for (name, content) in &join.ssh {
+        steps.push(file_step(
+            folder.join(name),
+            name,
+            content.clone(),
+            owner.clone(),
+        ));
+    }
+    steps
+}
+
+fn file_step(path: PathBuf, name: &str, given: Secret, owner: Owner) -> Box<dyn Step> {
+    let is_list = matches!(name, "authorized_keys" | "known_hosts");
+    let mode = if name.ends_with(".pub") { 0o644 } else { 0o600 };
+    let (a, b, content) = (path.clone(), path.clone(), given.clone());
+    act(
+        path.display().to_string(),
+        move || {
+            Ok(match merged(&read(&a)?, given.reveal(), is_list) {
+                Some(_) => State::Needed("write what the front-end has".into()),
+                None => State::AlreadySo,
+            })
+        },
+        move || match merged(&read(&b)?, content.reveal(), is_list) {
+            Some(text) => put(&b, text.as_bytes(), mode, &owner),
+            None => Ok(()),
+        },
+    )
+}
+
+fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::file("read", path)(e)),
+    }
+}
+
+/// What has to be written, if anything.
+fn merged(found: &Option<String>, given: &str, is_list: bool) -> Option<String> {
+    let Some(found) = found else {
+        return Some(given.to_owned());
+    };
+    if !is_list {
+        return None;
+    }
+    let mut text = found.clone();
+    for line in given.lines().filter(|l| !l.trim().is_empty()) {
+        if !found.lines().any(|l| l == line) {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    (text != *found).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_grow_keys_stay_and_nothing_is_written_twice() {
+        let there = |text: &str| Some(text.to_owned());
+        assert_eq!(merged(&None, "k\n", false), there("k\n"));
+        assert_eq!(merged(&there("mine\n"), "k\n", false), None);
+        assert_eq!(merged(&there("a"), "a\nb\n", true), there("a\nb\n"));
+        assert_eq!(merged(&there("a\nb\n"), "b\na\n", true), None);
+    }
+}

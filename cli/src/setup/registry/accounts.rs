@@ -1,0 +1,126 @@
+//! The accounts of the registry: one for the front-end and one for the nodes. The passwords
+//! are random, so the cheapest bcrypt protects them as well as a dear one, and the registry
+//! works it out anew for every single request.
+//!
+//! `docker-registry` gives every account of a password file all rights; two accounts are there
+//! so that one can be taken back without the other.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::Place;
+use crate::error::{Error, Result};
+use crate::owner::Owner;
+use crate::place::put;
+use crate::secret::{Secret, random_bytes};
+use crate::step::{State, Steps, act};
+
+/// The least that bcrypt knows.
+const COST: u32 = 4;
+
+type Passwords = BTreeMap<String, Secret>;
+
+/// The passwords' step and the step of the file in which the registry looks.
+pub(super) fn steps(place: &Place) -> Steps {
+    let (a, b, c, d) = (place.clone(), place.clone(), place.clone(), place.clone());
+    vec![
+        act(
+            place.file("passwords.json").display().to_string(),
+            move || {
+                let known = read(&a);
+                let lacking = users(&a).iter().any(|user| !known.contains_key(user));
+                Ok(State::needed_if(lacking, "make random passwords"))
+            },
+            move || make(&b),
+        ),
+        act(
+            place.file("htpasswd").display().to_string(),
+            move || {
+                Ok(State::needed_if(
+                    !matches(&c),
+                    format!("accounts {}", users(&c).join(", ")),
+                ))
+            },
+            move || write_hashes(&d),
+        ),
+    ]
+}
+
+/// The front-end's account.
+pub(super) fn front_end(place: &Place) -> Result<(String, Secret)> {
+    account(place, 0)
+}
+
+/// The nodes' account.
+pub(super) fn node(place: &Place) -> Result<(String, Secret)> {
+    account(place, 1)
+}
+
+fn users(place: &Place) -> [String; 2] {
+    let user = &place.options.user;
+    [user.clone(), format!("{user}-node")]
+}
+
+fn account(place: &Place, which: usize) -> Result<(String, Secret)> {
+    let [front_end, node] = users(place);
+    let user = if which == 0 { front_end } else { node };
+    // In a dry run before the first set-up there is none yet; nothing is written then.
+    let password = read(place).remove(&user).unwrap_or_else(|| Secret::new(""));
+    Ok((user, password))
+}
+
+fn read(place: &Place) -> Passwords {
+    fs::read(place.file("passwords.json"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+fn make(place: &Place) -> Result<()> {
+    let mut passwords = read(place);
+    for user in users(place) {
+        if let std::collections::btree_map::Entry::Vacant(place) = passwords.entry(user) {
+            place.insert(Secret::random()?);
+        }
+    }
+    let text = serde_json::to_string_pretty(&passwords)
+        .map_err(|e| Error::refused(format!("the passwords cannot be written: {e}")))?;
+    put(
+        &place.file("passwords.json"),
+        (text + "\n").as_bytes(),
+        0o600,
+        &Owner::root(),
+    )
+}
+
+/// Whether the registry's file holds exactly the known passwords.
+fn matches(place: &Place) -> bool {
+    let text = fs::read_to_string(place.file("htpasswd")).unwrap_or_default();
+    let hashes: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(':')).collect();
+    let known = read(place);
+    hashes.len() == known.len()
+        && known.iter().all(|(user, password)| {
+            let hash = hashes.get(user.as_str()).copied().unwrap_or_default();
+            bcrypt::verify(password.reveal(), hash).unwrap_or(false)
+        })
+}
+
+fn write_hashes(place: &Place) -> Result<()> {
+    let mut text = String::new();
+    for (user, password) in read(place) {
+        let salt = random_bytes::<16>()?;
+        let hash = bcrypt::hash_with_salt(password.reveal(), COST, salt)
+            .map_err(|e| Error::refused(format!("a password cannot be hashed: {e}")))?;
+        // The version letter that htpasswd writes and Go's bcrypt reads.
+        text.push_str(&format!(
+            "{user}:{}\n",
+            hash.format_for_version(bcrypt::Version::TwoY)
+        ));
+    }
+    put(
+        &place.file("htpasswd"),
+        text.as_bytes(),
+        0o640,
+        &place.readable_by_service(),
+    )
+}

@@ -1,0 +1,44 @@
+//! `config.yml` of the registry.
+
+use super::Place;
+use crate::place::PutFile;
+use crate::step::Step;
+
+/// The file's step.
+pub(super) fn step(place: &Place) -> Box<dyn Step> {
+    PutFile::new(
+        place.file("config.yml"),
+        render(place),
+        0o640,
+        place.readable_by_service(),
+    )
+}
+
+/// No cache of blob descriptors: it lives in the process and goes on naming blobs that the
+/// garbage collection has taken away.
+fn render(place: &Place) -> String {
+    let file = |name: &str| quoted(&place.file(name).display().to_string());
+    format!(
+        "# Written by `onedock setup registry`; a change in here is undone by the next one.\n\
+         version: 0.1\n\
+         log:\n  level: warn\n  accesslog:\n    disabled: true\n\
+         storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
+         http:\n  addr: {}\n  headers:\n    X-Content-Type-Options: [nosniff]\n\
+         \x20 tls:\n    certificate: {}\n    key: {}\n\
+         auth:\n  htpasswd:\n    realm: onedock\n    path: {}\n",
+        quoted(&place.storage().display().to_string()),
+        quoted(&format!(
+            "{}:{}",
+            place.options.listen.as_deref().unwrap_or_default(),
+            place.options.port
+        )),
+        file("tls.crt"),
+        file("tls.key"),
+        file("htpasswd"),
+    )
+}
+
+/// A YAML string in double quotes, which are JSON's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

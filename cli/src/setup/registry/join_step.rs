@@ -1,0 +1,49 @@
+//! The join file of this cloud.
+
+use std::path::PathBuf;
+
+use nix::unistd::User;
+
+use super::{Place, accounts, certificate};
+use crate::error::Result;
+use crate::owner::Owner;
+use crate::place::PutFile;
+use crate::setup::frontend::Layout;
+use crate::setup::join::{self, Join, ssh_files};
+use crate::step::Step;
+
+/// The file's step.
+pub(super) fn step(place: &Place, front_end: Option<&Layout>) -> Box<dyn Step> {
+    let default = PathBuf::from("/var/lib/one/datastores");
+    let datastores = front_end.map_or(default, Layout::datastores);
+    let owned = place.clone();
+    PutFile::from(
+        place.host.path(join::PATH),
+        move || {
+            collect(&owned, &datastores)?
+                .render()
+                .map(String::into_bytes)
+        },
+        0o600,
+        Owner::root(),
+    )
+}
+
+fn collect(place: &Place, datastores: &std::path::Path) -> Result<Join> {
+    let (user, password) = accounts::node(place)?;
+    let oneadmin = User::from_name(&place.options.oneadmin).ok().flatten();
+    let home = oneadmin
+        .as_ref()
+        .map_or_else(|| "/var/lib/one".into(), |u| u.dir.clone());
+    let ca = certificate::read(&place.file("ca.crt"))?;
+    let ca = String::from_utf8_lossy(&ca).into_owned();
+    Ok(Join {
+        registry: place.registry.clone(),
+        ca,
+        user,
+        password,
+        datastores: datastores.to_path_buf(),
+        ids: oneadmin.map(|u| (u.uid.as_raw(), u.gid.as_raw())),
+        ssh: ssh_files(&place.host.path(home.join(".ssh"))),
+    })
+}

@@ -1,0 +1,164 @@
+//! `onedock setup registry`: the private registry of the cloud. Debian's `docker-registry`
+//! with a certificate of an own authority, two accounts, and a name that every host resolves.
+
+mod accounts;
+pub(super) mod answer;
+mod certificate;
+mod configuration;
+mod join_step;
+pub(super) mod name;
+mod service;
+
+use std::path::PathBuf;
+
+use onedock_common::reference::RegistryName;
+
+use crate::error::Result;
+use crate::host::Host;
+use crate::owner::Owner;
+use crate::place::{Folder, PutFile};
+use crate::setup::frontend::Layout;
+use crate::setup::frontend::configuration::{Facts, steps as configuration_steps};
+use crate::setup::{Plan, packages, registry_auth};
+use crate::step::Steps;
+
+/// What the administrator says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name by which every host finds this machine; found out when it is not given.
+    pub name: Option<String>,
+    /// The port.
+    pub port: u16,
+    /// The address to listen on; every one of this machine when it is not given.
+    pub listen: Option<String>,
+    /// The front-end's account; the nodes' is called the same with `-node`.
+    pub user: String,
+    /// Where the images are kept.
+    pub storage: PathBuf,
+    /// The folder of a self-contained OpenNebula.
+    pub one_location: Option<PathBuf>,
+    /// Whether the registry is started.
+    pub start: bool,
+    /// OpenNebula's user.
+    pub oneadmin: String,
+}
+
+/// Where the registry's own files lie.
+pub(crate) const FOLDER: &str = "/etc/onedock/registry";
+
+/// The user of Debian's package.
+const USER: &str = "docker-registry";
+
+const PROGRAMS: &[packages::Needed] = &[
+    ("docker-registry", "docker-registry"),
+    ("openssl", "openssl"),
+    ("getent", "libc-bin"),
+    ("hostname", "hostname"),
+    ("setpriv", "util-linux"),
+];
+
+/// What the parts of the set-up share.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    host: Host,
+    registry: RegistryName,
+    options: Options,
+}
+
+impl Place {
+    fn file(&self, name: &str) -> PathBuf {
+        self.host.path(FOLDER).join(name)
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.host.path(&self.options.storage)
+    }
+
+    fn service_owner(&self) -> Owner {
+        Owner::names(USER, USER)
+    }
+
+    fn readable_by_service(&self) -> Owner {
+        Owner::names("root", USER)
+    }
+
+    fn readable_by_oneadmin(&self) -> Owner {
+        Owner::names("root", &self.options.oneadmin)
+    }
+
+    /// Behind which port of which address the registry is asked by this machine itself.
+    fn local_endpoint(&self) -> String {
+        let address = self.options.listen.as_deref().filter(|a| *a != "0.0.0.0");
+        format!("{}:{}", address.unwrap_or("127.0.0.1"), self.options.port)
+    }
+}
+
+/// The steps, and what has to be said when they are done.
+pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
+    let mut steps: Steps = Vec::new();
+    if host.is_running() {
+        steps.push(packages::step(PROGRAMS));
+    }
+    let registry = name::choose(host, options)?;
+    let place = Place {
+        host: host.clone(),
+        registry: registry.clone(),
+        options: options.clone(),
+    };
+    let front_end = Layout::find(host, options.one_location.as_deref()).ok();
+
+    steps.push(Folder::new(host.path("/etc/onedock"), 0o755, Owner::root()));
+    steps.push(Folder::new(
+        host.path(FOLDER),
+        0o750,
+        place.readable_by_service(),
+    ));
+    steps.push(Folder::new(place.storage(), 0o750, place.service_owner()));
+    steps.extend(certificate::steps(&place));
+    steps.extend(accounts::steps(&place));
+    steps.push(configuration::step(&place));
+
+    let certs = host.path("/etc/docker/certs.d").join(registry.as_str());
+    steps.push(Folder::new(certs.clone(), 0o755, Owner::root()));
+    let ca = place.file("ca.crt");
+    let read_ca = move || certificate::read(&ca);
+    steps.push(PutFile::from(
+        certs.join("ca.crt"),
+        read_ca,
+        0o644,
+        Owner::root(),
+    ));
+    let account = place.clone();
+    steps.push(registry_auth::step(
+        host,
+        registry.clone(),
+        move || accounts::front_end(&account),
+        place.readable_by_oneadmin(),
+    ));
+    if let Some(layout) = &front_end {
+        let facts = Facts {
+            registry: Some(registry.clone()),
+            data: Some(place.storage()),
+        };
+        steps.extend(configuration_steps(
+            &layout.remotes(),
+            facts,
+            &layout.owner()?,
+        ));
+    }
+    steps.extend(service::steps(&place));
+    steps.push(join_step::step(&place, front_end.as_ref()));
+
+    let mut notes = vec![
+        format!("The registry is {registry}. Every host must resolve and reach that name."),
+        format!(
+            "Give {} to each new node over a trusted way: it holds ssh keys and a password. \
+             There: onedock setup node --join join.json",
+            host.path(crate::setup::join::PATH).display()
+        ),
+    ];
+    if front_end.is_none() {
+        notes.push("No OpenNebula is installed here, so the registry is in no onedock.conf: on the front-end run onedock setup frontend --registry NAME.".into());
+    }
+    Ok(Plan::new(steps, notes))
+}

@@ -1,0 +1,214 @@
+//! The running registry: a systemd unit where systemd runs, else a process of its own.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::PathBuf;
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Place, USER, accounts, answer};
+use crate::command::{Command, find};
+use crate::error::{Error, Result};
+use crate::owner::Owner;
+use crate::place::PutFile;
+use crate::step::{State, Steps, act};
+use crate::wait;
+
+const UNIT: &str = include_str!("../../../../packaging/onedock-registry.service");
+const UNIT_NAME: &str = "onedock-registry.service";
+
+/// How long the registry may take from its start to its first answer.
+const READY: Duration = Duration::from_secs(20);
+
+/// The unit and the running process.
+pub(super) fn steps(place: &Place) -> Steps {
+    let mut steps: Steps = Vec::new();
+    if place.host.has_systemd() {
+        let path = place.host.path("/etc/systemd/system").join(UNIT_NAME);
+        steps.push(PutFile::new(path, UNIT, 0o644, Owner::root()));
+    }
+    if place.options.start {
+        let (a, b) = (place.clone(), place.clone());
+        steps.push(act(
+            format!("the registry at {}", place.registry),
+            move || {
+                let what = match running(&a) {
+                    None => "start it",
+                    Some(pid) if is_stale(&a, pid) => "restart it with its new configuration",
+                    Some(_) if ask(&a) != Ok(200) => "restart it, because it does not answer",
+                    Some(_) => return Ok(State::AlreadySo),
+                };
+                Ok(State::Needed(what.into()))
+            },
+            move || start(&b),
+        ));
+    }
+    steps
+}
+
+fn ask(place: &Place) -> std::result::Result<u16, String> {
+    let (user, password) = accounts::front_end(place).map_err(|e| e.line())?;
+    let ca = place.file("ca.crt");
+    answer::status(
+        &place.local_endpoint(),
+        &place.registry,
+        &ca,
+        &user,
+        &password,
+    )
+}
+
+fn pid_file(place: &Place) -> PathBuf {
+    place.host.path("/run/onedock-registry.pid")
+}
+
+/// The registry's process, if it runs.
+fn running(place: &Place) -> Option<i32> {
+    let text = if place.host.has_systemd() {
+        let show = ["show", "--property=MainPID", "--value", UNIT_NAME];
+        Command::new("systemctl").args(show).run().ok()?.stdout
+    } else {
+        fs::read_to_string(pid_file(place)).ok()?
+    };
+    let pid: i32 = text.trim().parse().ok().filter(|pid| *pid > 1)?;
+    // A number outlives its process: it must be a registry with our configuration.
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let ours = place.file("config.yml").display().to_string();
+    line.split(|b| *b == 0)
+        .any(|word| word == ours.as_bytes())
+        .then_some(pid)
+}
+
+/// Whether a file that the registry reads at its start is younger than the process.
+fn is_stale(place: &Place, pid: i32) -> bool {
+    let Some(started) = started(pid) else {
+        return true;
+    };
+    ["config.yml", "tls.crt", "tls.key", "htpasswd"]
+        .iter()
+        .any(|name| {
+            fs::metadata(place.file(name))
+                .and_then(|meta| meta.modified())
+                .map_or(true, |changed| changed > started + Duration::from_secs(1))
+        })
+}
+
+/// When a process began: `starttime` of `/proc/PID/stat`, in clock ticks since the boot.
+fn started(pid: i32) -> Option<SystemTime> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks: f64 = stat
+        .rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()?;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    // USER_HZ is 100 on every Linux that this runs on (`time(7)`).
+    let age = Duration::try_from_secs_f64((uptime - ticks / 100.0).max(0.0)).ok()?;
+    SystemTime::now().checked_sub(age)
+}
+
+fn start(place: &Place) -> Result<()> {
+    if place.host.has_systemd() {
+        // Debian's own unit starts with the package and takes the same port.
+        let _ = Command::new("systemctl")
+            .args(["disable", "--now", "docker-registry"])
+            .ask();
+        Command::new("systemctl").args(["daemon-reload"]).run()?;
+        Command::new("systemctl")
+            .args(["enable", UNIT_NAME])
+            .run()?;
+        Command::new("systemctl")
+            .args(["restart", UNIT_NAME])
+            .run()?;
+    } else {
+        stop(place)?;
+        if std::net::TcpStream::connect(place.local_endpoint()).is_ok() {
+            return Err(Error::refused(format!(
+                "port {} is taken by another program; choose another with --port",
+                place.options.port
+            )));
+        }
+        spawn(place)?;
+    }
+    let mut last = String::new();
+    wait::until(READY, || match ask(place) {
+        Ok(200) => Some(()),
+        Ok(code) => {
+            last = format!("it answers with status {code}");
+            None
+        }
+        Err(why) => {
+            last = why;
+            None
+        }
+    })
+    .ok_or_else(|| {
+        Error::refused(format!(
+            "the registry was started and does not answer: {last}; its log is {}",
+            log_place(place)
+        ))
+    })
+}
+
+fn stop(place: &Place) -> Result<()> {
+    let Some(pid) = running(place) else {
+        return Ok(());
+    };
+    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    wait::until(Duration::from_secs(10), || {
+        running(place).is_none().then_some(())
+    })
+    .ok_or_else(|| Error::refused(format!("the registry, process {pid}, does not end")))
+}
+
+fn log_file(place: &Place) -> PathBuf {
+    place.host.path("/var/log/onedock-registry.log")
+}
+
+fn log_place(place: &Place) -> String {
+    if place.host.has_systemd() {
+        format!("journalctl -u {UNIT_NAME}")
+    } else {
+        log_file(place).display().to_string()
+    }
+}
+
+/// A session of its own (`setsid`), as the package's user (`setpriv`); both become the registry
+/// without a fork, so the number is the registry's.
+fn spawn(place: &Place) -> Result<()> {
+    let program = |name: &str| {
+        find(name).ok_or_else(|| Error::refused(format!("the program {name} is not installed")))
+    };
+    let (log, pid_file) = (log_file(place), pid_file(place));
+    for path in [&log, &pid_file] {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+        }
+    }
+    let out = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(Error::file("open", &log))?;
+    let err: File = out.try_clone().map_err(Error::file("open", &log))?;
+    let child = Process::new(program("setsid")?)
+        .arg(program("setpriv")?)
+        .args(["--reuid", USER, "--regid", USER, "--init-groups", "--"])
+        .arg(program("docker-registry")?)
+        .arg("serve")
+        .arg(place.file("config.yml"))
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .map_err(Error::file("start", &place.file("config.yml")))?;
+    onedock_common::files::replace(&pid_file, format!("{}\n", child.id()).as_bytes(), 0o644)
+        .map_err(Error::file("write", &pid_file))
+}

@@ -1,0 +1,203 @@
+//! Steps: what a set-up is made of. Each says whether it is still to be done and can be done
+//! again; the type of an answer is [`Changed`](Outcome::Changed) or
+//! [`AlreadySo`](Outcome::AlreadySo), nothing between.
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// What a step finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// There is nothing to do.
+    AlreadySo,
+    /// What would be done.
+    Needed(String),
+}
+
+impl State {
+    /// `Needed(what)` when `missing`.
+    pub fn needed_if(missing: bool, what: impl Into<String>) -> Self {
+        if missing {
+            Self::Needed(what.into())
+        } else {
+            Self::AlreadySo
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did this.
+    Changed(String),
+    /// It found everything done and touched nothing.
+    AlreadySo,
+}
+
+/// One thing to be so.
+pub trait Step {
+    /// What it is about, most often a path.
+    fn subject(&self) -> String;
+    /// Whether it is still to be done. Changes nothing.
+    fn check(&self) -> Result<State>;
+    /// Does it. Called only after [`Step::check`] found it needed.
+    fn apply(&self) -> Result<()>;
+}
+
+/// A step from two functions.
+pub struct Act<C, A> {
+    /// What it is about.
+    pub subject: String,
+    /// Whether it is still to be done.
+    pub check: C,
+    /// Does it.
+    pub apply: A,
+}
+
+impl<C, A> fmt::Debug for Act<C, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Act")
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Fn() -> Result<State>, A: Fn() -> Result<()>> Step for Act<C, A> {
+    fn subject(&self) -> String {
+        self.subject.clone()
+    }
+    fn check(&self) -> Result<State> {
+        (self.check)()
+    }
+    fn apply(&self) -> Result<()> {
+        (self.apply)()
+    }
+}
+
+/// Steps in their order.
+pub type Steps = Vec<Box<dyn Step>>;
+
+/// Makes a step of two functions.
+pub fn act(
+    subject: impl Into<String>,
+    check: impl Fn() -> Result<State> + 'static,
+    apply: impl Fn() -> Result<()> + 'static,
+) -> Box<dyn Step> {
+    Box::new(Act {
+        subject: subject.into(),
+        check,
+        apply,
+    })
+}
+
+/// Whether the steps are done or only told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Done.
+    Apply,
+    /// Told (`--dry-run`).
+    Tell,
+}
+
+/// What was done, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Each step's subject and outcome.
+    pub outcomes: Vec<(String, Outcome)>,
+}
+
+impl Summary {
+    /// How many steps changed something.
+    pub fn changed(&self) -> usize {
+        self.outcomes
+            .iter()
+            .filter(|(_, o)| matches!(o, Outcome::Changed(_)))
+            .count()
+    }
+
+    /// Whether the step about this subject changed something.
+    pub fn has_changed(&self, subject: &str) -> bool {
+        self.outcomes
+            .iter()
+            .any(|(s, o)| s == subject && matches!(o, Outcome::Changed(_)))
+    }
+}
+
+/// Does the steps one after another and writes a line for each; the first failure ends it.
+pub fn run(steps: &[Box<dyn Step>], mode: Mode, out: &mut dyn Write) -> Result<Summary> {
+    let mut summary = Summary::default();
+    for step in steps {
+        let subject = step.subject();
+        let outcome = match step.check()? {
+            State::AlreadySo => Outcome::AlreadySo,
+            State::Needed(what) => {
+                if mode == Mode::Apply {
+                    step.apply()?;
+                }
+                Outcome::Changed(what)
+            }
+        };
+        let line = match (&outcome, mode) {
+            (Outcome::AlreadySo, _) => format!("  is so    {subject}"),
+            (Outcome::Changed(what), Mode::Apply) => format!("  done     {subject}: {what}"),
+            (Outcome::Changed(what), Mode::Tell) => format!("  would do {subject}: {what}"),
+        };
+        say(out, &line)?;
+        summary.outcomes.push((subject, outcome));
+    }
+    let (changed, so) = (
+        summary.changed(),
+        summary.outcomes.len() - summary.changed(),
+    );
+    let verb = match mode {
+        Mode::Apply => "done",
+        Mode::Tell => "would be done",
+    };
+    say(out, &format!("{changed} {verb}, {so} already so."))?;
+    Ok(summary)
+}
+
+/// One line to the administrator.
+pub fn say(out: &mut dyn Write, line: &str) -> Result<()> {
+    writeln!(out, "{line}").map_err(Error::file("write", Path::new("the standard output")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    fn counter(done: &Rc<Cell<u32>>) -> Steps {
+        let (a, b) = (Rc::clone(done), Rc::clone(done));
+        vec![act(
+            "the counter",
+            move || Ok(State::needed_if(a.get() == 0, "count")),
+            move || {
+                b.set(b.get() + 1);
+                Ok(())
+            },
+        )]
+    }
+
+    #[test]
+    fn a_second_run_finds_everything_so_and_a_dry_run_does_nothing() {
+        let done = Rc::new(Cell::new(0));
+        let mut out = Vec::new();
+        let told = run(&counter(&done), Mode::Tell, &mut out).unwrap();
+        assert_eq!((done.get(), told.changed()), (0, 1));
+        assert!(
+            run(&counter(&done), Mode::Apply, &mut out)
+                .unwrap()
+                .has_changed("the counter")
+        );
+        let second = run(&counter(&done), Mode::Apply, &mut out).unwrap();
+        assert_eq!((done.get(), second.changed()), (1, 0));
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("would do the counter: count"), "{text}");
+        assert!(text.contains("0 done, 1 already so."), "{text}");
+    }
+}
