@@ -1,0 +1,230 @@
+//! `onedock setup frontend` on an installation in a folder of its own. One test, so that no
+//! other thread forks while it writes programs that it then runs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const DRIVERS: [&str; 4] = [
+    "onedock-vmm",
+    "onedock-tm",
+    "onedock-datastore",
+    "onedock-im",
+];
+
+fn golden(release: &str, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(release)
+        .join(name)
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn said(program: &Path, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+/// Every file with its content, and every folder.
+fn snapshot(folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            into.push((path.clone(), Vec::new()));
+            snapshot(&path, into);
+        } else {
+            into.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+}
+
+fn state(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    snapshot(folder, &mut all);
+    all
+}
+
+#[test]
+fn an_installation_gets_the_drivers_once_and_its_shims_call_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, from) = (dir.path().join("root"), dir.path().join("from"));
+    fs::create_dir(&from).unwrap();
+    for name in DRIVERS {
+        fs::copy("/proc/self/exe", from.join(name)).unwrap();
+    }
+    let onedock = PathBuf::from(env!("CARGO_BIN_EXE_onedock"));
+    // 7.4 as a system-wide installation, 6.10 as one in a folder of its own.
+    for (release, one_location) in [("7.4", None), ("6.10", Some("/srv/one"))] {
+        let (etc, var) = match one_location {
+            None => (root.join("etc/one"), root.join("var/lib/one")),
+            Some(_) => (root.join("srv/one/etc"), root.join("srv/one/var")),
+        };
+        let remotes = var.join("remotes");
+        fs::create_dir_all(remotes.join("vmm")).unwrap();
+        fs::create_dir_all(remotes.join("vnm")).unwrap();
+        write(
+            &etc.join("oned.conf"),
+            &fs::read_to_string(golden(release, "oned.conf")).unwrap(),
+            0o640,
+        );
+        write(
+            &etc.join("monitord.conf"),
+            "DB = [ CONNECTIONS = 15 ]\n",
+            0o640,
+        );
+        write(
+            &etc.join("vmm_exec/vmm_execrc"),
+            "LIVE_DISK_SNAPSHOTS=\"kvm-ssh\"\n",
+            0o640,
+        );
+
+        let words = [
+            "setup",
+            "frontend",
+            "--root",
+            root.to_str().unwrap(),
+            "--from",
+        ];
+        let mut words = [
+            &words[..],
+            &[from.to_str().unwrap(), "--registry", "fe:5000"],
+        ]
+        .concat();
+        if let Some(folder) = one_location {
+            words.extend(["--one-location", folder]);
+        }
+        let before = state(&root);
+        let dry = [&words[..], &["--dry-run"]].concat();
+        assert!(said(&onedock, &dry).contains("would do"));
+        assert_eq!(
+            state(&root),
+            before,
+            "a dry run of {release} wrote something"
+        );
+
+        assert!(!said(&onedock, &words).contains("\n0 done, "));
+        let after = state(&root);
+        assert_eq!(
+            fs::read_to_string(etc.join("oned.conf")).unwrap(),
+            fs::read_to_string(golden(release, "oned.conf.after")).unwrap()
+        );
+        let mode = fs::metadata(etc.join("oned.conf"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        assert_eq!(
+            after
+                .iter()
+                .filter(|(p, _)| is_backup(p) && p.starts_with(&etc))
+                .count(),
+            3
+        );
+        assert!(said(&onedock, &words).contains("\n0 done, "));
+        assert!(
+            state(&root) == after,
+            "a second run of {release} wrote something"
+        );
+        shims_call_their_binaries(&remotes);
+    }
+    let old = Command::new(&onedock)
+        .args(["setup", "frontend", "--root", "/nonexistent", "--from"])
+        .arg(&from)
+        .env_remove("ONE_LOCATION")
+        .output()
+        .unwrap();
+    let line = String::from_utf8(old.stderr).unwrap();
+    assert!(line.starts_with("onedock: no OpenNebula front-end") && line.lines().count() == 1);
+}
+
+fn is_backup(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".before-onedock")
+}
+
+fn shims_call_their_binaries(remotes: &Path) {
+    for name in DRIVERS {
+        let binary = remotes
+            .join("onedock")
+            .join(std::env::consts::ARCH)
+            .join(name);
+        assert!(binary.is_file());
+        write(
+            &binary,
+            "#!/bin/sh\nprintf '<%s>' \"${0##*/}\" \"$@\"\n",
+            0o755,
+        );
+    }
+    let mut count = 0;
+    for (folder, binary) in [
+        ("vmm/onedock", "onedock-vmm"),
+        ("tm/onedock", "onedock-tm"),
+        ("datastore/onedock", "onedock-datastore"),
+    ] {
+        for entry in fs::read_dir(remotes.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let action = path.file_name().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(
+                said(&path, &["a b", "", "'\"$x"]),
+                format!("<{binary}><{action}><a b><><'\"$x>")
+            );
+            count += 1;
+        }
+    }
+    assert_eq!(count, 23 + 25 + 15);
+    // run_monitord_client calls it by a path without its folder.
+    for (words, said) in [
+        (vec!["onedock", "0"], "<onedock-im><start><onedock><0>"),
+        (vec!["stop", "onedock"], "<onedock-im><stop><onedock>"),
+    ] {
+        let output = Command::new("./monitord-client_control.sh")
+            .args(words)
+            .current_dir(remotes.join("im/onedock.d"))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), said);
+    }
+}
+
+/// The network drivers' side of the plug-in, for either parent of a NIC class: it registers,
+/// answers the target as the tap, and an environment that it does not know makes it no error.
+#[test]
+fn the_nic_plug_in_registers_and_never_raises() {
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/vnmmad-onedock.rb");
+    let known = "module VNMMAD; module VNMNetwork; HYPERVISORS = {}; PARENT end; end; load ARGV[0]; \
+                 n = VNMMAD::VNMNetwork::HYPERVISORS['onedock'].new; n[:target] = 'one-5-0'; \
+                 n.get_info(nil); n.set_qos('x'); print n.get_tap(nil)[:tap], n.get_tap(nil).class.superclass";
+    let ruby = |program: &str| {
+        let output = Command::new("ruby")
+            .arg("-e")
+            .arg(program)
+            .arg(&plugin)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lxc = known.replace("PARENT", "class NicLXC < Hash; end");
+    assert_eq!(ruby(&lxc), "one-5-0VNMMAD::VNMNetwork::NicLXC");
+    assert_eq!(ruby(&known.replace("PARENT", "")), "one-5-0Hash");
+    assert_eq!(ruby("load ARGV[0]; print 1"), "1");
+}
