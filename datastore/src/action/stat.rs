@@ -1,0 +1,57 @@
+//! `stat`: the image's size in MB, before there is an image; the user's call waits for it. The
+//! larger of `size=` and the unpacked layers, at least 1, found without a pull
+//! (`docs/decisions/0003-image-size.md`).
+
+use onedock_common::answer::Answer;
+use onedock_common::image::DatastoreAction;
+use onedock_registry::archive_size;
+
+use super::{image, path};
+use crate::local_file::LocalFile;
+use crate::path::ImagePath;
+use crate::store::Store;
+use crate::{hosts, store};
+
+pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
+    let (size, least) = match path(image(request)?)? {
+        ImagePath::Registry { reference, size_mb } => {
+            let reference = store.complete(&reference);
+            // The layers of one platform are what a VM has; the first host's speaks for all.
+            let platforms = hosts::platforms(&store.config)?;
+            let platform = platforms
+                .first()
+                .cloned()
+                .unwrap_or_else(onedock_registry::Platform::here);
+            (
+                store.client.unpacked_size(&reference, &platform).await?,
+                size_mb,
+            )
+        }
+        ImagePath::Archive(file) => {
+            let file = LocalFile::open(&file, &request.datastore)?;
+            (
+                archive_size(&file.path(), &store::options(&store.config)?).await?,
+                0,
+            )
+        }
+    };
+    Ok(Answer::line(megabytes(size.bytes, least).to_string()))
+}
+
+/// Whole MB, counted up.
+fn megabytes(bytes: u64, least: u64) -> u64 {
+    bytes.div_ceil(1 << 20).max(least).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_is_counted_up_and_at_least_what_was_asked_and_one() {
+        assert_eq!(megabytes(0, 0), 1);
+        assert_eq!(megabytes(1 << 20, 0), 1);
+        assert_eq!(megabytes((1 << 20) + 1, 0), 2);
+        assert_eq!(megabytes(1, 256), 256);
+    }
+}

@@ -1,0 +1,42 @@
+//! The transfer manager: one module a script of `src/tm_mad/ssh`, the front-end's half in
+//! [`action`] and the host's half in [`node`].
+
+mod action;
+mod image;
+mod location;
+mod message;
+mod node;
+mod remote;
+
+use std::ffi::{OsStr, OsString};
+
+use anyhow::Context as _;
+use onedock_common::answer::Answer;
+use onedock_common::config::Config;
+
+/// Runs one script as `one_tm` calls it.
+pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
+    let name = name.to_str().context("the script's name is not UTF-8")?;
+    let arguments = arguments
+        .into_iter()
+        .map(|a| {
+            a.into_string()
+                .map_err(|a| anyhow::anyhow!("argument {} is not UTF-8", a.display()))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let config = Config::load()?;
+    let _span = tracing::info_span!("tm", action = name, arguments = ?arguments).entered();
+    tracing::info!("begins");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let answer = runtime.block_on(async {
+        match name {
+            "node" => node::run(&config).await,
+            "monitor_ds" => node::monitor_ds::run(&arguments),
+            script => action::run(script, &arguments, &config).await,
+        }
+    });
+    tracing::info!("ends");
+    answer
+}

@@ -1,0 +1,199 @@
+//! `host:path` as `oned` writes it, and what of it is a disk and what a VM's folder.
+
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use onedock_common::{DiskId, VmId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a location was refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum BadLocation {
+    /// No host in front of the path, or a host that ssh would take for something else.
+    #[error("\"{0}\" is not <host>:<path>")]
+    Form(String),
+    /// Not `…/<datastore>/<vm>` or `…/<datastore>/<vm>/disk.<n>`.
+    #[error("\"{0}\" is not a VM's folder or a disk in it")]
+    Place(String),
+    /// The folder of another VM than the one that is acted upon.
+    #[error("\"{path}\" does not belong to VM {vm}; nothing was done")]
+    Foreign {
+        /// The path.
+        path: String,
+        /// The VM.
+        vm: VmId,
+    },
+}
+
+/// A host by the name that ssh reaches it under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostName(String);
+
+impl HostName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = BadLocation;
+    fn from_str(text: &str) -> Result<Self, BadLocation> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if (1..=253).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(good) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadLocation::Form(text.to_owned()))
+        }
+    }
+}
+
+/// A path on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) host: HostName,
+    pub(crate) path: PathBuf,
+}
+
+impl FromStr for Location {
+    type Err = BadLocation;
+    fn from_str(text: &str) -> Result<Self, BadLocation> {
+        let bad = || BadLocation::Form(text.to_owned());
+        let (host, path) = text.split_once(':').ok_or_else(bad)?;
+        let path = Path::new(path);
+        if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
+            return Err(bad());
+        }
+        // Without double slashes: `oned` writes /var/lib/one//datastores/….
+        Ok(Self {
+            host: host.parse()?,
+            path: path.components().collect(),
+        })
+    }
+}
+
+/// What a path in a datastore is. Made from the path alone, so that nothing outside a VM's
+/// folder can be named in a request to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PathBuf", into = "PathBuf")]
+pub(crate) struct Place {
+    folder: PathBuf,
+    vm: VmId,
+    disk: Option<DiskId>,
+}
+
+impl Place {
+    /// The VM's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+    /// The VM.
+    pub(crate) fn vm(&self) -> VmId {
+        self.vm
+    }
+    /// The disk; `None` for the folder itself.
+    pub(crate) fn disk(&self) -> Option<DiskId> {
+        self.disk
+    }
+    /// The whole path.
+    pub(crate) fn path(&self) -> PathBuf {
+        match self.disk {
+            Some(disk) => onedock_common::descriptor::disk_path(&self.folder, disk),
+            None => self.folder.clone(),
+        }
+    }
+    /// The place, if it is this VM's.
+    pub(crate) fn of(path: PathBuf, vm: VmId) -> Result<Self, BadLocation> {
+        let place = Self::try_from(path)?;
+        if place.vm == vm {
+            Ok(place)
+        } else {
+            Err(BadLocation::Foreign {
+                path: place.path().display().to_string(),
+                vm,
+            })
+        }
+    }
+}
+
+impl TryFrom<PathBuf> for Place {
+    type Error = BadLocation;
+    fn try_from(path: PathBuf) -> Result<Self, BadLocation> {
+        let bad = || BadLocation::Place(path.display().to_string());
+        let plain = path
+            .components()
+            .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        if !path.is_absolute() || !plain {
+            return Err(bad());
+        }
+        let last = path.file_name().and_then(|n| n.to_str()).ok_or_else(bad)?;
+        let (folder, disk) = match last.strip_prefix("disk.") {
+            Some(disk) => (
+                path.parent().ok_or_else(bad)?,
+                Some(disk.parse().map_err(|_| bad())?),
+            ),
+            None => (path.as_path(), None),
+        };
+        let number = |p: &Path| p.file_name()?.to_str()?.parse::<VmId>().ok();
+        let vm = number(folder).ok_or_else(bad)?;
+        // …/<system datastore>/<vm>
+        folder.parent().and_then(number).ok_or_else(bad)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            vm,
+            disk,
+        })
+    }
+}
+
+impl From<Place> for PathBuf {
+    fn from(place: Place) -> Self {
+        place.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_traced_locations_are_read_without_double_slashes() {
+        let location: Location = "node1:/var/lib/one//datastores/101/5/disk.0"
+            .parse()
+            .unwrap();
+        assert_eq!(location.host.as_str(), "node1");
+        let place = Place::of(location.path, VmId::new(5)).unwrap();
+        assert_eq!(place.folder(), Path::new("/var/lib/one/datastores/101/5"));
+        assert_eq!(place.disk(), Some(DiskId::new(0)));
+        let place = Place::try_from(PathBuf::from("/var/lib/one/datastores/101/5")).unwrap();
+        assert_eq!((place.vm(), place.disk()), (VmId::new(5), None));
+    }
+
+    #[test]
+    fn attack_5_nothing_outside_the_vm_s_own_folder_can_be_named() {
+        for bad in [
+            "node1",
+            "node1:relative",
+            "node1:/a/../b",
+            "-oProxyCommand=x:/a",
+            ":/a",
+            "a b:/c",
+            "$(id):/a",
+        ] {
+            assert!(bad.parse::<Location>().is_err(), "{bad}");
+        }
+        for bad in [
+            "/",
+            "/etc/passwd",
+            "/101/x",
+            "/x/5",
+            "/101/5/disk.x",
+            "/101/5/../6",
+            "/101/5/other",
+            "101/5",
+        ] {
+            assert!(Place::try_from(PathBuf::from(bad)).is_err(), "{bad}");
+        }
+        assert!(Place::of("/ds/101/6/disk.0".into(), VmId::new(5)).is_err());
+    }
+}

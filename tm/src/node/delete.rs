@@ -1,0 +1,113 @@
+//! What removes a VM's container: the deletion of the disk that it is. In this order: container
+//! with its volumes, boot spec, files, so that a second call finishes what a first one began
+//! (fault 66).
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use onedock_common::boot::BootSpec;
+use onedock_common::descriptor::{Descriptor, DescriptorError, disk_path};
+use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
+
+use super::Node;
+use crate::location::Place;
+use crate::message::Outcome;
+
+pub(super) async fn run<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<Outcome> {
+    let _lock = node.lock(place.vm())?;
+    match place.disk() {
+        Some(disk) => {
+            remove_container(node, place.vm(), disk, &place.path()).await?;
+            remove_path(&place.path())?;
+        }
+        None => {
+            for disk in disks(place.folder())? {
+                remove_container(node, place.vm(), disk, &disk_path(place.folder(), disk)).await?;
+            }
+            remove_path(place.folder())?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn disks(folder: &Path) -> Result<Vec<DiskId>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("{} cannot be read", folder.display())),
+    };
+    let mut disks = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        if let Some(id) = name
+            .to_str()
+            .and_then(|n| n.strip_prefix("disk."))
+            .and_then(|n| n.parse().ok())
+        {
+            disks.push(id);
+        }
+    }
+    Ok(disks)
+}
+
+/// The container that the descriptor names, and one that has the VM's name and this disk's
+/// label without a descriptor.
+async fn remove_container<E: Engine>(
+    node: &Node<'_, E>,
+    vm: VmId,
+    disk: DiskId,
+    path: &Path,
+) -> Result<()> {
+    let named = match Descriptor::read(path) {
+        Ok(descriptor) => descriptor.container,
+        // Context files, a disk of another kind, or nothing: no container by that name.
+        Err(
+            DescriptorError::Missing { .. }
+            | DescriptorError::Foreign { .. }
+            | DescriptorError::Io { .. },
+        ) => None,
+        Err(e @ DescriptorError::Version { .. }) => return Err(e.into()),
+    };
+    if let Some(id) = named {
+        gone(node, &id).await?;
+    }
+    if let Some(container) = node.engine.named(ContainerName::of(vm)).await?
+        && is_disk_of(&container, vm, disk)
+    {
+        gone(node, &container.id).await?;
+    }
+    Ok(())
+}
+
+fn is_disk_of(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {
+    let is = |key: &str, value: &str| container.labels.get(key).is_some_and(|v| v == value);
+    is("org.opennebula.driver", "onedock")
+        && is("org.opennebula.vm", &vm.to_string())
+        && is("org.opennebula.disk", &disk.to_string())
+}
+
+async fn gone<E: Engine>(node: &Node<'_, E>, id: &ContainerId) -> Result<()> {
+    node.engine
+        .remove(id)
+        .await
+        .context("the VM's container cannot be removed")?;
+    BootSpec::remove(&node.paths, id)?;
+    Ok(())
+}
+
+fn remove_path(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! The image on this host, once for all VMs, and the disk's descriptor.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::{Context as _, ensure};
+use onedock_common::boot::BootSpec;
+use onedock_common::descriptor::{Descriptor, VERSION, prepare_system_dir};
+use onedock_common::engine::Engine;
+use onedock_common::reference::Source;
+use onedock_common::secret::Credential;
+
+use super::Node;
+use crate::location::Place;
+use crate::message::Outcome;
+
+/// What the descriptor will say.
+pub(super) struct Wanted {
+    pub(super) image: Source,
+    pub(super) source: Source,
+    pub(super) persistent: bool,
+    pub(super) dockerrun: Option<String>,
+}
+
+pub(super) async fn run<E: Engine>(
+    node: &Node<'_, E>,
+    disk: &Place,
+    wanted: Wanted,
+    credential: Option<Credential>,
+) -> anyhow::Result<Outcome> {
+    let id = disk
+        .disk()
+        .context("an image is staged as a disk, not as a VM's folder")?;
+    let _lock = node.lock(disk.vm())?;
+    let path = disk.path();
+    // A second call for a disk that was staged, or a disk of an earlier life of this VM.
+    let before = Descriptor::read(&path).ok();
+    prepare_system_dir(disk.folder())
+        .with_context(|| format!("the VM's folder {} cannot be made", disk.folder().display()))?;
+    // Context files hold passwords: nobody but the drivers and root looks into a VM's folder.
+    fs::set_permissions(disk.folder(), fs::Permissions::from_mode(0o750))?;
+    fetch(node, &wanted.image, credential).await?;
+    if let Some(container) = before.and_then(|d| d.container) {
+        tracing::warn!(
+            container = container.short(),
+            "the disk is staged anew, its former container goes"
+        );
+        node.engine.remove(&container).await?;
+        BootSpec::remove(&node.paths, &container)?;
+    }
+    let descriptor = Descriptor {
+        version: VERSION,
+        vm: disk.vm(),
+        disk: id,
+        image: wanted.image,
+        source: wanted.source,
+        persistent: wanted.persistent,
+        dockerrun: wanted.dockerrun,
+        container: None,
+    };
+    descriptor.write(&path)?;
+    Ok(Outcome::Done)
+}
+
+/// Fetches the image unless it is here. Of many VMs that want it at once one fetches, the others
+/// wait for it (fault 32); one that is ended meanwhile lets go of the lock with its life.
+async fn fetch<E: Engine>(
+    node: &Node<'_, E>,
+    image: &Source,
+    credential: Option<Credential>,
+) -> anyhow::Result<()> {
+    if node.engine.image(image).await?.is_some() {
+        return Ok(());
+    }
+    let path = node.paths.image_lock(image.digest().hex());
+    let lock = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| {
+            format!(
+                "lock file {} cannot be opened; run 'onedock setup node' on this host",
+                path.display()
+            )
+        })?;
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+    if node.engine.image(image).await?.is_some() {
+        return Ok(());
+    }
+    let registry = image.repository().registry();
+    let credential = match credential {
+        Some(credential) => Some(credential),
+        None => onedock_registry::credential(&node.config.auth_file, registry)?,
+    };
+    node.engine
+        .pull(image, credential.as_ref())
+        .await
+        .with_context(|| format!("{image} cannot be fetched from registry {registry}"))?;
+    ensure!(
+        node.engine.image(image).await?.is_some(),
+        "the engine fetched {image} and does not have it"
+    );
+    drop(lock);
+    Ok(())
+}

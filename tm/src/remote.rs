@@ -1,0 +1,187 @@
+//! Calling the host's half, over ssh as OpenNebula's own transfer managers do: same user, same
+//! keys, same configuration. The command is a fixed path; every value travels on standard input.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use onedock_common::answer::folded;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::location::HostName;
+use crate::message::{Call, Outcome, Task};
+
+/// Moving layers may take long; everything else ends by itself.
+const DEADLINE: Duration = Duration::from_secs(4000);
+/// `ssh`'s own word for "no connection".
+const NO_CONNECTION: i32 = 255;
+/// The shell's word for "no such program".
+const NOT_FOUND: i32 = 127;
+
+/// What follows the request.
+pub(crate) enum Payload {
+    Nothing,
+    /// A file that was written for this call.
+    File(std::fs::File),
+}
+
+/// Has `task` done on `host`. A front-end that is its own host under the name `localhost` is
+/// called without ssh.
+pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyhow::Result<Outcome> {
+    let line = serde_json::to_string(&Call::of(task))?;
+    let mut command = command(host);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot call host {}", host.as_str()))?;
+    let mut stdin = child
+        .stdin
+        .take()
+        .context("the host's half has no standard input")?;
+    let send = async move {
+        stdin.write_all(line.as_bytes()).await?;
+        stdin.write_all(b"\n").await?;
+        if let Payload::File(file) = payload {
+            tokio::io::copy(&mut tokio::fs::File::from_std(file), &mut stdin).await?;
+        }
+        stdin.shutdown().await
+    };
+    // A host that refuses stops reading; its reason is on standard error, not in the broken pipe.
+    let (sent, output) = timeout(DEADLINE, async { tokio::join!(send, gather(child)) })
+        .await
+        .with_context(|| {
+            format!(
+                "host {} did not answer within {} s",
+                host.as_str(),
+                DEADLINE.as_secs()
+            )
+        })?;
+    let (code, stdout, stderr) = output?;
+    match code {
+        Some(0) => {
+            sent.with_context(|| format!("the request to host {} broke off", host.as_str()))?;
+            serde_json::from_str(stdout.trim()).with_context(|| {
+                format!(
+                    "host {} answered \"{}\"",
+                    host.as_str(),
+                    folded(&stdout, 200)
+                )
+            })
+        }
+        Some(NO_CONNECTION) => bail!(
+            "host {} cannot be reached over ssh: {}",
+            host.as_str(),
+            folded(&stderr, 300)
+        ),
+        Some(NOT_FOUND) => bail!(
+            "the drivers are not on host {} ({}); run 'onehost sync -f' on the front-end",
+            host.as_str(),
+            folded(&stderr, 200)
+        ),
+        _ => bail!("host {}: {}", host.as_str(), folded(&stderr, 500)),
+    }
+}
+
+async fn gather(mut child: tokio::process::Child) -> anyhow::Result<(Option<i32>, String, String)> {
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let read_out = async {
+        if let Some(pipe) = &mut out {
+            pipe.take(64 * 1024).read_to_end(&mut stdout).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let read_err = async {
+        if let Some(pipe) = &mut err {
+            pipe.take(64 * 1024).read_to_end(&mut stderr).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let (a, b) = tokio::join!(read_out, read_err);
+    a?;
+    b?;
+    let status = child.wait().await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((status.code(), text(stdout), text(stderr)))
+}
+
+fn command(host: &HostName) -> Command {
+    if host.as_str() == "localhost" {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("onedock-tm"));
+        let mut command = Command::new(program);
+        command.arg("node");
+        return command;
+    }
+    let mut command = Command::new("ssh");
+    command.args([
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "ConnectTimeout=20",
+        "--",
+        host.as_str(),
+    ]);
+    command.arg(remote_dir().join("tm/onedock/node"));
+    command
+}
+
+/// SCRIPTS_REMOTE_DIR of oned.conf, which `oned` dumps to `config` at its start.
+fn remote_dir() -> PathBuf {
+    let var = match std::env::var_os("ONE_LOCATION") {
+        Some(location) => Path::new(&location).join("var"),
+        None => PathBuf::from("/var/lib/one"),
+    };
+    std::fs::read_to_string(var.join("config"))
+        .ok()
+        .and_then(|text| scripts_remote_dir(&text))
+        .unwrap_or_else(|| PathBuf::from("/var/tmp/one"))
+}
+
+fn scripts_remote_dir(config: &str) -> Option<PathBuf> {
+    let value = config
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("SCRIPTS_REMOTE_DIR"))?;
+    let path = Path::new(
+        value
+            .trim_start()
+            .strip_prefix('=')?
+            .trim()
+            .trim_matches('"'),
+    );
+    // It becomes a word of a command line on the host.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_');
+    (path.is_absolute()
+        && path
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .copied()
+            .all(plain))
+    .then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_the_drivers_on_hosts_is_read_from_oned_s_dump() {
+        let read = |text| scripts_remote_dir(text).map(|p| p.display().to_string());
+        assert_eq!(
+            read("PORT=2633\nSCRIPTS_REMOTE_DIR=/var/tmp/one\n"),
+            Some("/var/tmp/one".into())
+        );
+        assert_eq!(
+            read("SCRIPTS_REMOTE_DIR=\"/srv/one\""),
+            Some("/srv/one".into())
+        );
+        assert_eq!(read("SCRIPTS_REMOTE_DIR=/tmp/$(id)"), None);
+        assert_eq!(read("PORT=2633"), None);
+    }
+}
