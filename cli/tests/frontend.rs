@@ -1,6 +1,8 @@
 //! `onedock setup frontend` on an installation in a folder of its own. One test, so that no
 //! other thread forks while it writes programs that it then runs.
 
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

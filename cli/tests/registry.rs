@@ -1,5 +1,7 @@
 //! `onedock setup registry` in a folder of its own, with the real registry behind it.
 
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
