@@ -1,1 +1,4 @@
 //! Whole-program tests: see `tests/`.
+
+pub mod engine_server;
+pub mod registry_server;

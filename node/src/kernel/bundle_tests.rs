@@ -1,1 +1,225 @@
+use super::*;
 
+use onedock_common::VmId;
+use onedock_common::boot::VERSION;
+
+/// Written by Docker 20.10.24 for `create --network none -v named:/v2 -v /srv/bound:/bound` of
+/// an image with `VOLUME /data /v2`, and for `create --network host`.
+const NONE: &[u8] = include_bytes!("../../tests/fixtures/docker-20.10-none.json");
+const HOST: &[u8] = include_bytes!("../../tests/fixtures/docker-20.10-host.json");
+const ID: &str = "9062ea4711ff801f4168d124444218c7a546223d55178272b429b2b2dbd1fe87";
+
+fn bundle(bytes: &[u8]) -> (tempfile::TempDir, Bundle) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.json"), bytes).unwrap();
+    let bundle = Bundle::read(dir.path()).unwrap();
+    (dir, bundle)
+}
+
+fn value(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+fn spec() -> BootSpec {
+    BootSpec {
+        version: VERSION,
+        vm: VmId::new(5),
+        boot_id: "b".into(),
+        hostname: "web01".parse().unwrap(),
+        args: vec!["/bin/httpd".into(), "-f; $(x)".into()],
+        first: FirstProcess::Command,
+        nics: vec![],
+        dns: vec!["1.1.1.1".parse().unwrap()],
+        search: vec![],
+        context: None,
+        volumes: vec![
+            "/data".into(),
+            "/v2".into(),
+            "/bound".into(),
+            "/none".into(),
+        ],
+    }
+}
+
+fn id() -> ContainerId {
+    ID.parse().unwrap()
+}
+
+fn extra() -> Extra<'static> {
+    Extra {
+        context: Some((Path::new("/ds/0/5/disk.1"), vec!["/context", "/mnt"])),
+        init: Some(Path::new("/usr/lib/onedock/onedock-init")),
+    }
+}
+
+/// The whole file as it must be, made from the engine's by hand.
+fn expected() -> Value {
+    let mut all = value(NONE);
+    all["hostname"] = json!("web01");
+    all["process"]["args"] = json!(["/bin/httpd", "-f; $(x)"]);
+    all["process"]["env"][1] = json!("HOSTNAME=web01");
+    all.as_object_mut().unwrap().remove("hooks").unwrap();
+    let mounts = all["mounts"].as_array_mut().unwrap();
+    assert_eq!(mounts.remove(7)["destination"], "/data");
+    for (source, target) in [
+        ("/ds/0/5/disk.1", "/context"),
+        ("/ds/0/5/disk.1", "/mnt"),
+        ("/usr/lib/onedock/onedock-init", "/dev/onedock-init"),
+    ] {
+        mounts.push(
+            json!({"destination": target, "type": "bind", "source": source,
+            "options": ["bind", "ro", "nosuid", "nodev", "rprivate"]}),
+        );
+    }
+    all
+}
+
+#[test]
+fn the_engines_configuration_becomes_the_vms_and_nothing_else_changes() {
+    let (dir, mut bundle) = bundle(NONE);
+    assert!(bundle.root().unwrap().ends_with("merged"));
+    assert_eq!(bundle.root_owner(), (0, 0));
+    let todo = bundle.complete(&spec(), &id(), &extra()).unwrap();
+    assert_eq!(bundle.config, expected());
+    assert_eq!(todo.folders, [PathBuf::from("/data")]);
+    let files: Vec<&str> = todo
+        .files
+        .iter()
+        .map(|(path, _)| path.to_str().unwrap())
+        .collect();
+    let folder = format!("/var/lib/docker/containers/{ID}");
+    let names = ["hosts", "hostname", "resolv.conf"].map(|name| format!("{folder}/{name}"));
+    assert_eq!(files, names);
+
+    bundle.write().unwrap();
+    assert_eq!(
+        value(&fs::read(dir.path().join("config.json")).unwrap()),
+        expected()
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_engine_without_the_network_hook_is_served_alike() {
+    let mut newer = value(NONE);
+    newer.as_object_mut().unwrap().remove("hooks");
+    let (_dir, mut bundle) = bundle(&serde_json::to_vec(&newer).unwrap());
+    bundle.complete(&spec(), &id(), &extra()).unwrap();
+    assert_eq!(bundle.config, expected());
+}
+
+#[test]
+fn other_hooks_and_what_this_version_does_not_know_survive() {
+    let mut newer = value(NONE);
+    newer["hooks"]["prestart"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"path": "/bin/nvidia"}));
+    newer["hooks"]["poststop"] = json!([{"path": "/bin/x", "timeout": 3}]);
+    newer["domainname"] = json!("example");
+    newer["linux"]["memoryPolicy"] = json!({"limit": 18_446_744_073_709_551_615_u64, "x": -1});
+    let (_dir, mut bundle) = bundle(&serde_json::to_vec(&newer).unwrap());
+    bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
+    assert_eq!(
+        bundle.config["hooks"],
+        json!({"prestart": [{"path": "/bin/nvidia"}],
+            "poststop": [{"path": "/bin/x", "timeout": 3}]})
+    );
+    assert_eq!(bundle.config["domainname"], "example");
+    assert_eq!(
+        bundle.config["linux"]["memoryPolicy"],
+        newer["linux"]["memoryPolicy"]
+    );
+}
+
+#[test]
+fn keep_alive_runs_init_whatever_the_command_is() {
+    let (_dir, mut bundle) = bundle(NONE);
+    let mut spec = spec();
+    spec.first = FirstProcess::KeepAlive;
+    spec.args.clear();
+    bundle.complete(&spec, &id(), &extra()).unwrap();
+    assert_eq!(
+        bundle.config["process"]["args"],
+        json!(["/dev/onedock-init"])
+    );
+    spec.first = FirstProcess::Command;
+    assert!(matches!(
+        bundle.complete(&spec, &id(), &extra()),
+        Err(BundleError::NoCommand)
+    ));
+}
+
+#[test]
+fn without_name_servers_the_engines_file_stays() {
+    let (_dir, mut bundle) = bundle(NONE);
+    let mut spec = spec();
+    spec.dns.clear();
+    let todo = bundle.complete(&spec, &id(), &Extra::default()).unwrap();
+    assert!(
+        !todo
+            .files
+            .iter()
+            .any(|(path, _)| path.ends_with("resolv.conf"))
+    );
+}
+
+#[test]
+fn attack_3_a_container_in_the_hosts_network_gets_no_nics() {
+    let (_dir, mut bundle) = bundle(HOST);
+    let refused = bundle.complete(&spec(), &id(), &extra());
+    assert!(matches!(refused, Err(BundleError::SharedNetwork)));
+}
+
+#[test]
+fn a_file_that_is_not_the_engines_is_never_written() {
+    let (_dir, mut bundle) = bundle(NONE);
+    let other: ContainerId = "ab".repeat(32).parse().unwrap();
+    let refused = bundle.complete(&spec(), &other, &extra());
+    assert!(matches!(refused, Err(BundleError::NoFile("/etc/hosts"))));
+}
+
+#[test]
+fn only_an_anonymous_volume_is_one() {
+    let hex = "ab".repeat(32);
+    assert!(is_anonymous_volume(Path::new(&format!(
+        "/var/lib/docker/volumes/{hex}/_data"
+    ))));
+    for other in [
+        "/var/lib/docker/volumes/named/_data".to_owned(),
+        format!("/var/lib/docker/volumes/{hex}/_data/x"),
+        format!("/var/lib/docker/volumes/{hex}"),
+        format!("/srv/{hex}/_data"),
+        format!("/var/lib/docker/volumes/{}/_data", hex.to_uppercase()),
+    ] {
+        assert!(!is_anonymous_volume(Path::new(&other)), "{other}");
+    }
+}
+
+#[test]
+fn under_a_user_namespace_what_is_made_belongs_to_its_root() {
+    let mut mapped = value(NONE);
+    mapped["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 165_536, "size": 65_536}]);
+    mapped["linux"]["gidMappings"] = json!([{"containerID": 1, "hostID": 7, "size": 1},
+        {"containerID": 0, "hostID": 231_072, "size": 1}]);
+    let (_dir, bundle) = bundle(&serde_json::to_vec(&mapped).unwrap());
+    assert_eq!(bundle.root_owner(), (165_536, 231_072));
+}
+
+#[test]
+fn a_damaged_configuration_is_refused() {
+    for bad in [
+        &b"{}"[..],
+        b"[]",
+        b"{\"mounts\":[]}",
+        b"{\"linux\":{\"namespaces\":[]}}",
+    ] {
+        let (_dir, mut bundle) = bundle(bad);
+        assert!(bundle.root().is_err());
+        assert!(bundle.complete(&spec(), &id(), &extra()).is_err());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Bundle::read(dir.path()).is_err());
+    fs::write(dir.path().join("config.json"), "{").unwrap();
+    assert!(Bundle::read(dir.path()).is_err());
+}

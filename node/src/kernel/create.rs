@@ -16,7 +16,7 @@ use crate::kernel::namespace::Process;
 use crate::kernel::record::{Record, Vm};
 use crate::kernel::rootfs::{self, MountPoint, Root, RootError};
 use crate::kernel::runtime::{Places, pass};
-use crate::kernel::{backend, chain, engine_log, etc_files, exec};
+use crate::kernel::{backend, chain, engine_log, etc_files, exec, plug};
 
 /// Where the context is shown: at `/context`, and at `/mnt`, as ONEDock had it.
 const CONTEXT: [(&str, &str); 2] = [("context", "/context"), ("mnt", "/mnt")];
@@ -46,6 +46,7 @@ pub(crate) fn create(
     if spec.boot_id != this_boot {
         return Err(CallError::OtherBoot);
     }
+    plug::check(spec.vm, &spec.nics)?;
 
     let vm = prepare(call, id, &spec)?;
     let mut record = Record {

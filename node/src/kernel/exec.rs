@@ -1,7 +1,7 @@
 //! Other programs, run with a deadline or put in this one's place.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus};
@@ -65,6 +65,22 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just handed out this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Ends the process of this handle at once.
+pub fn kill(process: &OwnedFd) -> io::Result<()> {
+    let none = std::ptr::null::<nix::libc::siginfo_t>();
+    // SAFETY: the descriptor is an open pidfd; without details the kernel fills them in.
+    let done = unsafe {
+        nix::libc::syscall(
+            nix::libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            nix::libc::SIGKILL,
+            none,
+            0,
+        )
+    };
+    Errno::result(done).map(drop).map_err(Into::into)
 }
 
 /// Whether the process ends within `limit`.

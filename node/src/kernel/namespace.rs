@@ -72,6 +72,22 @@ impl Process {
         })
     }
 
+    /// Ends the process, if it is still this very one, and waits for its end.
+    pub fn kill(&self, limit: Duration) -> Result<(), NamespaceError> {
+        let handle = exec::pidfd(self.pid).map_err(|_| NamespaceError::Gone(self.pid))?;
+        if start_time(self.pid).ok() != Some(self.started) {
+            return Err(NamespaceError::Gone(self.pid));
+        }
+        let examine = |source| NamespaceError::Examine {
+            pid: self.pid,
+            source,
+        };
+        exec::kill(&handle).map_err(examine)?;
+        exec::ended_within(&handle, limit)
+            .map(drop)
+            .map_err(examine)
+    }
+
     /// Opens the network namespace, if this very process still lives in it (fault 53,
     /// attack 47). The process is held by its own handle while the answers are compared, so
     /// that its number cannot change owners in between.

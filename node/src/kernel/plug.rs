@@ -104,6 +104,29 @@ fn is_of(link: &Link, vm: VmId) -> bool {
         .is_some_and(|alias| alias.starts_with(&ours))
 }
 
+/// Whether the NICs can be plugged, as far as can be told before there is a container: an engine
+/// takes a refused `create` better than a refused `start`.
+pub fn check(vm: VmId, nics: &[Nic]) -> Result<(), PlugError> {
+    if nics.is_empty() {
+        return Ok(());
+    }
+    links::with(async |links| {
+        for nic in nics {
+            bridge_of(&links, nic).await?;
+            match links.find(nic.host.as_str()).await? {
+                Some(link) if !is_of(&link, vm) => {
+                    return Err(PlugError::NameTaken {
+                        host: nic.host.clone(),
+                        nic: nic.id,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Plugs all NICs into the network namespace of the VM's container; all or none.
 pub fn plug(
     vm: VmId,
@@ -184,6 +207,16 @@ fn settings() -> Result<(), PlugError> {
     Ok(())
 }
 
+async fn bridge_of(links: &Links, nic: &Nic) -> Result<Link, PlugError> {
+    let (bridge, nic) = (nic.bridge.clone(), nic.id);
+    match links.find(bridge.as_str()).await? {
+        None => Err(PlugError::NoBridge { bridge, nic }),
+        Some(link) if !link.is_bridge => Err(PlugError::NotABridge { bridge, nic }),
+        Some(link) if !link.is_up => Err(PlugError::BridgeDown { bridge, nic }),
+        Some(link) => Ok(link),
+    }
+}
+
 async fn add(
     links: &Links,
     vm: VmId,
@@ -192,24 +225,7 @@ async fn add(
     network: &Network,
 ) -> Result<(), PlugError> {
     let bridge = || nic.bridge.clone();
-    let Some(link) = links.find(nic.bridge.as_str()).await? else {
-        return Err(PlugError::NoBridge {
-            bridge: bridge(),
-            nic: nic.id,
-        });
-    };
-    if !link.is_bridge {
-        return Err(PlugError::NotABridge {
-            bridge: bridge(),
-            nic: nic.id,
-        });
-    }
-    if !link.is_up {
-        return Err(PlugError::BridgeDown {
-            bridge: bridge(),
-            nic: nic.id,
-        });
-    }
+    let link = bridge_of(links, nic).await?;
     let pair = Pair {
         host: &nic.host,
         bridge: link.index,

@@ -2,15 +2,20 @@
 //! are plugged now, so that they are there before its first instruction.
 
 use std::path::Path;
-use std::process::ExitCode;
-use std::time::Instant;
+use std::process::{ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
 
 use onedock_common::ContainerId;
 
 use crate::kernel::args::Call;
 use crate::kernel::error::CallError;
+use crate::kernel::namespace::Process;
 use crate::kernel::record::Vm;
+use crate::kernel::rootfs::Root;
 use crate::kernel::{engine_log, exec, plug};
+
+/// The longest that a killed first process may take to end.
+const END: Duration = Duration::from_secs(5);
 
 pub(crate) fn start(
     call: &Call,
@@ -18,8 +23,22 @@ pub(crate) fn start(
     runtime: &Path,
     vm: &Vm,
 ) -> Result<ExitCode, CallError> {
-    let begin = Instant::now();
     let process = vm.process.ok_or(CallError::NotCreated)?;
+    let done = plug_and_start(call, id, runtime, vm, &process);
+    if !matches!(done, Ok(status) if status.success()) {
+        abandon(vm, &process);
+    }
+    done.map(exec::code_of)
+}
+
+fn plug_and_start(
+    call: &Call,
+    id: &ContainerId,
+    runtime: &Path,
+    vm: &Vm,
+    process: &Process,
+) -> Result<ExitStatus, CallError> {
+    let begin = Instant::now();
     let network = process.network()?;
     plug::plug(vm.id, id, &vm.nics, &network)?;
     drop(network);
@@ -28,15 +47,25 @@ pub(crate) fn start(
         call,
         &format!("VM {}: {} NICs plugged in {took} us", vm.id, vm.nics.len()),
     );
+    exec::spawn(runtime, call)
+        .and_then(|mut child| child.wait())
+        .map_err(|source| CallError::Run {
+            path: runtime.to_owned(),
+            source,
+        })
+}
 
-    let ended = exec::spawn(runtime, call).and_then(|mut child| child.wait());
-    if !ended.as_ref().is_ok_and(|status| status.success()) {
-        // What the real runtime says is the reason to tell.
-        let _ = plug::pull(vm.id, vm.nics.iter().map(|nic| &nic.host));
+/// Takes back what the VM has, when it does not start; the reason is told already. An engine
+/// (20.10) that is told of a failed start neither deletes the container nor ends its waiting
+/// first process, and then refuses every further start ("id already in use"), but it cleans up
+/// when that process ends. By then it has unmounted the root, so that the mount points made in
+/// it go here.
+fn abandon(vm: &Vm, process: &Process) {
+    let _ = process.kill(END);
+    let _ = plug::pull(vm.id, vm.nics.iter().map(|nic| &nic.host));
+    if let Ok(root) = Root::open(&vm.root, (0, 0)) {
+        for name in &vm.stubs {
+            let _ = root.remove_stub(name);
+        }
     }
-    let run = |source| CallError::Run {
-        path: runtime.to_owned(),
-        source,
-    };
-    Ok(exec::code_of(ended.map_err(run)?))
 }
