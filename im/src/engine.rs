@@ -1,0 +1,387 @@
+//! What the monitor asks of the engine, in structures of its own: only the fields that are
+//! needed, and every container read by itself, so that one odd container cannot blind the
+//! monitoring of all (trap T13).
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use onedock_common::{ContainerId, ContainerName, VmId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::http::{HttpError, Socket};
+
+/// Both labels that make a container a VM of this driver. Labels decide, never the name alone.
+pub const LABEL_VM: &str = "org.opennebula.vm";
+/// The label whose value is [`DRIVER`].
+pub const LABEL_DRIVER: &str = "org.opennebula.driver";
+/// This driver.
+pub const DRIVER: &str = "onedock";
+
+/// `{"label":["org.opennebula.vm","org.opennebula.driver=onedock"]}`, percent-encoded.
+const FILTER: &str =
+    "%7B%22label%22%3A%5B%22org.opennebula.vm%22%2C%22org.opennebula.driver%3Donedock%22%5D%7D";
+
+/// How many bytes and lines of a container's last output are told.
+const OUTPUT_BYTES: usize = 2048;
+const OUTPUT_LINES: usize = 20;
+
+/// Why the engine did not tell.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// No usable answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The answer is not the JSON that was asked for.
+    #[error("the Docker engine's answer to {call} cannot be read (line {line}, column {column})", line = source.line(), column = source.column())]
+    Json {
+        /// What was asked.
+        call: &'static str,
+        /// Where reading stopped.
+        source: serde_json::Error,
+    },
+}
+
+/// A container's state as the engine names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Made, never started.
+    Created,
+    /// Running, or between two tries of a restart policy.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its process has ended.
+    Exited,
+    /// The engine failed to remove it.
+    Dead,
+    /// On its way out, or a word that a newer engine uses.
+    Other,
+}
+
+impl State {
+    fn read(word: &str) -> Self {
+        match word {
+            "created" => Self::Created,
+            "running" | "restarting" => Self::Running,
+            "paused" => Self::Paused,
+            "exited" | "stopped" => Self::Exited,
+            "dead" => Self::Dead,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One VM's container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The VM.
+    pub vm: VmId,
+    /// The container.
+    pub id: ContainerId,
+    /// Whether it has the name that the driver gave it.
+    pub own_name: bool,
+    /// Its state.
+    pub state: State,
+}
+
+/// All VMs' containers of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// In the engine's order; a VM may be there twice.
+    pub containers: Vec<Listed>,
+    /// False when an entry could not be read: then it cannot be said who is missing.
+    pub complete: bool,
+}
+
+/// What is asked about one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// Its first process, when it runs.
+    pub pid: Option<u32>,
+    /// How its last run ended.
+    pub exit_code: i64,
+    /// Whether the kernel ended it for want of memory.
+    pub oom_killed: bool,
+    /// The runtime's complaint, when it could not be started.
+    pub error: String,
+    /// Whether its output is one raw stream.
+    pub tty: bool,
+}
+
+/// What the host's record tells of the engine.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Facts {
+    /// Version.
+    pub server_version: String,
+    /// Storage driver.
+    pub driver: String,
+    /// `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
+    /// Whether a restart of dockerd leaves containers running.
+    pub live_restore_enabled: bool,
+    /// Registered runtimes.
+    pub runtimes: HashMap<String, serde::de::IgnoredAny>,
+    /// `name=seccomp…`, `name=userns`, `name=rootless`.
+    pub security_options: Vec<String>,
+}
+
+/// The engine of this host, read-only.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    socket: Socket,
+}
+
+impl Engine {
+    /// The engine at `DOCKER_HOST` when that names a unix socket, else at its usual place.
+    pub fn local() -> Self {
+        let named = std::env::var("DOCKER_HOST").ok();
+        let path = named.as_deref().and_then(|h| h.strip_prefix("unix://"));
+        Self::at(Socket::at(path.unwrap_or("/var/run/docker.sock")))
+    }
+
+    /// The engine behind `socket`.
+    pub fn at(socket: Socket) -> Self {
+        Self { socket }
+    }
+
+    /// All containers of VMs, whatever their state.
+    pub fn list(&self) -> Result<Listing, EngineError> {
+        let path = format!("/containers/json?all=1&filters={FILTER}");
+        let body = self.socket.get(&path)?;
+        read_list(&body)
+    }
+
+    /// Looks at one container.
+    pub fn inspect(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
+        let body = self.socket.get(&format!("/containers/{id}/json"))?;
+        let raw: RawInspect = read("/containers/…/json", &body)?;
+        Ok(Inspected {
+            pid: Some(raw.state.pid).filter(|pid| *pid > 0),
+            exit_code: raw.state.exit_code,
+            oom_killed: raw.state.oom_killed,
+            error: raw.state.error,
+            tty: raw.config.tty,
+        })
+    }
+
+    /// The last lines that a container wrote, oldest first.
+    pub fn last_lines(&self, id: &ContainerId, tty: bool) -> Result<Vec<String>, EngineError> {
+        let path = format!("/containers/{id}/logs?stdout=1&stderr=1&tail={OUTPUT_LINES}");
+        let body = self.socket.get(&path)?;
+        Ok(last_lines(&body, tty))
+    }
+
+    /// Facts about the engine.
+    pub fn facts(&self) -> Result<Facts, EngineError> {
+        read("/info", &self.socket.get("/info")?)
+    }
+
+    /// A stream that has bytes whenever something happened to a VM's container.
+    pub fn events(&self) -> Result<impl Read + use<>, EngineError> {
+        let path = format!("/events?filters={FILTER}");
+        Ok(self.socket.follow(&path)?)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawListed<'a> {
+    id: &'a str,
+    names: Option<Vec<String>>,
+    labels: Option<HashMap<String, String>>,
+    state: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawInspect {
+    state: RawState,
+    #[serde(default)]
+    config: RawConfig,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawConfig {
+    tty: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct RawState {
+    pid: u32,
+    exit_code: i64,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    error: String,
+}
+
+fn read<'a, T: Deserialize<'a>>(call: &'static str, body: &'a [u8]) -> Result<T, EngineError> {
+    serde_json::from_slice(body).map_err(|source| EngineError::Json { call, source })
+}
+
+fn read_list(body: &[u8]) -> Result<Listing, EngineError> {
+    let entries: Vec<&RawValue> = read("/containers/json", body)?;
+    let mut listing = Listing {
+        containers: Vec::with_capacity(entries.len()),
+        complete: true,
+    };
+    for entry in entries {
+        match read_listed(entry.get()) {
+            Some(Some(listed)) => listing.containers.push(listed),
+            Some(None) => {}
+            None => listing.complete = false,
+        }
+    }
+    Ok(listing)
+}
+
+/// `None`: cannot be read; `Some(None)`: can be read and is no VM of ours.
+fn read_listed(entry: &str) -> Option<Option<Listed>> {
+    let raw: RawListed<'_> = serde_json::from_str(entry).ok()?;
+    let labels = raw.labels.unwrap_or_default();
+    let label = |name: &str| labels.get(name).map(String::as_str);
+    if label(LABEL_DRIVER) != Some(DRIVER) {
+        return Some(None);
+    }
+    let Some(vm) = label(LABEL_VM) else {
+        return Some(None);
+    };
+    // A label that is not a number is no VM's: only somebody else can have written it.
+    let Ok(vm) = vm.parse::<VmId>() else {
+        return Some(None);
+    };
+    let own = format!("/{}", ContainerName::of(vm));
+    Some(Some(Listed {
+        vm,
+        id: raw.id.parse().ok()?,
+        own_name: raw.names.unwrap_or_default().contains(&own),
+        state: State::read(raw.state),
+    }))
+}
+
+/// The engine's log stream: frames of `[stream, 0, 0, 0, length as four bytes]` and text,
+/// unless the container has a terminal.
+fn last_lines(body: &[u8], tty: bool) -> Vec<String> {
+    let mut text = Vec::new();
+    if tty {
+        text.extend_from_slice(body);
+    } else {
+        let mut rest = body;
+        while let Some((&[_, _, _, _, a, b, c, d], after)) = rest.split_first_chunk::<8>() {
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            let (frame, after) = after.split_at(length.min(after.len()));
+            text.extend_from_slice(frame);
+            rest = after;
+        }
+    }
+    let start = text.len().saturating_sub(OUTPUT_BYTES);
+    let text = String::from_utf8_lossy(text.get(start..).unwrap_or(&[])).into_owned();
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines
+        .get(lines.len().saturating_sub(OUTPUT_LINES)..)
+        .unwrap_or(&[])
+        .to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = include_str!("../tests/data/list-20.10.json");
+    const INSPECT: &str = include_str!("../tests/data/inspect-exited-20.10.json");
+
+    #[test]
+    fn a_recorded_list_of_20_10_gives_every_vm_with_its_state() {
+        let listing = read_list(LIST.as_bytes()).unwrap();
+        assert!(listing.complete);
+        let mut seen: Vec<_> = listing
+            .containers
+            .iter()
+            .map(|c| (c.vm.get(), c.state, c.own_name))
+            .collect();
+        seen.sort_by_key(|s| s.0);
+        assert_eq!(
+            seen,
+            [
+                (1, State::Running, true),
+                (2, State::Paused, true),
+                (3, State::Exited, true),
+                (4, State::Created, true),
+                (6, State::Exited, false),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_recorded_inspection_gives_how_it_ended() {
+        let raw: RawInspect = read("x", INSPECT.as_bytes()).unwrap();
+        assert_eq!((raw.state.exit_code, raw.state.pid), (3, 0));
+        assert!(!raw.state.oom_killed && !raw.config.tty);
+    }
+
+    fn one(state: &str, labels: &str) -> String {
+        let id = "ab".repeat(32);
+        format!(r#"{{"Id":"{id}","Names":["/one-5"],"Labels":{labels},"State":"{state}"}}"#)
+    }
+    const OURS: &str = r#"{"org.opennebula.vm":"5","org.opennebula.driver":"onedock"}"#;
+
+    #[test]
+    fn trap_13_one_odd_container_hides_no_other_and_makes_the_list_incomplete() {
+        let list = format!(
+            r#"[{},{{"Id":7}},{}]"#,
+            one("running", OURS),
+            one("new-word", OURS)
+        );
+        let listing = read_list(list.as_bytes()).unwrap();
+        assert!(!listing.complete);
+        let states: Vec<_> = listing.containers.iter().map(|c| c.state).collect();
+        assert_eq!(states, [State::Running, State::Other]);
+    }
+
+    #[test]
+    fn fault_65_containers_without_both_labels_or_with_a_foreign_value_are_not_ours() {
+        for labels in [
+            "{}",
+            r#"{"org.opennebula.vm":"5"}"#,
+            r#"{"org.opennebula.vm":"5","org.opennebula.driver":"other"}"#,
+            r#"{"org.opennebula.vm":"5\"]","org.opennebula.driver":"onedock"}"#,
+            r#"{"org.opennebula.vm":"-1","org.opennebula.driver":"onedock"}"#,
+        ] {
+            let listing = read_list(format!("[{}]", one("running", labels)).as_bytes()).unwrap();
+            assert_eq!(listing.containers, [], "{labels}");
+            assert!(listing.complete);
+        }
+    }
+
+    #[test]
+    fn attack_44_an_answer_that_is_no_list_is_an_error_and_not_an_empty_list() {
+        for bad in ["", "{}", "[", "null x", "[{]"] {
+            assert!(read_list(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_taken_out_of_the_engine_s_frames() {
+        let mut body = Vec::new();
+        for (stream, text) in [(1u8, "starting\n"), (2, "cannot open \"db\"\n")] {
+            body.extend([stream, 0, 0, 0]);
+            body.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+            body.extend(text.as_bytes());
+        }
+        assert_eq!(last_lines(&body, false), ["starting", "cannot open \"db\""]);
+        assert_eq!(last_lines(b"a\r\n\r\nb", true), ["a", "b"]);
+        body.extend([1, 0, 0, 0, 255, 255, 255, 255, b'x']);
+        assert_eq!(last_lines(&body, false).len(), 3);
+        let long = "y".repeat(100_000);
+        assert!(last_lines(long.as_bytes(), true)[0].len() <= OUTPUT_BYTES);
+    }
+}

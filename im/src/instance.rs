@@ -1,0 +1,287 @@
+//! One agent for each host id: who it is, and how an earlier one is ended. What is kept lies
+//! where OpenNebula 7.x keeps its client's files, outside the tree that a synchronisation
+//! replaces.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use onedock_common::{HostId, boot, files};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How long an agent may take to end, before and after it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(10);
+/// The largest pid file that is read.
+const LIMIT: u64 = 4096;
+
+/// Why the agent of a host could not be replaced.
+#[derive(Debug, Error)]
+pub enum InstanceError {
+    /// The folder is not ours to trust.
+    #[error("{0} is not a folder of this user; remove it, it is made anew")]
+    Foreign(PathBuf),
+    /// A file could not be read or written.
+    #[error("{path} cannot be used ({problem}); it must belong to the user of the drivers")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        problem: io::Error,
+    },
+    /// It does not end.
+    #[error("the earlier monitor agent (process {0}) does not end, not even when killed")]
+    Lives(i32),
+    /// Two starts at one time.
+    #[error("another monitor agent for host {0} is being started at this moment")]
+    Busy(HostId),
+}
+
+/// A process, told from a later one with the same number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    pid: i32,
+    /// Clock ticks from boot to its start.
+    start: u64,
+    boot_id: String,
+}
+
+impl Identity {
+    fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name may hold anything, so count from its closing parenthesis (proc_pid_stat(5)).
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        if fields.next()? == "Z" {
+            return None;
+        }
+        Some(Self {
+            pid,
+            start: fields.nth(18)?.parse().ok()?,
+            boot_id: boot::boot_id().ok()?,
+        })
+    }
+
+    fn lives(&self) -> bool {
+        Self::of(self.pid).as_ref() == Some(self)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.pid > 1 && self.lives() {
+            match kill(Pid::from_raw(self.pid), signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => tracing::warn!(pid = self.pid, %error, "cannot be signalled"),
+            }
+        }
+    }
+
+    fn is_gone_within(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        while self.lives() {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::park_timeout(STEP);
+        }
+        true
+    }
+}
+
+/// The files of the agent of one host id.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    dir: PathBuf,
+    host: HostId,
+}
+
+/// Keeps a second agent of the same host out while it lives.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: File,
+}
+
+impl Instance {
+    /// The agent of host `host` with its files in `dir`, which is made when it is not there.
+    pub fn new(dir: impl Into<PathBuf>, host: HostId) -> Result<Self, InstanceError> {
+        let dir = dir.into();
+        match fs::create_dir(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(&dir, e));
+            }
+            _ => {}
+        }
+        // /var/tmp belongs to everybody: what another user laid there is not used (attack 45).
+        let meta = fs::symlink_metadata(&dir).map_err(|e| failed(&dir, e))?;
+        if !meta.is_dir() || meta.uid() != geteuid().as_raw() {
+            return Err(InstanceError::Foreign(dir));
+        }
+        Ok(Self { dir, host })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the agent writes its log.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join(format!("onedock-im-{}.log", self.host))
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.dir.join(format!("onedock-im-{}.pid", self.host))
+    }
+
+    /// The pid file of OpenNebula's own client, whose reader (`vmm/kvm/vgpu`) sends SIGUSR1.
+    fn stock_pid_file(&self) -> PathBuf {
+        self.dir.join(".monitor_client.pid")
+    }
+
+    /// Ends the agent that the pid file names, if that very process still lives.
+    pub fn end_earlier(&self) -> Result<(), InstanceError> {
+        let path = self.pid_file();
+        let bytes = match files::read_bounded(&path, LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed(&path, e)),
+        };
+        // A pid file that cannot be read names nobody; the claim still keeps two agents apart.
+        if let Ok(earlier) = serde_json::from_slice::<Identity>(&bytes) {
+            earlier.signal(Signal::SIGTERM);
+            if !earlier.is_gone_within(GRACE) {
+                earlier.signal(Signal::SIGKILL);
+                if !earlier.is_gone_within(GRACE) {
+                    return Err(InstanceError::Lives(earlier.pid));
+                }
+            }
+            let stock = self.stock_pid_file();
+            let named = files::read_bounded(&stock, LIMIT).unwrap_or_default();
+            if named == earlier.pid.to_string().as_bytes() {
+                files::remove(&stock).map_err(|e| failed(&stock, e))?;
+            }
+        }
+        files::remove(&path).map_err(|e| failed(&path, e))
+    }
+
+    /// Makes this process the agent; it stays so as long as the claim lives.
+    pub fn claim(&self) -> Result<Claim, InstanceError> {
+        let path = self.dir.join(format!("onedock-im-{}.lock", self.host));
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o640)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+            .open(&path)
+            .map_err(|e| failed(&path, e))?;
+        lock.try_lock()
+            .map_err(|_| InstanceError::Busy(self.host))?;
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let own = Identity::of(own)
+            .and_then(|own| serde_json::to_vec(&own).ok())
+            .ok_or_else(|| failed(Path::new("/proc/self/stat"), io::ErrorKind::NotFound.into()))?;
+        self.write(&self.pid_file(), &own)?;
+        let plain = std::process::id().to_string();
+        self.write(&self.stock_pid_file(), plain.as_bytes())?;
+        Ok(Claim { _lock: lock })
+    }
+
+    /// The copies of the configuration that 7.x keeps on the host for other probes.
+    pub fn keep_config(&self, xml: &[u8], monitord: &str) -> Result<(), InstanceError> {
+        self.write(&self.dir.join("config"), xml)?;
+        let etc = self.dir.join("etc");
+        fs::create_dir_all(&etc).map_err(|e| failed(&etc, e))?;
+        self.write(&etc.join("monitord.conf"), monitord.as_bytes())
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), InstanceError> {
+        files::replace(path, bytes, 0o644).map_err(|e| failed(path, e))
+    }
+}
+
+fn failed(path: &Path, problem: io::Error) -> InstanceError {
+    InstanceError::File {
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn place() -> (tempfile::TempDir, Instance) {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = Instance::new(dir.path().join("one_db"), HostId::new(3)).unwrap();
+        (dir, instance)
+    }
+
+    #[test]
+    fn a_foreign_process_with_the_same_number_is_never_ended() {
+        let (_dir, instance) = place();
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let mut other = Identity::of(pid).unwrap();
+        other.start -= 1;
+        fs::write(instance.pid_file(), serde_json::to_vec(&other).unwrap()).unwrap();
+        instance.end_earlier().unwrap();
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it started at another time"
+        );
+        assert!(!instance.pid_file().exists());
+        let real = Identity::of(pid).unwrap();
+        fs::write(instance.pid_file(), serde_json::to_vec(&real).unwrap()).unwrap();
+        let waited = thread::scope(|scope| {
+            let waiter = scope.spawn(|| child.wait().unwrap());
+            instance.end_earlier().unwrap();
+            waiter.join().unwrap()
+        });
+        assert!(!waited.success());
+    }
+
+    #[test]
+    fn garbage_in_the_pid_file_names_nobody() {
+        let (_dir, instance) = place();
+        for text in [
+            "",
+            "1",
+            "{\"pid\":1}",
+            "{\"pid\":-1,\"start\":0,\"boot_id\":\"\"}",
+        ] {
+            fs::write(instance.pid_file(), text).unwrap();
+            instance.end_earlier().unwrap();
+        }
+        instance.end_earlier().unwrap();
+    }
+
+    #[test]
+    fn fault_61_a_second_agent_of_the_same_host_is_refused_while_the_first_lives() {
+        let (_dir, instance) = place();
+        let claim = instance.claim().unwrap();
+        assert!(matches!(instance.claim(), Err(InstanceError::Busy(_))));
+        let other = Instance::new(instance.dir(), HostId::new(4)).unwrap();
+        drop(other.claim().unwrap());
+        drop(claim);
+        drop(instance.claim().unwrap());
+    }
+
+    #[test]
+    fn attack_45_a_link_in_place_of_the_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("one_db")).unwrap();
+        let refused = Instance::new(dir.path().join("one_db"), HostId::new(3));
+        assert!(matches!(refused, Err(InstanceError::Foreign(_))));
+    }
+}

@@ -1,0 +1,146 @@
+//! Looks at the engine and at the VMs' locks at one moment.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use onedock_common::lock::VmLock;
+use onedock_common::paths::Paths;
+use onedock_common::{ContainerId, VmId};
+
+use crate::engine::{Engine, EngineError, Listed, State};
+use crate::tracker::Look;
+
+/// What was there, with the container of each VM.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// For the tracker.
+    pub look: Look,
+    /// The container of each VM, also of those that an action holds.
+    pub containers: BTreeMap<VmId, ContainerId>,
+}
+
+impl Seen {
+    /// The VMs that run and that no action holds.
+    pub fn running(&self) -> impl Iterator<Item = (VmId, &ContainerId)> {
+        self.containers.iter().filter_map(|(&vm, id)| {
+            let runs = self.look.vms.get(&vm) == Some(&State::Running);
+            (runs && !self.look.busy.contains(&vm)).then_some((vm, id))
+        })
+    }
+}
+
+/// Asks for all containers, then for the locks: an action that began in between is seen by its
+/// lock, and one that ended in between had its effect before the engine answered or is seen
+/// held. `known` are VMs to look at besides the listed ones; `all` looks at every lock there is.
+pub fn look(
+    engine: &Engine,
+    paths: &Paths,
+    known: impl Iterator<Item = VmId>,
+    all: bool,
+) -> Result<Seen, EngineError> {
+    let mut seen = Seen::default();
+    // Before the list, too: an action that ends while the engine answers may have changed what
+    // the list says of its VM.
+    let mut candidates: Vec<VmId> = known.collect();
+    if all {
+        candidates.extend(locked_once(paths));
+    }
+    candidates.sort_unstable();
+    candidates.dedup();
+    let held = |vm: &VmId| is_busy(paths, *vm);
+    seen.look.busy = candidates.iter().copied().filter(held).collect();
+    let listing = engine.list()?;
+    for one in choose(listing.containers, paths) {
+        seen.look.vms.insert(one.vm, one.state);
+        seen.containers.insert(one.vm, one.id);
+    }
+    seen.look.complete = listing.complete;
+    candidates.extend(seen.look.vms.keys());
+    seen.look.busy.extend(candidates.into_iter().filter(held));
+    Ok(seen)
+}
+
+/// A lock that cannot be looked at counts as held: silence is never wrong.
+fn is_busy(paths: &Paths, vm: VmId) -> bool {
+    match VmLock::try_shared(paths, vm) {
+        Ok(free) => free.is_none(),
+        Err(error) => {
+            tracing::warn!(vm = vm.get(), %error, "no state of this VM is told");
+            true
+        }
+    }
+}
+
+/// Every VM that ever had a lock on this host.
+fn locked_once(paths: &Paths) -> Vec<VmId> {
+    let Some(dir) = paths.vm_lock(VmId::new(0)).parent().map(fs::read_dir) else {
+        return Vec::new();
+    };
+    dir.into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            name.to_str()?.strip_prefix("vm-")?.parse().ok()
+        })
+        .collect()
+}
+
+/// One container for each VM. Two claim the same VM while a driver replaces one, or when an
+/// image brings our labels along (attack 12): the one that a driver has started, which is the
+/// one with a boot spec, wins over the one with the VM's name, that over the rest.
+fn choose(containers: Vec<Listed>, paths: &Paths) -> Vec<Listed> {
+    let mut by_vm: BTreeMap<VmId, Listed> = BTreeMap::new();
+    let rank = |one: &Listed| (paths.boot_spec(&one.id).exists(), one.own_name);
+    for one in containers {
+        match by_vm.get(&one.vm) {
+            Some(other) if rank(other) >= rank(&one) => {}
+            _ => drop(by_vm.insert(one.vm, one)),
+        }
+    }
+    by_vm.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(vm: u32, digit: &str, own_name: bool) -> Listed {
+        Listed {
+            vm: VmId::new(vm),
+            id: digit.repeat(64).parse().unwrap(),
+            own_name,
+            state: State::Running,
+        }
+    }
+
+    #[test]
+    fn attack_12_a_container_that_only_brings_the_labels_does_not_stand_for_the_vm() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        let (forged, renamed, named) = (
+            listed(5, "a", false),
+            listed(5, "b", false),
+            listed(5, "c", true),
+        );
+        let pick = |list: &[&Listed]| choose(list.iter().map(|l| (*l).clone()).collect(), &paths);
+        assert_eq!(pick(&[&forged, &named]), std::slice::from_ref(&named));
+        fs::create_dir_all(paths.boot_dir()).unwrap();
+        fs::write(paths.boot_spec(&renamed.id), "{}").unwrap();
+        assert_eq!(pick(&[&named, &renamed, &forged]), [renamed]);
+    }
+
+    #[test]
+    fn every_lock_file_names_a_vm_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        assert!(locked_once(&paths).is_empty());
+        let held = VmLock::acquire(&paths, VmId::new(7), std::time::Duration::ZERO).unwrap();
+        fs::write(dir.path().join("lock/image-ab"), "").unwrap();
+        fs::write(dir.path().join("lock/vm-x"), "").unwrap();
+        assert_eq!(locked_once(&paths), [VmId::new(7)]);
+        assert!(is_busy(&paths, VmId::new(7)) && !is_busy(&paths, VmId::new(8)));
+        drop(held);
+        assert!(!is_busy(&paths, VmId::new(7)));
+    }
+}

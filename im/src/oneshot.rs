@@ -1,0 +1,95 @@
+//! One probe, once, for a person or for OpenNebula's own client.
+
+use std::io;
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::datastores;
+use crate::engine::{Engine, EngineError};
+use crate::look::{self, Seen};
+use crate::probe::host::Host;
+use crate::probe::monitor::Meter;
+use crate::probe::{Proc, system};
+use crate::start::{datastores as location, paths, remotes};
+use crate::tracker::Tracker;
+
+const BETWEEN: Duration = Duration::from_millis(300);
+
+/// Which probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// MONITOR_HOST.
+    Host,
+    /// SYSTEM_HOST.
+    System,
+    /// MONITOR_VM.
+    Vm,
+    /// STATE_VM, always the full list.
+    State,
+}
+
+impl FromStr for Probe {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "host" => Ok(Self::Host),
+            "system" => Ok(Self::System),
+            "vm" => Ok(Self::Vm),
+            "state" => Ok(Self::State),
+            _ => Err(format!(
+                "there is no probe \"{text}\" (host, system, vm or state)"
+            )),
+        }
+    }
+}
+
+/// Why there are no records.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The host.
+    #[error("the host cannot be measured ({0})")]
+    Host(#[from] io::Error),
+}
+
+/// Runs the probe and gives its records. What compares two moments takes 0.3 s.
+pub fn run(probe: Probe) -> Result<String, ProbeError> {
+    let (proc, engine) = (Proc::system(), Engine::local());
+    let look = |all| -> Result<Seen, EngineError> {
+        look::look(&engine, &paths(), std::iter::empty(), all)
+    };
+    Ok(match probe {
+        Probe::System => {
+            let stores = datastores::probe(&location());
+            system::probe(&proc, &engine, &remotes(), &stores)?
+        }
+        Probe::Host => {
+            let mut host = Host::default();
+            host.probe(&proc)?;
+            thread::park_timeout(BETWEEN);
+            host.probe(&proc)?
+        }
+        Probe::Vm => {
+            let mut meter = Meter::default();
+            let seen = look(false)?;
+            meter.probe(&proc, &engine, seen.running());
+            thread::park_timeout(BETWEEN);
+            lines(&meter.probe(&proc, &engine, seen.running()))
+        }
+        Probe::State => {
+            let mut tracker = Tracker::new(Duration::ZERO, Duration::ZERO);
+            tracker.look(&look(true)?.look, Instant::now());
+            thread::park_timeout(BETWEEN);
+            lines(&tracker.look(&look(true)?.look, Instant::now()).lines)
+        }
+    })
+}
+
+fn lines(records: &[String]) -> String {
+    records.iter().map(|r| format!("{r}\n")).collect()
+}

@@ -1,0 +1,348 @@
+//! The real program: started, spoken to, replaced and stopped, with an engine and a `monitord`
+//! that the test plays.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bed;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bed::{Mood, Node, lives};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use onedock_common::VmId;
+use onedock_common::lock::VmLock;
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn monitor(data: &str, vm: u32) -> Option<String> {
+    let line = data
+        .lines()
+        .find(|l| l.starts_with(&format!("VM = [ ID=\"{vm}\"")))?;
+    let (_, b64) = line.split_once("MONITOR=\"")?;
+    let plain = BASE64_STANDARD.decode(b64.split('"').next()?).unwrap();
+    Some(String::from_utf8(plain).unwrap())
+}
+
+#[test]
+fn a_start_answers_with_all_probes_and_leaves_a_detached_agent_that_sends() {
+    let node = Node::new();
+    node.engine.set(7, "running");
+    let first = node.start();
+    assert!(first["SYSTEM_HOST"].contains("HYPERVISOR=docker\nTOTALCPU="));
+    assert!(first["SYSTEM_HOST"].contains("DOCKER_STORAGE=\"overlay2\""));
+    assert!(first["SYSTEM_HOST"].contains("DS_LOCATION_FREE_MB="));
+    assert!(first["MONITOR_HOST"].contains("FREECPU="));
+    assert_eq!(
+        first["STATE_VM"],
+        "SYNC_STATE=yes\nMISSING_STATE=POWEROFF\nVM = [ ID=\"7\", DEPLOY_ID=\"one-7\", STATE=\"RUNNING\" ]"
+    );
+    assert_eq!(first["EXEC_VM"], "");
+    let pid = node.pid();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let session = stat
+        .rsplit_once(") ")
+        .unwrap()
+        .1
+        .split(' ')
+        .nth(3)
+        .unwrap()
+        .to_owned();
+    assert_eq!(session, pid.to_string(), "a session of its own");
+    for fd in 0..3 {
+        let to = fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
+        assert_eq!(to.to_str(), Some("/dev/null"));
+    }
+    let beacon = node.monitord.expect(SOON, |m| m.kind == "BEACON_HOST");
+    assert_eq!((beacon.transport, beacon.host), ("udp", 3));
+    assert!(beacon.data.parse::<u64>().unwrap() > 1_700_000_000);
+    node.monitord.expect(SOON, |m| {
+        m.kind == "MONITOR_HOST" && m.data.contains("USEDCPU=")
+    });
+    let sync = node
+        .monitord
+        .state(Duration::from_secs(12), "SYNC_STATE=yes");
+    assert_eq!(sync.transport, "tcp");
+    assert!(sync.data.contains("one-7"));
+    let db = node.dir.path().join("one_db");
+    assert_eq!(
+        fs::read_to_string(db.join("config")).unwrap(),
+        node.config()
+    );
+    assert!(
+        fs::read_to_string(db.join("etc/monitord.conf"))
+            .unwrap()
+            .contains("STATE_VM       = 5")
+    );
+}
+
+#[test]
+fn changes_are_told_within_a_second_with_how_a_vm_ended() {
+    let node = Node::new();
+    node.engine.set(7, "running");
+    node.engine.set(9, "running");
+    node.start();
+    node.monitord.expect(SOON, |m| m.kind == "BEACON_HOST");
+    let began = Instant::now();
+    node.engine.set(8, "running");
+    let told = node.monitord.state(SOON, "\"one-8\", STATE=\"RUNNING\"");
+    assert!(
+        told.at.duration_since(began) < Duration::from_secs(1),
+        "{:?}",
+        told.at - began
+    );
+    let began = Instant::now();
+    node.engine.set(7, "exited");
+    let told = node.monitord.state(SOON, "\"one-7\", STATE=\"POWEROFF\"");
+    assert!(
+        told.at.duration_since(began) < Duration::from_secs(1),
+        "{:?}",
+        told.at - began
+    );
+    let how = node.monitord.expect(SOON, |m| m.kind == "MONITOR_VM");
+    assert_eq!(
+        monitor(&how.data, 7).unwrap(),
+        "EXIT_CODE=\"3\"\nOOM_KILLED=\"NO\"\nEXIT_OUTPUT=\"out of 'x'\"\n"
+    );
+    let began = Instant::now();
+    node.engine.remove(9);
+    let told = node.monitord.state(SOON, "\"one-9\", STATE=\"POWEROFF\"");
+    assert!(told.at.duration_since(began) < Duration::from_secs(1));
+}
+
+fn nobody_is_powered_off_by(mood: Mood) {
+    let node = Node::new();
+    node.engine.set(7, "running");
+    node.start();
+    node.monitord.expect(SOON, |m| m.kind == "BEACON_HOST");
+    node.engine.mood(mood);
+    node.engine.remove(7);
+    let system = node
+        .monitord
+        .expect(Duration::from_secs(15), |m| m.kind == "SYSTEM_HOST");
+    assert!(
+        system.data.contains("ONEDOCK_ENGINE=\"the Docker engine"),
+        "{}",
+        system.data
+    );
+    let meanwhile = node.monitord.all(Duration::from_secs(7));
+    assert!(
+        meanwhile.iter().all(|m| m.kind != "STATE_VM"),
+        "{mood:?} {meanwhile:#?}"
+    );
+    assert!(
+        meanwhile.iter().any(|m| m.kind == "BEACON_HOST"),
+        "the host itself is alive"
+    );
+    node.engine.set(7, "running");
+    node.engine.mood(Mood::Answers);
+    let back = node.monitord.state(SOON * 2, "SYNC_STATE=yes");
+    assert!(
+        back.data.contains("one-7\", STATE=\"RUNNING\""),
+        "{}",
+        back.data
+    );
+}
+
+#[test]
+fn fault_40_an_engine_that_hangs_powers_nobody_off() {
+    nobody_is_powered_off_by(Mood::Hangs);
+}
+
+#[test]
+fn fault_38_an_engine_that_is_restarting_powers_nobody_off() {
+    nobody_is_powered_off_by(Mood::Closes);
+}
+
+#[test]
+fn attack_44_an_engine_that_answers_nonsense_powers_nobody_off() {
+    nobody_is_powered_off_by(Mood::Raves);
+}
+
+#[test]
+fn a_start_while_the_engine_is_silent_succeeds_and_says_nothing_of_vms() {
+    let node = Node::new();
+    node.engine.set(7, "running");
+    node.engine.mood(Mood::Closes);
+    let first = node.start();
+    assert_eq!(
+        (first["STATE_VM"].as_str(), first["MONITOR_VM"].as_str()),
+        ("", "")
+    );
+    assert!(first["SYSTEM_HOST"].contains("ONEDOCK_ENGINE=\"the Docker engine"));
+    node.engine.mood(Mood::Answers);
+    node.monitord.state(SOON, "SYNC_STATE=yes");
+}
+
+#[test]
+fn fault_59_a_vm_in_action_is_in_the_full_list_and_its_state_in_no_report() {
+    let node = Node::new();
+    node.engine.set(7, "running");
+    let held = VmLock::acquire(&node.paths(), VmId::new(7), Duration::ZERO).unwrap();
+    let deploying = VmLock::acquire(&node.paths(), VmId::new(8), Duration::ZERO).unwrap();
+    let first = node.start();
+    for vm in ["7", "8"] {
+        let record = format!("VM = [ ID=\"{vm}\", DEPLOY_ID=\"one-{vm}\", STATE=\"UNKNOWN\" ]");
+        assert!(first["STATE_VM"].contains(&record), "{first:?}");
+    }
+    node.engine.set(7, "exited");
+    let meanwhile = node.monitord.all(Duration::from_secs(8));
+    let states: Vec<_> = meanwhile.iter().filter(|m| m.kind == "STATE_VM").collect();
+    assert!(!states.is_empty(), "the full list goes on");
+    assert!(
+        states
+            .iter()
+            .all(|m| m.data.contains("one-7\", STATE=\"UNKNOWN\"")),
+        "{states:#?}"
+    );
+    drop((held, deploying));
+    node.monitord.state(SOON, "one-7\", STATE=\"POWEROFF\"");
+}
+
+#[test]
+fn fault_61_a_second_start_replaces_the_first_and_stop_ends_it() {
+    let node = Node::new();
+    node.start();
+    let first = node.pid();
+    node.start();
+    let second = node.pid();
+    assert!(first != second && !lives(first) && lives(second));
+    let out = node.run(&["stop", "onedock", "3", "host01"], "");
+    assert!(
+        out.status.success() && out.stdout.is_empty() && out.stderr.is_empty(),
+        "{out:?}"
+    );
+    assert!(!lives(second));
+    assert!(!node.dir.path().join("one_db/.monitor_client.pid").exists());
+    assert!(
+        node.run(&["stop", "onedock", "3", "host01"], "")
+            .status
+            .success(),
+        "stopped already"
+    );
+}
+
+#[test]
+fn sigusr1_makes_the_host_s_probes_run_at_once() {
+    let node = Node::new();
+    node.start();
+    node.monitord.expect(SOON, |m| m.kind == "BEACON_HOST");
+    kill(Pid::from_raw(node.pid()), Signal::SIGUSR1).unwrap();
+    node.monitord
+        .expect(Duration::from_secs(2), |m| m.kind == "SYSTEM_HOST");
+}
+
+#[test]
+fn what_cannot_start_says_why_in_one_line_and_leaves_no_agent() {
+    let node = Node::new();
+    let config = node.config();
+    for (args, input, says) in [
+        (
+            ["start", "onedock", "4", "h"],
+            config.clone(),
+            "HOST_ID in MONITOR_CONFIGURATION is 3",
+        ),
+        (["start", "onedock", "x", "h"], config.clone(), "host id"),
+        (
+            ["start", "onedock", "3", "h"],
+            String::new(),
+            "MONITOR_CONFIGURATION",
+        ),
+        (
+            ["start", "onedock", "3", "h"],
+            config.replace("auto", "no.such.name.invalid"),
+            "MONITOR_ADDRESS",
+        ),
+    ] {
+        let out = node.run(&args, &input);
+        let error = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success() && out.stdout.is_empty());
+        assert!(
+            error.contains(says) && error.trim_end().lines().count() == 1,
+            "{error}"
+        );
+    }
+    let out = node
+        .command(&["start", "onedock", "3", "h"])
+        .env_remove("SSH_CLIENT")
+        .spawn()
+        .map(|mut child| {
+            use std::io::Write;
+            child
+                .stdin
+                .take()
+                .unwrap()
+                .write_all(config.as_bytes())
+                .unwrap();
+            child.wait_with_output().unwrap()
+        });
+    assert!(
+        String::from_utf8(out.unwrap().stderr)
+            .unwrap()
+            .contains("SSH_CLIENT")
+    );
+    let pid = fs::read_to_string(node.dir.path().join("one_db/.monitor_client.pid"));
+    assert!(
+        pid.ok()
+            .and_then(|p| p.parse().ok())
+            .is_none_or(|p| !lives(p))
+    );
+}
+
+#[test]
+fn a_vm_state_that_monitord_did_not_take_is_told_when_it_is_back() {
+    let mut node = Node::new();
+    node.engine.set(7, "running");
+    let config = node.config();
+    // A port on which nobody listens, taken over later.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let other = config.replace(
+        &format!("<PORT>{}<", node.monitord.port),
+        &format!("<PORT>{port}<"),
+    );
+    assert!(
+        node.run(&["start", "onedock", "3", "h"], &other)
+            .status
+            .success()
+    );
+    node.engine.set(7, "exited");
+    assert!(node.monitord.all(Duration::from_secs(2)).is_empty());
+    node.monitord = bed::Monitord::on(port);
+    let told = node
+        .monitord
+        .state(Duration::from_secs(20), "SYNC_STATE=yes");
+    assert!(
+        told.data.contains("one-7\", STATE=\"POWEROFF\""),
+        "{}",
+        told.data
+    );
+}
+
+#[test]
+fn a_probe_prints_its_plain_records_once() {
+    let node = Node::new();
+    node.engine.set(7, "running");
+    let print = |probe: &str| {
+        let out = node.run(&["probe", probe, "3"], "");
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    assert!(print("host").contains("\nFREECPU="));
+    assert!(print("system").contains("\nTOTALMEMORY="));
+    assert!(
+        print("state").ends_with("VM = [ ID=\"7\", DEPLOY_ID=\"one-7\", STATE=\"RUNNING\" ]\n")
+    );
+    assert_eq!(print("vm"), "");
+    node.engine.mood(Mood::Closes);
+    let out = node.run(&["probe", "state", "3"], "");
+    assert!(!out.status.success() && out.stdout.is_empty());
+    let error = String::from_utf8(out.stderr).unwrap();
+    assert!(error.starts_with("the Docker engine"), "{error}");
+}
