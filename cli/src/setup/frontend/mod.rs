@@ -74,8 +74,8 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         }
     }
     for folder in shims::PROBE_DIRS {
-        let mut path = remotes.join("im/onedock-probes.d");
-        for part in Path::new(folder) {
+        let mut path = remotes.join("im");
+        for part in Path::new("onedock-probes.d").join(folder).iter() {
             path.push(part);
             if !steps
                 .iter()

@@ -83,7 +83,8 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.push(Folder::new(host.path("/etc/onedock"), 0o755, Owner::root()));
     steps.push(daemon::running_step(&engine, options.start));
     steps.extend(account::docker_group_steps());
-    steps.push(runtime::choice_step(&host, &engine));
+    let remarks = runtime::Remarks::default();
+    steps.push(runtime::choice_step(&host, &engine, &remarks));
     steps.extend(daemon::settings_steps(&engine));
     if let Some(join) = &join {
         steps.extend(trust::steps(&host, join));
@@ -92,7 +93,11 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.push(sessions::step());
 
     let joined = join.clone();
-    Ok(Plan::with(steps, move || notes(joined.as_ref())))
+    Ok(Plan::with(steps, move || {
+        let mut all = remarks.take();
+        all.extend(notes(joined.as_ref()));
+        all
+    }))
 }
 
 /// The folders of a node. State lies outside `/var/tmp/one`, which each synchronisation empties.

@@ -3,8 +3,10 @@
 //!
 //! A choice that works stays: a container made by one runtime cannot be deleted by another.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -45,8 +47,12 @@ pub(super) fn crun_step() -> Box<dyn Step> {
     )
 }
 
-/// The choice.
-pub(super) fn choice_step(host: &Host, engine: &Engine) -> Box<dyn Step> {
+/// What is said at the end, found out on the way.
+pub(super) type Remarks = Rc<RefCell<Vec<String>>>;
+
+/// The choice; why a better one was not made goes to the remarks.
+pub(super) fn choice_step(host: &Host, engine: &Engine, remarks: &Remarks) -> Box<dyn Step> {
+    let remarks = Rc::clone(remarks);
     let path = host.path(CHOICE);
     let (place, engine) = (path.clone(), engine.clone());
     let read = move || chosen(&place);
@@ -70,6 +76,17 @@ pub(super) fn choice_step(host: &Host, engine: &Engine) -> Box<dyn Step> {
                 };
                 match try_out(&runtime, systemd) {
                     Ok(()) => {
+                        let chosen = format!("The runtime is {}.", runtime.display());
+                        remarks.borrow_mut().push(
+                            std::iter::once(chosen)
+                                .chain(
+                                    refusals
+                                        .iter()
+                                        .map(|why| format!("It is not the first choice: {why}.")),
+                                )
+                                .collect::<Vec<_>>()
+                                .join(" "),
+                        );
                         let line = format!("{}\n", runtime.display());
                         return put(&place, line.as_bytes(), 0o644, &Owner::root());
                     }
@@ -119,7 +136,15 @@ fn make_bundle(bundle: &Path, name: &str, systemd: bool) -> Result<()> {
     let root = bundle.join("rootfs");
     let make = |path: &Path| fs::create_dir_all(path).map_err(Error::file("make", path));
     make(&root.join("proc"))?;
-    let mut mounts = vec![json!({"destination": "/proc", "type": "proc", "source": "proc"})];
+    // crun wants a /dev to be there.
+    make(&root.join("dev"))?;
+    let mut mounts = vec![
+        json!({"destination": "/proc", "type": "proc", "source": "proc"}),
+        json!({
+            "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]
+        }),
+    ];
     for folder in ["usr", "bin", "lib", "lib32", "lib64", "nix", "gnu"] {
         let source = Path::new("/").join(folder);
         let inside = root.join(folder);
@@ -181,11 +206,17 @@ mod tests {
 
     #[test]
     fn one_of_the_runtimes_works_on_this_machine() {
+        // Where crun refuses the machine's cgroups it must be for that and for nothing else.
         let tried: Vec<_> = CANDIDATES
             .iter()
             .filter_map(|name| find(name))
             .map(|runtime| try_out(&runtime, false).map_err(|e| e.line()))
             .collect();
         assert!(tried.iter().any(|answer| answer.is_ok()), "{tried:?}");
+        let refused = tried.iter().filter_map(|answer| answer.as_ref().err());
+        assert!(
+            refused.into_iter().all(|why| why.contains("cgroup")),
+            "{tried:?}"
+        );
     }
 }

@@ -68,6 +68,9 @@ pub(super) fn registry_answers(join: &Join) -> String {
         .path("/etc/docker/certs.d")
         .join(registry.as_str())
         .join("ca.crt");
+    if !ca.exists() {
+        return format!("Whether {registry} answers is found out when its certificate is here.");
+    }
     match answer::status(registry.as_str(), registry, &ca, &join.user, &join.password) {
         Ok(200) => format!("The registry {registry} answers this node."),
         Ok(401) => format!(
