@@ -1,15 +1,28 @@
 //! The client's calls.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::{Reference, Repository, Tag};
+use onedock_common::reference::{Reference, RegistryName, Repository, Tag};
+use reqwest::{Method, StatusCode};
+use tokio::time::timeout_at;
 
-use crate::config::ImageConfig;
+use crate::archive;
+use crate::artifact;
+use crate::auth::Scopes;
+use crate::config::{self, ImageConfig};
+use crate::copy::Copy;
+use crate::credentials::Credentials;
+use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::manifest::{CONFIG_LIMIT, ImageManifest, Manifest};
 use crate::options::Options;
 use crate::platform::Platform;
+use crate::remote::Remote;
+use crate::transport::{Ask, Deadline};
 
 /// A manifest as the registry holds it, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,33 +58,48 @@ pub enum Deleted {
 #[derive(Debug)]
 pub struct Client {
     options: Options,
+    credentials: Credentials,
+    endpoints: Mutex<HashMap<RegistryName, Arc<Endpoint>>>,
 }
 
 impl Client {
     /// A client; reads the file of credentials, opens no connection.
     pub fn new(options: Options) -> Result<Self, Error> {
-        Ok(Self { options })
-    }
-
-    fn later<T>(&self, reference: impl std::fmt::Display) -> Result<T, Error> {
-        Err(Error::Image {
-            image: reference.to_string(),
-            reason: format!("no call yet within {:?}", self.options.total_timeout),
+        let credentials = match &options.auth_file {
+            Some(path) => Credentials::read(path)?,
+            None => Credentials::default(),
+        };
+        Ok(Self {
+            options,
+            credentials,
+            endpoints: Mutex::default(),
         })
     }
 
-    /// Whether the registry answers and takes our credentials.
-    pub async fn ping(
-        &self,
-        registry: &onedock_common::reference::RegistryName,
-    ) -> Result<(), Error> {
-        self.later(registry)
+    /// Whether the registry answers and takes our login.
+    pub async fn ping(&self, registry: &RegistryName) -> Result<(), Error> {
+        self.within(registry, "a greeting", async |deadline| {
+            let endpoint = self.endpoint(registry).await?;
+            let url = endpoint.at("")?;
+            let ask = Ask::new("a greeting", Method::GET, url, Scopes::default());
+            endpoint
+                .expect(&ask, deadline, &[StatusCode::OK])
+                .await
+                .map(drop)
+        })
+        .await
     }
 
     /// The manifest or index of a reference. A digest in the reference wins over its tag; no
     /// tag means `latest`, no registry means Docker Hub.
     pub async fn resolve(&self, reference: &Reference) -> Result<Resolved, Error> {
-        self.later(reference)
+        let place = place(reference);
+        let what = format!("to resolve {reference}");
+        self.within(place.registry(), &what, async |deadline| {
+            let remote = self.remote(&place, deadline).await?;
+            find(&remote, reference).await
+        })
+        .await
     }
 
     /// Copies an image from registry to registry and tags it; returns the digest of what was
@@ -84,19 +112,41 @@ impl Client {
         tag: &Tag,
         platforms: &[Platform],
     ) -> Result<Digest, Error> {
-        let _ = (target, tag, platforms);
-        self.later(source)
+        let place = place(source);
+        let what = format!("the copy of {source}");
+        self.within(place.registry(), &what, async |deadline| {
+            let from = self.remote(&place, deadline).await?;
+            let resolved = find(&from, source).await?;
+            let target = self.remote(target, deadline).await?;
+            let copy = Copy {
+                image: source,
+                source: from,
+                pool: self.pool(&target),
+                target,
+                platforms,
+                limit: self.options.image_limit,
+            };
+            copy.run(resolved, tag).await
+        })
+        .await
     }
 
-    /// Pushes the one image of a `docker save` archive and tags it; returns its digest.
+    /// Pushes the one image of a `docker save` archive and tags it; returns its digest. Both
+    /// layouts are read (manifest.json and OCI's index.json, and the engine's oldest form),
+    /// gzip around them as well. Names and tags inside the archive mean nothing.
     pub async fn push_archive(
         &self,
         path: &Path,
         target: &Repository,
         tag: &Tag,
     ) -> Result<Digest, Error> {
-        let _ = (target, tag);
-        self.later(path.display())
+        let what = format!("the push of {}", path.display());
+        self.within(target.registry(), &what, async |deadline| {
+            let target = self.remote(target, deadline).await?;
+            let pool = self.pool(&target);
+            archive::push(path, &target, pool.as_ref(), tag, self.options.image_limit).await
+        })
+        .await
     }
 
     /// The unpacked size of an image for a platform, found without a pull.
@@ -105,8 +155,14 @@ impl Client {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Size, Error> {
-        let _ = platform;
-        self.later(reference)
+        let place = place(reference);
+        let what = format!("to measure {reference}");
+        self.within(place.registry(), &what, async |deadline| {
+            let remote = self.remote(&place, deadline).await?;
+            let image = self.image(&remote, reference, platform).await?;
+            remote.unpacked_size(&image).await
+        })
+        .await
     }
 
     /// The configuration of an image for a platform.
@@ -115,8 +171,23 @@ impl Client {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ImageConfig, Error> {
-        let _ = platform;
-        self.later(reference)
+        let place = place(reference);
+        let what = format!("the configuration of {reference}");
+        self.within(place.registry(), &what, async |deadline| {
+            let remote = self.remote(&place, deadline).await?;
+            let image = self.image(&remote, reference, platform).await?;
+            let bytes = remote.small_blob(&image.config, CONFIG_LIMIT).await?;
+            let config = config::parse(&bytes).map_err(|reason| remote.refuse(reason))?;
+            config::check_platform(&config, std::slice::from_ref(platform)).map_err(
+                |(wanted, has)| Error::Platform {
+                    image: reference.to_string(),
+                    wanted,
+                    has,
+                },
+            )?;
+            Ok(config.image)
+        })
+        .await
     }
 
     /// Points a tag at a manifest that the repository holds.
@@ -126,16 +197,27 @@ impl Client {
         digest: &Digest,
         tag: &Tag,
     ) -> Result<(), Error> {
-        let _ = (digest, tag);
-        self.later(repository)
+        self.at(repository, "to tag an image", async |remote| {
+            let resolved = remote.manifest_of(digest).await?;
+            let media_type = resolved.media_type;
+            remote
+                .put_manifest(Some(tag), &media_type, resolved.bytes)
+                .await
+                .map(drop)
+        })
+        .await
     }
 
     /// The tags of a repository; none when the repository is not there.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, Error> {
-        self.later(repository)
+        self.at(repository, "to list tags", async |remote| {
+            remote.tags().await
+        })
+        .await
     }
 
-    /// Deletes a manifest **and every tag that points at it**: the registry deletes by digest.
+    /// Deletes a manifest **and every tag that points at it**: the registry deletes by digest
+    /// and knows no deletion of one tag. To take one tag away, point it at other content.
     /// Blobs go with the registry's own garbage collection. An index's images stay:
     /// [`Client::delete_repository`] deletes those as well.
     pub async fn delete_manifest(
@@ -143,17 +225,42 @@ impl Client {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Deleted, Error> {
-        let _ = digest;
-        self.later(repository)
+        let what = "to delete an image";
+        self.at(repository, what, async |remote| {
+            remote.delete_manifest(digest).await
+        })
+        .await
     }
 
     /// Deletes every manifest that a tag of the repository reaches, indexes with their images.
+    /// The registry's garbage collection then frees the blobs that nothing else uses.
     pub async fn delete_repository(&self, repository: &Repository) -> Result<Deleted, Error> {
-        self.later(repository)
+        self.at(repository, "to delete a repository", async |remote| {
+            // Indexes before their images, so that no index is left without them.
+            let (mut first, mut then) = (BTreeSet::new(), BTreeSet::new());
+            for tag in remote.tags().await? {
+                let resolved = match remote.manifest_of_tag(&tag).await {
+                    Err(e) if e.is_not_found() => continue,
+                    resolved => resolved?,
+                };
+                if let Ok(Manifest::Index(index)) = remote.parse(&resolved) {
+                    then.extend(index.entries.into_iter().map(|entry| entry.digest));
+                }
+                first.insert(resolved.digest);
+            }
+            let mut deleted = Deleted::Before;
+            for digest in first.iter().chain(then.difference(&first)) {
+                if remote.delete_manifest(digest).await? == Deleted::Now {
+                    deleted = Deleted::Now;
+                }
+            }
+            Ok(deleted)
+        })
+        .await
     }
 
     /// Keeps a small JSON document of our own under a tag beside an image: an OCI manifest
-    /// without layers whose configuration it is.
+    /// whose configuration it is.
     pub async fn put_artifact(
         &self,
         repository: &Repository,
@@ -161,8 +268,10 @@ impl Client {
         media_type: &str,
         json: &[u8],
     ) -> Result<Digest, Error> {
-        let _ = (tag, media_type, json);
-        self.later(repository)
+        self.at(repository, "to keep attributes", async |remote| {
+            artifact::put(&remote, tag, media_type, json).await
+        })
+        .await
     }
 
     /// The document that [`Client::put_artifact`] kept; `None` when there is none. Another kind
@@ -173,17 +282,130 @@ impl Client {
         tag: &Tag,
         media_type: &str,
     ) -> Result<Option<Bytes>, Error> {
-        let _ = (tag, media_type);
-        self.later(repository)
+        self.at(repository, "to read attributes", async |remote| {
+            artifact::get(&remote, tag, media_type).await
+        })
+        .await
+    }
+
+    /// The image of a reference for one platform, checked.
+    async fn image(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ImageManifest, Error> {
+        let resolved = find(remote, reference).await?;
+        let image = match remote.parse(&resolved)? {
+            Manifest::Image(image) => image,
+            Manifest::Index(index) => {
+                let entries = index.wanted(std::slice::from_ref(platform));
+                let entries = entries.map_err(|(wanted, has)| Error::Platform {
+                    image: reference.to_string(),
+                    wanted,
+                    has,
+                })?;
+                let Some(entry) = entries.first() else {
+                    return Err(remote.refuse("its index is empty".to_owned()));
+                };
+                let child = remote.manifest_of(&entry.digest).await?;
+                match remote.parse(&child)? {
+                    Manifest::Image(image) => image,
+                    Manifest::Index(_) => {
+                        return Err(remote.refuse("its index names another index".to_owned()));
+                    }
+                }
+            }
+        };
+        image
+            .check(self.options.image_limit)
+            .map_err(|reason| remote.refuse(reason))?;
+        Ok(image)
+    }
+
+    /// Runs one call within the total deadline.
+    async fn within<T>(
+        &self,
+        registry: &RegistryName,
+        what: &str,
+        call: impl AsyncFnOnce(Deadline) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let limit = self.options.total_timeout;
+        let deadline = Deadline::after(limit);
+        let late = |_| Error::Timeout {
+            registry: registry.clone(),
+            what: what.to_owned(),
+            limit,
+        };
+        timeout_at(deadline.at(), call(deadline))
+            .await
+            .map_err(late)?
+    }
+
+    async fn at<T>(
+        &self,
+        repository: &Repository,
+        what: &str,
+        call: impl AsyncFnOnce(Remote) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.within(repository.registry(), what, async |deadline| {
+            call(self.remote(repository, deadline).await?).await
+        })
+        .await
+    }
+
+    async fn remote(&self, repository: &Repository, deadline: Deadline) -> Result<Remote, Error> {
+        Ok(Remote {
+            endpoint: self.endpoint(repository.registry()).await?,
+            path: repository.path().clone(),
+            deadline,
+        })
+    }
+
+    /// The repository of shared layers beside `target`.
+    fn pool(&self, target: &Remote) -> Option<Remote> {
+        let path = self.options.shared_layers.as_ref()?;
+        (*path != target.path).then(|| target.beside(path))
+    }
+
+    async fn endpoint(&self, registry: &RegistryName) -> Result<Arc<Endpoint>, Error> {
+        let known = || {
+            self.endpoints
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(endpoint) = known().get(registry) {
+            return Ok(Arc::clone(endpoint));
+        }
+        let opened = Endpoint::open(&self.options, &self.credentials, registry).await?;
+        let endpoint = known()
+            .entry(registry.clone())
+            .or_insert_with(|| Arc::new(opened))
+            .clone();
+        Ok(endpoint)
+    }
+}
+
+/// The repository of a reference; without a registry it is on Docker Hub.
+fn place(reference: &Reference) -> Repository {
+    let registry = reference
+        .registry()
+        .cloned()
+        .unwrap_or_else(RegistryName::docker_hub);
+    Repository::new(registry, reference.path().clone())
+}
+
+/// What a reference names in its repository.
+async fn find(remote: &Remote, reference: &Reference) -> Result<Resolved, Error> {
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => remote.manifest_of(digest).await,
+        (None, Some(tag)) => remote.manifest_of_tag(tag).await,
+        (None, None) => remote.manifest_of_tag(&Tag::latest()).await,
     }
 }
 
 /// The unpacked size of the one image of a `docker save` archive. Reads the whole archive when
 /// it is compressed, else only its table.
 pub async fn archive_size(path: &Path, options: &Options) -> Result<Size, Error> {
-    let _ = options;
-    Err(Error::Archive {
-        path: path.to_owned(),
-        reason: "no call yet".to_owned(),
-    })
+    archive::size(path, options.image_limit).await
 }

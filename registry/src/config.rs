@@ -3,6 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use onedock_common::Digest;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::error::one_line;
+use crate::platform::Platform;
+
 /// What the driver needs of an image's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageConfig {
@@ -28,4 +35,139 @@ pub struct ImageConfig {
     pub working_dir: String,
     /// STOPSIGNAL as written; `None` is SIGTERM.
     pub stop_signal: Option<String>,
+}
+
+/// A configuration with what only this crate needs of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) image: ImageConfig,
+    /// The digests of the layers' tar archives, base first.
+    pub(crate) diff_ids: Vec<Digest>,
+    variant: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Raw {
+    #[serde(default)]
+    os: Option<String>,
+    #[serde(default)]
+    architecture: Option<String>,
+    #[serde(default)]
+    variant: Option<String>,
+    #[serde(default)]
+    config: Option<RawRun>,
+    rootfs: Option<RawRoot>,
+}
+
+#[derive(Deserialize)]
+struct RawRoot {
+    #[serde(default)]
+    diff_ids: Option<Vec<Digest>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawRun {
+    user: Option<String>,
+    env: Option<Vec<String>>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    volumes: Option<BTreeMap<String, IgnoredAny>>,
+    exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+    labels: Option<BTreeMap<String, String>>,
+    working_dir: Option<String>,
+    stop_signal: Option<String>,
+}
+
+/// Reads a configuration; the error is the reason in words.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Config, String> {
+    let raw: Raw =
+        serde_json::from_slice(bytes).map_err(|e| format!("its configuration is damaged ({e})"))?;
+    let run = raw.config.unwrap_or_default();
+    let keys =
+        |map: Option<BTreeMap<String, IgnoredAny>>| map.unwrap_or_default().into_keys().collect();
+    Ok(Config {
+        image: ImageConfig {
+            os: raw.os.unwrap_or_default(),
+            architecture: raw.architecture.unwrap_or_default(),
+            entrypoint: run.entrypoint.unwrap_or_default(),
+            cmd: run.cmd.unwrap_or_default(),
+            env: run.env.unwrap_or_default(),
+            labels: run.labels.unwrap_or_default(),
+            volumes: keys(run.volumes),
+            exposed_ports: keys(run.exposed_ports),
+            user: run.user.unwrap_or_default(),
+            working_dir: run.working_dir.unwrap_or_default(),
+            stop_signal: run.stop_signal.filter(|s| !s.is_empty()),
+        },
+        diff_ids: raw.rootfs.and_then(|r| r.diff_ids).unwrap_or_default(),
+        variant: raw.variant,
+    })
+}
+
+/// Whether a single image is built for one of `platforms` (any, when none is named). An image
+/// that does not say its architecture is the business of whoever made it. The error names what
+/// is wanted and what the image has.
+pub(crate) fn check_platform(
+    config: &Config,
+    platforms: &[Platform],
+) -> Result<(), (String, String)> {
+    let ImageConfig {
+        os, architecture, ..
+    } = &config.image;
+    let silent = architecture.is_empty();
+    let os = if os.is_empty() { "linux" } else { os };
+    let runs = |p: &Platform| p.runs(os, architecture, config.variant.as_deref());
+    if silent || platforms.is_empty() || platforms.iter().any(runs) {
+        return Ok(());
+    }
+    let wanted: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    Err((wanted.join(", "), one_line(&format!("{os}/{architecture}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_with_nulls_and_unknown_fields() {
+        let json = br#"{"architecture":"amd64","os":"linux","x":1,
+            "config":{"Cmd":["sh"],"Entrypoint":null,"Env":["A=b"],"Volumes":{"/data":{}},
+              "Labels":null,"User":"www","StopSignal":"SIGQUIT","ExposedPorts":{"80/tcp":{}},"WorkingDir":"/w"},
+            "rootfs":{"type":"layers","diff_ids":null}}"#;
+        let config = parse(json).unwrap();
+        assert_eq!(config.image.cmd, ["sh"]);
+        assert_eq!(config.image.volumes, ["/data"]);
+        assert_eq!(config.image.exposed_ports, ["80/tcp"]);
+        assert_eq!(config.image.stop_signal.as_deref(), Some("SIGQUIT"));
+        assert!(config.image.entrypoint.is_empty() && config.image.labels.is_empty());
+        assert_eq!(parse(b"{}").unwrap().image, ImageConfig::default());
+    }
+
+    #[test]
+    fn attack_19_a_configuration_of_wrong_types_or_bottomless_depth_is_refused() {
+        let deep = "[".repeat(100_000);
+        for bad in [
+            "",
+            "[]",
+            r#"{"config":{"Cmd":"sh"}}"#,
+            r#"{"os":"a","os":"b"}"#,
+            &deep,
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{}", bad.len());
+        }
+    }
+
+    #[test]
+    fn fault_34_a_single_image_must_be_built_for_a_wanted_platform() {
+        let config = |json: &str| parse(json.as_bytes()).unwrap();
+        let amd64: Platform = "linux/amd64".parse().unwrap();
+        let arm = config(r#"{"architecture":"arm64","os":"linux"}"#);
+        assert_eq!(
+            check_platform(&arm, std::slice::from_ref(&amd64)),
+            Err(("linux/amd64".into(), "linux/arm64".into()))
+        );
+        assert!(check_platform(&arm, &[]).is_ok());
+        assert!(check_platform(&config("{}"), &[amd64]).is_ok());
+    }
 }

@@ -188,7 +188,6 @@ impl Error {
 }
 
 /// Text of a registry or an archive as one short line without control characters.
-#[allow(dead_code)]
 pub(crate) fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words

@@ -8,14 +8,31 @@
 //! What a registry or an archive says is hostile input: sizes, counts, depths, names and
 //! redirects have limits, and URLs within manifests are never followed.
 
+mod archive;
+mod artifact;
+mod auth;
+mod body;
 mod client;
 mod config;
+mod copy;
+mod credentials;
+mod download;
+mod endpoint;
 mod error;
+mod from_config;
+mod manifest;
 mod options;
+mod pieces;
 mod platform;
+mod remote;
+mod size;
+mod tls;
+mod transport;
+mod upload;
 
 pub use client::{Client, Deleted, Resolved, Size, archive_size};
 pub use config::ImageConfig;
+pub use credentials::credential;
 pub use error::Error;
 pub use options::Options;
 pub use platform::{BadPlatform, Platform};

@@ -46,7 +46,6 @@ impl Platform {
 
     /// Whether an image for `os`, `architecture` and `variant` runs here. A variant that this
     /// platform does not name does not matter; arm64 is v8 where nothing is said.
-    #[allow(dead_code)]
     pub(crate) fn runs(&self, os: &str, architecture: &str, variant: Option<&str>) -> bool {
         let said = |v: Option<&str>| match v.filter(|v| !v.is_empty()) {
             None if architecture == "arm64" => Some("v8".to_owned()),
@@ -64,6 +63,7 @@ impl FromStr for Platform {
         let bad = || BadPlatform(text.chars().take(80).collect());
         let word = |w: &str| {
             (1..=32).contains(&w.len())
+                && w.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && w.bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };

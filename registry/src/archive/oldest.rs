@@ -1,0 +1,83 @@
+//! The engine's oldest form (before 1.10): `repositories` names the top layer, each layer has
+//! a folder with `json` (its parent and configuration) and `layer.tar`. The configuration of
+//! today is made from the top layer's, as the engine's own migration does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use onedock_common::Digest;
+use serde_json::{Map, Value, json};
+
+use super::table::Table;
+use super::{PlainConfig, PlainImage};
+use crate::error::Error;
+use crate::manifest::LAYER_LIMIT;
+
+const NAME: &str = "repositories";
+
+/// The layers' old configurations, base first.
+#[derive(Debug)]
+pub(super) struct History(Vec<Map<String, Value>>);
+
+/// Reads the form; `None` when the archive has another.
+pub(super) fn read(table: &Table) -> Result<Option<PlainImage>, Error> {
+    if !table.has(NAME) {
+        return Ok(None);
+    }
+    let names: BTreeMap<String, BTreeMap<String, String>> =
+        serde_json::from_slice(&table.document(NAME)?)
+            .map_err(|e| table.refuse(format!("its {NAME} file is damaged ({e})")))?;
+    let tops: BTreeSet<&String> = names.values().flat_map(BTreeMap::values).collect();
+    let mut tops = tops.into_iter();
+    let (Some(top), None) = (tops.next(), tops.next()) else {
+        return Err(table.refuse("it does not hold exactly one image; save one image alone"));
+    };
+    let mut next = Some(top.clone());
+    let (mut layers, mut history) = (Vec::new(), Vec::new());
+    while let Some(id) = next {
+        if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(table.refuse("its layers have no ids"));
+        }
+        if layers.len() > LAYER_LIMIT {
+            return Err(table.refuse("its layers have no end"));
+        }
+        let json: Map<String, Value> =
+            serde_json::from_slice(&table.document(&format!("{id}/json"))?)
+                .map_err(|e| table.refuse(format!("its {id}/json is damaged ({e})")))?;
+        let tar = format!("{id}/layer.tar");
+        let (own, member) = table
+            .find(&tar)
+            .ok_or_else(|| table.refuse(format!("layer {tar} is missing in it")))?;
+        layers.push((own.to_owned(), member.clone()));
+        let parent = json.get("parent").and_then(Value::as_str);
+        next = parent.filter(|p| !p.is_empty()).map(str::to_owned);
+        history.push(json);
+    }
+    layers.reverse();
+    history.reverse();
+    Ok(Some(PlainImage {
+        layers,
+        config: PlainConfig::Made(History(history)),
+    }))
+}
+
+impl History {
+    /// The configuration of today, for layers of these digests.
+    pub(super) fn config(&self, diffs: &[&Digest]) -> Bytes {
+        let mut config = self.0.last().cloned().unwrap_or_default();
+        for gone in ["id", "parent", "parent_id", "layer_id", "Size", "throwaway"] {
+            config.remove(gone);
+        }
+        let history: Vec<Value> = self
+            .0
+            .iter()
+            .map(|old| json!({"created": old.get("created")}))
+            .collect();
+        config.insert("history".to_owned(), Value::Array(history));
+        config.insert(
+            "rootfs".to_owned(),
+            json!({"type": "layers", "diff_ids": diffs}),
+        );
+        Bytes::from(Value::Object(config).to_string())
+    }
+}

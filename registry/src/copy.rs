@@ -1,0 +1,179 @@
+//! Copying an image from registry to registry: what is there is left, what another repository
+//! of the registry holds is mounted, the rest streams through. The manifest is written last.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use onedock_common::Digest;
+use onedock_common::reference::{Reference, Tag};
+
+use crate::client::Resolved;
+use crate::config;
+use crate::error::Error;
+use crate::manifest::{CONFIG_LIMIT, Descriptor, ImageManifest, Index, Manifest};
+use crate::platform::Platform;
+use crate::remote::Remote;
+
+/// How many layers of an image are on their way at once.
+const AT_ONCE: usize = 3;
+/// Smaller layers are sent without asking whether they could be mounted, in bytes.
+const WORTH_MOUNTING: u64 = 16 * 1024;
+/// How many places of a layer are compared, and how many bytes at each, before it is mounted.
+const PROOFS: usize = 4;
+const PROOF_LENGTH: u64 = 1024;
+
+/// One copy: where from, where to, and what may be taken.
+pub(crate) struct Copy<'a> {
+    pub(crate) image: &'a Reference,
+    pub(crate) source: Remote,
+    pub(crate) target: Remote,
+    pub(crate) pool: Option<Remote>,
+    pub(crate) platforms: &'a [Platform],
+    pub(crate) limit: u64,
+}
+
+impl Copy<'_> {
+    /// Copies what `resolved` names and puts it under `tag`.
+    pub(crate) async fn run(&self, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
+        match self.source.parse(&resolved)? {
+            Manifest::Image(image) => {
+                self.image(&image, self.platforms).await?;
+                self.target
+                    .put_manifest(Some(tag), &resolved.media_type, resolved.bytes)
+                    .await
+            }
+            Manifest::Index(index) => self.index(&index, resolved, tag).await,
+        }
+    }
+
+    async fn index(&self, index: &Index, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
+        let kept = index
+            .wanted(self.platforms)
+            .map_err(|(wanted, has)| self.no_platform(wanted, has))?;
+        let mut done = BTreeSet::new();
+        for entry in &kept {
+            if !done.insert(&entry.digest) {
+                continue;
+            }
+            let child = self.source.manifest_of(&entry.digest).await?;
+            if child.bytes.len() as u64 != entry.size || child.media_type != entry.media_type {
+                let reason = format!("its index and its manifest {} do not agree", entry.digest);
+                return Err(self.refuse(reason));
+            }
+            let Manifest::Image(image) = self.source.parse(&child)? else {
+                return Err(self.refuse("its index names another index".to_owned()));
+            };
+            // The index has said the platform; the configuration need not agree on the variant.
+            self.image(&image, &[]).await?;
+            self.target
+                .put_manifest(None, &child.media_type, child.bytes)
+                .await?;
+        }
+        let bytes = index
+            .filtered(&resolved.bytes, &kept)
+            .map_err(|reason| self.refuse(reason))?;
+        self.target
+            .put_manifest(Some(tag), &resolved.media_type, Bytes::from(bytes))
+            .await
+    }
+
+    async fn image(&self, image: &ImageManifest, platforms: &[Platform]) -> Result<(), Error> {
+        image
+            .check(self.limit)
+            .map_err(|reason| self.refuse(reason))?;
+        let bytes = self.source.small_blob(&image.config, CONFIG_LIMIT).await?;
+        let config = config::parse(&bytes).map_err(|reason| self.refuse(reason))?;
+        if config.diff_ids.len() != image.layers.len() {
+            return Err(self.refuse(format!(
+                "its configuration has {} layers and its manifest {}",
+                config.diff_ids.len(),
+                image.layers.len()
+            )));
+        }
+        config::check_platform(&config, platforms)
+            .map_err(|(wanted, has)| self.no_platform(wanted, has))?;
+        self.target
+            .put_small(&image.config.media_type, bytes)
+            .await?;
+        let blobs = image.blobs().map_err(|reason| self.refuse(reason))?;
+        let layers = blobs
+            .into_iter()
+            .filter(|blob| blob.digest != image.config.digest);
+        stream::iter(layers)
+            .map(|layer| async move { self.layer(&layer).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn layer(&self, layer: &Descriptor) -> Result<(), Error> {
+        if self.target.has_blob(&layer.digest).await? {
+            return Ok(());
+        }
+        let same = Arc::ptr_eq(&self.source.endpoint, &self.target.endpoint);
+        if same && self.target.mount(&layer.digest, &self.source.path).await? {
+            return Ok(());
+        }
+        if let Some(pool) = &self.pool
+            && layer.size >= WORTH_MOUNTING
+            && pool.has_blob(&layer.digest).await?
+            && self.proved(pool, layer).await?
+            && self.target.mount(&layer.digest, &pool.path).await?
+        {
+            return Ok(());
+        }
+        self.target
+            .put_blob(layer, || self.source.download(layer))
+            .await?;
+        share(self.pool.as_ref(), &self.target, layer).await;
+        Ok(())
+    }
+
+    /// Whether the source really holds a layer that it names. A manifest may name any digest;
+    /// without this, naming the layer of a stranger's image would be enough to get it mounted
+    /// (attack 22). A few bytes at random places cost nothing and cannot be guessed.
+    async fn proved(&self, pool: &Remote, layer: &Descriptor) -> Result<bool, Error> {
+        for _ in 0..PROOFS {
+            let start = RandomState::new().hash_one(&layer.digest) % (layer.size - PROOF_LENGTH);
+            let theirs = self
+                .source
+                .range(&layer.digest, start, PROOF_LENGTH)
+                .await?;
+            let ours = pool.range(&layer.digest, start, PROOF_LENGTH).await?;
+            if theirs.is_none() || theirs != ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn refuse(&self, reason: String) -> Error {
+        Error::Image {
+            image: self.image.to_string(),
+            reason,
+        }
+    }
+
+    fn no_platform(&self, wanted: String, has: String) -> Error {
+        Error::Platform {
+            image: self.image.to_string(),
+            wanted,
+            has,
+        }
+    }
+}
+
+/// Makes a layer known in the shared repository. Without it later copies cost more, nothing else.
+pub(crate) async fn share(pool: Option<&Remote>, target: &Remote, layer: &Descriptor) {
+    let Some(pool) = pool.filter(|_| layer.size >= WORTH_MOUNTING) else {
+        return;
+    };
+    match pool.mount(&layer.digest, &target.path).await {
+        Ok(true) => {}
+        Ok(false) => tracing::debug!(layer = %layer.digest, "the registry does not mount"),
+        Err(error) => tracing::warn!(%error, layer = %layer.digest, "a layer cannot be shared"),
+    }
+}

@@ -1,0 +1,227 @@
+//! A blob as a stream that verifies itself: size and digest are checked before the last piece
+//! is handed on, so whoever passes it on never completes wrong bytes.
+
+use bytes::Bytes;
+use onedock_common::Digest;
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::body::into_error;
+use crate::body::read_all;
+use crate::error::Error;
+use crate::manifest::Descriptor;
+use crate::remote::Remote;
+use crate::transport::{Ask, pause};
+
+/// How often a broken transfer of one blob is taken up again.
+const RESUMES: u32 = 3;
+
+/// A blob being read from a registry.
+pub(crate) struct Download {
+    remote: Remote,
+    blob: Descriptor,
+    answer: Option<Response>,
+    /// How far the bytes of `answer` are ahead of what is wanted: a registry without ranges
+    /// sends from the start again.
+    skip: u64,
+    offset: u64,
+    hasher: Sha256,
+    resumes: u32,
+    ended: bool,
+}
+
+impl Remote {
+    pub(crate) fn blob(&self, method: Method, digest: &Digest) -> Result<Ask, Error> {
+        let url = self.endpoint.at(&format!("{}/blobs/{digest}", self.path))?;
+        Ok(Ask::new(
+            format!("blob {digest} of {}", self.path),
+            method,
+            url,
+            self.pull(),
+        ))
+    }
+
+    /// Starts to read a blob; the first request goes out with the first piece.
+    pub(crate) fn download(&self, blob: &Descriptor) -> Download {
+        Download {
+            remote: self.clone(),
+            blob: blob.clone(),
+            answer: None,
+            skip: 0,
+            offset: 0,
+            hasher: Sha256::new(),
+            resumes: 0,
+            ended: false,
+        }
+    }
+
+    /// A small blob whole, verified.
+    pub(crate) async fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Bytes, Error> {
+        if blob.size > limit {
+            return Err(self.refuse(format!("{} has {} bytes", blob.digest, blob.size)));
+        }
+        let mut download = self.download(blob);
+        let mut bytes = Vec::new();
+        while let Some(piece) = download.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    /// `length` bytes of a blob from `start`; `None` when the registry serves no ranges.
+    pub(crate) async fn range(
+        &self,
+        digest: &Digest,
+        start: u64,
+        length: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mut ask = self.blob(Method::GET, digest)?;
+        let end = start + length.saturating_sub(1);
+        ask.headers
+            .insert(RANGE, range(&format!("bytes={start}-{end}")));
+        let wanted = [
+            StatusCode::PARTIAL_CONTENT,
+            StatusCode::OK,
+            StatusCode::RANGE_NOT_SATISFIABLE,
+        ];
+        let mut response = self.endpoint.expect(&ask, self.deadline, &wanted).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT || starts_at(&response) != Some(start) {
+            return Ok(None);
+        }
+        let bytes = read_all(&self.endpoint, &mut response, length, &ask.what).await?;
+        Ok((bytes.len() as u64 == length).then_some(bytes))
+    }
+}
+
+// Digits and two words of our own are always a header's value.
+fn range(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("bytes=0-"))
+}
+
+fn starts_at(response: &Response) -> Option<u64> {
+    let text = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    let (start, _) = text.strip_prefix("bytes ")?.split_once('-')?;
+    onedock_common::decimal::parse_whole(start).ok()
+}
+
+impl Download {
+    /// The next piece; `None` after the last, which was only given when the whole was right.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            if self.answer.is_none() && self.blob.size > 0 {
+                self.open().await?;
+            }
+            match self.piece().await {
+                Ok(Some(piece)) => {
+                    if let Some(piece) = self.wanted(piece) {
+                        return self.accept(piece).map(Some);
+                    }
+                }
+                Ok(None) if self.offset == self.blob.size => {
+                    self.finish()?;
+                    return Ok(None);
+                }
+                Ok(None) => self.broken(None).await?,
+                Err(e) => self.broken(Some(e)).await?,
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        let endpoint = &self.remote.endpoint;
+        let Some(answer) = &mut self.answer else {
+            return Ok(None);
+        };
+        match timeout(endpoint.idle, answer.chunk()).await {
+            Err(_) => Err(endpoint.idle_for(&format!("blob {}", self.blob.digest))),
+            Ok(piece) => piece.map_err(|e| endpoint.unreachable(e)),
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Error> {
+        let mut ask = self.remote.blob(Method::GET, &self.blob.digest)?;
+        if self.offset > 0 {
+            ask.headers
+                .insert(RANGE, range(&format!("bytes={}-", self.offset)));
+        }
+        let endpoint = &self.remote.endpoint;
+        let answer = endpoint.send(&ask, self.remote.deadline).await?;
+        self.skip = match answer.status() {
+            StatusCode::OK => {
+                let said = answer.content_length();
+                if let Some(found) = said.filter(|said| *said != self.blob.size) {
+                    return Err(self.wrong_length(found));
+                }
+                self.offset
+            }
+            StatusCode::PARTIAL_CONTENT if starts_at(&answer) == Some(self.offset) => 0,
+            StatusCode::PARTIAL_CONTENT => {
+                return Err(endpoint.refuse("it sends another part of a blob than was asked for"));
+            }
+            _ => return Err(into_error(endpoint, answer, &ask.what).await),
+        };
+        self.answer = Some(answer);
+        Ok(())
+    }
+
+    fn wanted(&mut self, mut piece: Bytes) -> Option<Bytes> {
+        let skipped = usize::try_from(self.skip)
+            .unwrap_or(usize::MAX)
+            .min(piece.len());
+        self.skip -= skipped as u64;
+        let rest = piece.split_off(skipped);
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    fn accept(&mut self, piece: Bytes) -> Result<Bytes, Error> {
+        self.offset += piece.len() as u64;
+        if self.offset > self.blob.size {
+            return Err(self.wrong_length(self.offset));
+        }
+        self.hasher.update(&piece);
+        if self.offset == self.blob.size {
+            self.finish()?;
+        }
+        Ok(piece)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.ended = true;
+        self.answer = None;
+        let found = Digest::from_hasher(std::mem::take(&mut self.hasher));
+        if found == self.blob.digest {
+            return Ok(());
+        }
+        Err(Error::Digest {
+            what: format!("a blob of {}", self.remote.name()),
+            expected: self.blob.digest.clone(),
+            found,
+        })
+    }
+
+    async fn broken(&mut self, why: Option<Error>) -> Result<(), Error> {
+        self.answer = None;
+        self.resumes += 1;
+        let wait = pause(self.resumes);
+        let late = Instant::now() + wait > self.remote.deadline.at();
+        if self.resumes > RESUMES || late {
+            return Err(why.unwrap_or_else(|| self.wrong_length(self.offset)));
+        }
+        tracing::debug!(blob = %self.blob.digest, offset = self.offset, "transfer broke, resumed");
+        sleep(wait).await;
+        Ok(())
+    }
+
+    fn wrong_length(&self, found: u64) -> Error {
+        Error::Length {
+            what: format!("blob {} of {}", self.blob.digest, self.remote.name()),
+            expected: self.blob.size,
+            found,
+        }
+    }
+}

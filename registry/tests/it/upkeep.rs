@@ -1,0 +1,162 @@
+use onedock_common::Digest;
+use onedock_common::reference::Tag;
+use onedock_registry::{Deleted, Error};
+use onedock_tests::registry_server::{RegistryServer, Setup};
+
+use crate::images::{TestImage, oci_layout, write};
+use crate::{at, client, options};
+
+const TYPE: &str = "application/vnd.opennebula.onedock.image.v1+json";
+
+fn tag(name: &str) -> Tag {
+    name.parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_image_is_tagged_listed_and_deleted_with_all_its_tags() {
+    let server = RegistryServer::start(&Setup::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let client = client(options());
+    let path = write(
+        dir.path(),
+        "a.tar",
+        &oci_layout(&[&TestImage::new(1).unwrap()]),
+    );
+    let repository = at(&server, "onedock/img-1");
+    let digest = client
+        .push_archive(&path, &repository, &tag("v1"))
+        .await
+        .unwrap();
+    client.tag(&repository, &digest, &tag("v2")).await.unwrap();
+    assert_eq!(
+        client.tags(&repository).await.unwrap(),
+        [tag("v1"), tag("v2")]
+    );
+    let resolved = client
+        .resolve(&repository.tagged(&tag("v2")))
+        .await
+        .unwrap();
+    assert_eq!(resolved.digest, digest);
+    // Fault 36: repeated, it is gone already.
+    assert_eq!(
+        client.delete_manifest(&repository, &digest).await.unwrap(),
+        Deleted::Now
+    );
+    assert_eq!(
+        client.delete_manifest(&repository, &digest).await.unwrap(),
+        Deleted::Before
+    );
+    assert!(client.tags(&repository).await.unwrap().is_empty());
+    let missing = client
+        .tag(&repository, &Digest::of(b"x"), &tag("v3"))
+        .await
+        .unwrap_err();
+    assert!(missing.is_not_found());
+}
+
+#[tokio::test]
+async fn a_deleted_repository_frees_every_blob_at_the_registrys_next_collection() {
+    let mut server = RegistryServer::start(&Setup::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let client = client(options());
+    let (a, b) = (
+        TestImage::new(1).unwrap(),
+        TestImage::new(2).unwrap().on("arm64"),
+    );
+    let path = write(dir.path(), "a.tar", &oci_layout(&[&a, &b]));
+    let repository = at(&server, "onedock/img-1");
+    client
+        .push_archive(&path, &repository, &tag("v1"))
+        .await
+        .unwrap();
+    client
+        .put_artifact(&repository, &tag("attributes"), TYPE, b"{}")
+        .await
+        .unwrap();
+    assert_eq!(
+        client.delete_repository(&repository).await.unwrap(),
+        Deleted::Now
+    );
+    assert_eq!(
+        client.delete_repository(&repository).await.unwrap(),
+        Deleted::Before
+    );
+    let never = at(&server, "onedock/never");
+    assert_eq!(
+        client.delete_repository(&never).await.unwrap(),
+        Deleted::Before
+    );
+    server.stop();
+    server.collect_garbage().unwrap();
+    assert_eq!(server.blob_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_delete_is_told_what_to_change() {
+    let server = RegistryServer::start(&Setup {
+        delete: false,
+        ..Setup::default()
+    })
+    .unwrap();
+    let client = client(options());
+    let repository = at(&server, "onedock/img-1");
+    let digest = client
+        .put_artifact(&repository, &tag("a"), TYPE, b"{}")
+        .await
+        .unwrap();
+    let error = client
+        .delete_manifest(&repository, &digest)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::DeleteDisabled(_)));
+    assert!(
+        error.to_string().contains("storage.delete.enabled"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn attributes_are_kept_beside_an_image_and_read_again() {
+    let server = RegistryServer::start(&Setup::default()).unwrap();
+    let client = client(options());
+    let repository = at(&server, "onedock/img-1");
+    let at = tag("attributes");
+    assert_eq!(
+        client.get_artifact(&repository, &at, TYPE).await.unwrap(),
+        None
+    );
+    for json in [&br#"{"DOCKERRUN":"-e A=b"}"#[..], b"{}"] {
+        client
+            .put_artifact(&repository, &at, TYPE, json)
+            .await
+            .unwrap();
+        let read = client.get_artifact(&repository, &at, TYPE).await.unwrap();
+        assert_eq!(read.as_deref(), Some(json));
+    }
+    let other = client
+        .get_artifact(&repository, &at, "application/x")
+        .await
+        .unwrap_err();
+    assert!(
+        other.to_string().contains("holds no application/x"),
+        "{other}"
+    );
+}
+
+#[tokio::test]
+async fn more_tags_than_a_page_are_all_listed() {
+    let server = RegistryServer::start(&Setup::default()).unwrap();
+    let client = client(options());
+    let repository = at(&server, "onedock/img-1");
+    let digest = client
+        .put_artifact(&repository, &tag("t0"), TYPE, b"{}")
+        .await
+        .unwrap();
+    for n in 1..30 {
+        client
+            .tag(&repository, &digest, &tag(&format!("t{n}")))
+            .await
+            .unwrap();
+    }
+    assert_eq!(client.tags(&repository).await.unwrap().len(), 30);
+}
