@@ -186,8 +186,8 @@ fn carry_out(dry_run: bool, plan: impl Fn() -> Result<Plan>) -> Result<()> {
     }
     let plan = plan()?;
     let out = &mut io::stdout();
-    step::run(&plan.steps, mode, out)?;
-    for note in plan.notes() {
+    let summary = step::run(&plan.steps, mode, out)?;
+    for note in plan.notes(&summary) {
         say(out, &note)?;
     }
     Ok(())

@@ -7,16 +7,19 @@ pub mod packages;
 pub mod registry;
 pub mod registry_auth;
 
-use crate::step::Steps;
+use crate::step::{Steps, Summary};
 
 /// The user that OpenNebula runs as, here and on every node.
 pub const ONEADMIN: &str = "oneadmin";
+
+/// What is said when the steps are done.
+type Notes = Box<dyn FnOnce(&Summary) -> Vec<String>>;
 
 /// What a command does, and what it says at the end.
 pub struct Plan {
     /// What it does.
     pub steps: Steps,
-    notes: Box<dyn FnOnce() -> Vec<String>>,
+    notes: Notes,
 }
 
 impl std::fmt::Debug for Plan {
@@ -28,11 +31,11 @@ impl std::fmt::Debug for Plan {
 impl Plan {
     /// Steps and known notes.
     pub fn new(steps: Steps, notes: Vec<String>) -> Self {
-        Self::with(steps, move || notes)
+        Self::with(steps, move |_| notes)
     }
 
     /// Steps, and notes that are found out when the steps are done.
-    pub fn with(steps: Steps, notes: impl FnOnce() -> Vec<String> + 'static) -> Self {
+    pub fn with(steps: Steps, notes: impl FnOnce(&Summary) -> Vec<String> + 'static) -> Self {
         Self {
             steps,
             notes: Box::new(notes),
@@ -40,7 +43,7 @@ impl Plan {
     }
 
     /// What is said at the end.
-    pub fn notes(self) -> Vec<String> {
-        (self.notes)()
+    pub fn notes(self, summary: &Summary) -> Vec<String> {
+        (self.notes)(summary)
     }
 }

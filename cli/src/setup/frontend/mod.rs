@@ -73,13 +73,25 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
             ));
         }
     }
-    for folder in shims::PROBE_DIRS {
-        let mut path = remotes.join("im");
-        for part in Path::new("onedock-probes.d").join(folder).iter() {
+    // The agent's own crate says what the monitoring of either release wants to find.
+    let control = remotes.join(onedock_im::CONTROL_SHIM_PATH);
+    let folder = remotes.join("im/onedock.d");
+    steps.push(Folder::new(folder, 0o755, owner.clone()));
+    steps.push(PutFile::new(
+        control,
+        onedock_im::CONTROL_SHIM,
+        0o755,
+        owner.clone(),
+    ));
+    for folder in onedock_im::PROBE_DIRS {
+        let mut path = remotes.clone();
+        for part in Path::new(folder).iter() {
             path.push(part);
-            if !steps
-                .iter()
-                .any(|s| s.subject() == path.display().to_string())
+            let is_stock = part == "im";
+            if !is_stock
+                && !steps
+                    .iter()
+                    .any(|s| s.subject() == path.display().to_string())
             {
                 steps.push(Folder::new(path.clone(), 0o755, owner.clone()));
             }
@@ -119,8 +131,15 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     if unnamed {
         notes.push("No registry is named yet: run `onedock setup registry`, or call this again with --registry HOST:PORT.".into());
     }
-    notes.extend(next_commands(&layout));
-    Ok(Plan::new(steps, notes))
+    let etc = layout.etc().to_path_buf();
+    Ok(Plan::with(steps, move |summary| {
+        let edited = |name: &str| summary.has_changed(&etc.join(name).display().to_string());
+        let restart = ["oned.conf", "monitord.conf", "vmm_exec/vmm_execrc"]
+            .into_iter()
+            .any(edited);
+        notes.extend(next_commands(&layout, restart, summary.changed() > 0));
+        notes
+    }))
 }
 
 /// The registry that `setup registry` made on this machine.
@@ -151,21 +170,32 @@ fn edit_step(
     (step, kept)
 }
 
-fn next_commands(layout: &Layout) -> Vec<String> {
-    let restart = if layout.is_system_wide() {
-        "systemctl restart opennebula".to_owned()
-    } else {
-        format!(
-            "{0}/bin/one stop && {0}/bin/one start",
-            layout.location().display()
-        )
-    };
-    vec![
-        format!("Restart OpenNebula, so that it reads its configuration: {restart}"),
-        "Then, as oneadmin:".into(),
-        "  printf 'NAME=onedock\\nTYPE=IMAGE_DS\\nDS_MAD=onedock\\nTM_MAD=onedock\\n' > images && onedatastore create images".into(),
-        "  printf 'NAME=onedock-system\\nTYPE=SYSTEM_DS\\nTM_MAD=onedock\\n' > system && onedatastore create system".into(),
-        "  onehost create NODE -i onedock -v onedock     (a NODE is made by `onedock setup node` on it)".into(),
-        "  onehost sync --force                          (for nodes that are there already)".into(),
-    ]
+fn next_commands(layout: &Layout, restart: bool, sync: bool) -> Vec<String> {
+    let mut commands = Vec::new();
+    if restart {
+        let command = if layout.is_system_wide() {
+            "systemctl restart opennebula".to_owned()
+        } else {
+            format!(
+                "{0}/bin/one stop && {0}/bin/one start",
+                layout.location().display()
+            )
+        };
+        commands.push(format!(
+            "Restart OpenNebula, so that it reads its configuration: {command}"
+        ));
+    }
+    if sync {
+        commands.push(
+            "Hosts that are there already get the drivers, as oneadmin: onehost sync --force"
+                .into(),
+        );
+    }
+    commands.extend([
+        "Datastores and hosts are made once, as oneadmin:".to_owned(),
+        "  printf 'NAME=onedock\\nTYPE=IMAGE_DS\\nDS_MAD=onedock\\nTM_MAD=onedock\\n' > images && onedatastore create images".to_owned(),
+        "  printf 'NAME=onedock-system\\nTYPE=SYSTEM_DS\\nTM_MAD=onedock\\n' > system && onedatastore create system".to_owned(),
+        "  onehost create NODE -i onedock -v onedock     (a NODE is made by `onedock setup node` on it)".to_owned(),
+    ]);
+    commands
 }

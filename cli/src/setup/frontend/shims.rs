@@ -78,25 +78,6 @@ const DATASTORE: [&str; 15] = [
     "stat",
 ];
 
-/// The folders of probes that the monitoring of either release wants to find, even empty.
-pub(super) const PROBE_DIRS: [&str; 7] = [
-    "host/beacon",
-    "host/monitor",
-    "host/system",
-    "vm/execution",
-    "vm/monitor",
-    "vm/snapshot",
-    "vm/status",
-];
-
-/// Starts and stops the monitoring agent: `stop_monitord_client` gives `stop` as the first
-/// word, `run_monitord_client` gives none.
-const CONTROL: &str = "#!/bin/sh
-# ONEDock: starts (or, with \"stop\", ends) the monitoring agent of this node.
-case \"$1\" in stop) shift; set -- stop \"$@\" ;; *) set -- start \"$@\" ;; esac
-exec \"${0%/*}/../../onedock/$(uname -m)/onedock-im\" \"$@\"
-";
-
 /// The files of one folder: their names and texts.
 type Files = Vec<(&'static str, String)>;
 
@@ -110,10 +91,6 @@ pub(super) fn all() -> Vec<(String, Files)> {
         family("vmm/onedock", "onedock-vmm", &VMM),
         family("tm/onedock", "onedock-tm", &TM),
         family("datastore/onedock", "onedock-datastore", &DATASTORE),
-        (
-            "im/onedock.d".to_owned(),
-            vec![("monitord-client_control.sh", CONTROL.to_owned())],
-        ),
     ]
 }
 

@@ -93,7 +93,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.push(sessions::step());
 
     let joined = join.clone();
-    Ok(Plan::with(steps, move || {
+    Ok(Plan::with(steps, move |_| {
         let mut all = remarks.take();
         all.extend(notes(joined.as_ref()));
         all
