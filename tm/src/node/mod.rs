@@ -2,6 +2,8 @@
 
 mod context;
 mod delete;
+#[cfg(test)]
+mod fault_tests;
 pub(crate) mod monitor_ds;
 mod r#move;
 mod push;
