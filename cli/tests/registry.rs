@@ -43,8 +43,13 @@ fn setup(root: &Path, port: &str, more: &[&str]) -> Output {
             "--listen",
             "127.0.0.1",
         ])
-        .args(["--port", port, "--oneadmin", "root", "--root"])
+        .args(["--port", port, "--root"])
         .arg(root)
+        .args(if more.contains(&"--oneadmin") {
+            &[][..]
+        } else {
+            &["--oneadmin", "root"]
+        })
         .args(more)
         .output()
         .unwrap()
@@ -162,6 +167,28 @@ fn the_registry_answers_over_tls_with_a_password_and_a_second_run_changes_nothin
         "{text}"
     );
     assert_eq!(curl(&url, Some(&ca), Some(&account)), 200);
+}
+
+#[test]
+fn without_oneadmin_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = setup(
+        dir.path(),
+        "5999",
+        &["--no-start", "--oneadmin", "onedock-nobody"],
+    );
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        line.starts_with("onedock: there is no user onedock-nobody here; "),
+        "{line}"
+    );
+    assert_eq!(
+        (
+            line.lines().count(),
+            fs::read_dir(dir.path()).unwrap().count()
+        ),
+        (1, 0)
+    );
 }
 
 #[test]

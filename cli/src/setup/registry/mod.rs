@@ -13,14 +13,14 @@ use std::path::PathBuf;
 
 use onedock_common::reference::RegistryName;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::place::{Folder, PutFile};
 use crate::setup::frontend::Layout;
 use crate::setup::frontend::configuration::{Facts, steps as configuration_steps};
 use crate::setup::{Plan, packages, registry_auth};
-use crate::step::Steps;
+use crate::step::{State, Step, Steps, act};
 
 /// What the administrator says.
 #[derive(Debug, Clone)]
@@ -93,12 +93,28 @@ impl Place {
     }
 }
 
+/// The accounts and keys are for oneadmin, so it must be there before anything is written.
+fn oneadmin_step(name: &str) -> Box<dyn Step> {
+    let name = name.to_owned();
+    act(
+        format!("user {name}"),
+        move || match Owner::names(&name, &name).resolve() {
+            Ok(_) => Ok(State::AlreadySo),
+            Err(why) => Err(Error::refused(format!(
+                "{why}; install OpenNebula first, or make this machine a node: onedock setup node"
+            ))),
+        },
+        || Ok(()),
+    )
+}
+
 /// The steps, and what has to be said when they are done.
 pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let mut steps: Steps = Vec::new();
     if host.is_running() {
         steps.push(packages::step(PROGRAMS));
     }
+    steps.push(oneadmin_step(&options.oneadmin));
     let registry = name::choose(host, options)?;
     let place = Place {
         host: host.clone(),
