@@ -4,4 +4,5 @@
 pub mod daemon_json;
 pub mod shell_rc;
 pub mod template;
+pub mod template_read;
 mod template_scan;

@@ -8,22 +8,19 @@ mod layout;
 mod monitord;
 mod oned;
 mod shims;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 
-use configuration::Facts;
 pub use layout::Layout;
 use onedock_common::reference::RegistryName;
 
 use crate::error::Result;
 use crate::host::Host;
-use crate::place::{EditFile, Edited, Folder, PutFile};
+use crate::place::{EditFile, Edited};
 use crate::setup::Plan;
 use crate::setup::join::{self, Join};
-use crate::step::{Step, Steps};
-
-/// The Ruby that registers the NICs of containers with OpenNebula's network drivers.
-const NIC_PLUGIN: &str = include_str!("../../../../packaging/vnmmad-onedock.rb");
+use crate::step::Step;
 
 /// What the administrator says.
 #[derive(Debug, Clone, Default)]
@@ -41,81 +38,9 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let layout = Layout::find(host, options.one_location.as_deref())?;
     let owner = layout.owner()?;
     let remotes = layout.remotes();
-    let mut steps: Steps = Vec::new();
-
-    for binary in drivers::find(&options.from)? {
-        let folder = remotes.join("onedock").join(binary.arch);
-        if !steps
-            .iter()
-            .any(|s| s.subject() == folder.display().to_string())
-        {
-            for path in [remotes.join("onedock"), folder.clone()] {
-                steps.push(Folder::new(path, 0o755, owner.clone()));
-            }
-        }
-        let source = binary.source.clone();
-        let read = move || drivers::read(&source);
-        steps.push(PutFile::from(
-            folder.join(binary.name),
-            read,
-            0o755,
-            owner.clone(),
-        ));
-    }
-    for (folder, shims) in shims::all() {
-        steps.push(Folder::new(remotes.join(&folder), 0o755, owner.clone()));
-        for (name, text) in shims {
-            steps.push(PutFile::new(
-                remotes.join(&folder).join(name),
-                text,
-                0o755,
-                owner.clone(),
-            ));
-        }
-    }
-    // The agent's own crate says what the monitoring of either release wants to find.
-    let control = remotes.join(onedock_im::CONTROL_SHIM_PATH);
-    let folder = remotes.join("im/onedock.d");
-    steps.push(Folder::new(folder, 0o755, owner.clone()));
-    steps.push(PutFile::new(
-        control,
-        onedock_im::CONTROL_SHIM,
-        0o755,
-        owner.clone(),
-    ));
-    for folder in onedock_im::PROBE_DIRS {
-        let mut path = remotes.clone();
-        for part in Path::new(folder).iter() {
-            path.push(part);
-            let is_stock = part == "im";
-            if !is_stock
-                && !steps
-                    .iter()
-                    .any(|s| s.subject() == path.display().to_string())
-            {
-                steps.push(Folder::new(path.clone(), 0o755, owner.clone()));
-            }
-        }
-    }
-    let plugins = remotes.join("vnm/vnmmad-load.d");
-    if !plugins.is_dir() {
-        steps.push(Folder::new(plugins.clone(), 0o755, owner.clone()));
-    }
-    // It is loaded, not run, but `onehost sync` and the administrator see one mode everywhere.
-    steps.push(PutFile::new(
-        plugins.join("onedock.rb"),
-        NIC_PLUGIN,
-        0o755,
-        owner.clone(),
-    ));
-
     let registry = options.registry.clone().or_else(|| registry_of(host));
     let unnamed = registry.is_none() && !configuration::names_registry(&remotes);
-    let facts = Facts {
-        registry,
-        data: None,
-    };
-    steps.extend(configuration::steps(&remotes, facts, &owner));
+    let mut steps = tree::steps(&remotes, &options.from, registry, &owner)?;
 
     let (oned, kept) = edit_step(layout.etc().join("oned.conf"), oned::edit);
     let (monitord, kept_too) = edit_step(layout.etc().join("monitord.conf"), monitord::edit);
