@@ -15,6 +15,7 @@ use crate::body::read_all;
 use crate::credentials::Login;
 use crate::endpoint::{Endpoint, may_lead};
 use crate::error::Error;
+use crate::transport::Ask;
 
 /// The largest token answer, in bytes.
 const ANSWER_LIMIT: u64 = 64 * 1024;
@@ -110,16 +111,17 @@ enum Challenge {
 }
 
 /// Answers a 401: gets a token or remembers to send the login. An error when there is nothing
-/// more to offer.
+/// more to offer. `refusals` counts this one and those before it of the same request.
 pub(crate) async fn answer_challenge(
     endpoint: &Endpoint,
     headers: &HeaderMap,
-    scopes: &Scopes,
-    what: &str,
+    ask: &Ask,
+    refusals: u32,
 ) -> Result<(), Error> {
+    let Ask { what, scopes, .. } = ask;
     let denied = |reason: String| Error::Denied {
         registry: endpoint.registry.clone(),
-        what: what.to_owned(),
+        what: what.clone(),
         reason,
     };
     let auth = &endpoint.auth;
@@ -131,11 +133,12 @@ pub(crate) async fn answer_challenge(
             Err(denied("it asks for a login and none is kept for it".into()))
         }
         Some(Challenge::Basic) => {
-            let mut state = auth.state();
-            if state.basic {
+            // A first refusal may be of a request that went out before another one's refusal told
+            // that a login is wanted; a second one is of the login.
+            if refusals > 1 {
                 return Err(denied("the login that is kept for it is wrong".into()));
             }
-            state.basic = true;
+            auth.state().basic = true;
             Ok(())
         }
         Some(Challenge::Bearer { realm, service }) => {

@@ -70,7 +70,7 @@ impl Endpoint {
                     StatusCode::UNAUTHORIZED if logins < 2 && self.is_own(response.url()) => {
                         logins += 1;
                         let headers = response.headers().clone();
-                        answer_challenge(self, &headers, &ask.scopes, &ask.what).await?;
+                        answer_challenge(self, &headers, ask, logins).await?;
                         continue;
                     }
                     status if is_busy(status) => {
