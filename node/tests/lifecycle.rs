@@ -100,9 +100,17 @@ impl Node {
     fn answers(&self, address: &str) -> Result<String> {
         let address = address.to_owned();
         self.engine.inside(move || {
-            let limit = Duration::from_secs(5);
-            let mut stream = TcpStream::connect_timeout(&address.parse()?, limit)
-                .with_context(|| format!("no connection to {address}"))?;
+            let (begin, limit) = (Instant::now(), Duration::from_secs(5));
+            // The server needs a moment after the start, which has answered before it ran.
+            let mut stream = loop {
+                match TcpStream::connect_timeout(&address.parse()?, limit) {
+                    Ok(stream) => break stream,
+                    Err(e) if begin.elapsed() > limit => {
+                        return Err(e).with_context(|| format!("no connection to {address}"));
+                    }
+                    Err(_) => std::thread::yield_now(),
+                }
+            };
             stream.set_read_timeout(Some(limit))?;
             stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
             let mut text = String::new();
@@ -476,6 +484,30 @@ fn fails_clearly(node: &Node) -> Result<()> {
     let mut bad = good.clone();
     bad.args = vec!["/bin/nothing".into()];
     check("no such command", &bad, "/bin/nothing")?;
+
+    // A checkpoint cannot be restored yet; the reason is where the engine looks for it.
+    node.boot(&id, &good)?;
+    let log = engine.folder().join("log.json");
+    let log = log.to_str().unwrap();
+    let runtime = env!("CARGO_BIN_EXE_onedock-runtime");
+    let arguments = [
+        "--log",
+        log,
+        "--log-format",
+        "json",
+        "restore",
+        "--bundle",
+        "/",
+        id.as_str(),
+    ];
+    ensure!(
+        !engine.output(runtime, &arguments)?.status.success(),
+        "restore was not refused"
+    );
+    ensure!(
+        fs::read_to_string(log)?.contains("cannot be restored"),
+        "no reason"
+    );
 
     // A host end of ours that an earlier life has left is replaced.
     let alias = "onedock:1:0123456789ab";

@@ -56,7 +56,9 @@ pub fn ensure() -> Result<(), ChainError> {
         ("iptables", "/proc/sys/net/bridge/bridge-nf-call-iptables"),
         ("ip6tables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
     ] {
-        if fs::read_to_string(switch).is_ok_and(|text| text.trim() == "1") {
+        // A kernel without IPv6 has the switch all the same, and no tables.
+        let absent = tool == "ip6tables" && !Path::new("/proc/net/if_inet6").exists();
+        if !absent && fs::read_to_string(switch).is_ok_and(|text| text.trim() == "1") {
             Tool::find(tool)?.ensure(Path::new(record::RUN))?;
         }
     }
