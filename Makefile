@@ -1,5 +1,70 @@
+# The two commands: `make sandbox` tries it all on this machine, `make test` checks all of it.
+# Both begin from nothing on a fresh Debian 12 (as root, or as a user who may use sudo) and can be
+# called again. `make help` lists the rest.
+
+# Every program that is shipped, in one place.
+PROGRAMS := onedock onedock-datastore onedock-tm onedock-vmm onedock-im \
+            onedock-runtime onedock-node onedock-init
+
+ARCH   := $(shell uname -m)
+TARGET := $(ARCH)-unknown-linux-gnu
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+DIST   := dist/bin
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+.PHONY: help
+help:
+	@echo 'make sandbox        engine, registry, bridge and one VM on this machine'
+	@echo 'make sandbox-down   take all of that away again'
+	@echo 'make test           every check and test, with the real engine and registry'
+	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel'
+	@echo 'make build          the static programs, in $(DIST)'
+	@echo 'make deny           licences and advisories of the dependencies (cargo-deny)'
+	@echo 'make clean          what was built'
+
+.PHONY: sandbox
+sandbox: tools build
+	$(SUDO) packaging/sandbox/up.sh $(DIST)
+
+.PHONY: sandbox-down
+sandbox-down:
+	$(SUDO) packaging/sandbox/down.sh $(DIST)
+
+.PHONY: tools
+tools:
+	@$(SUDO) packaging/sandbox/tools.sh
+
+# Static, so that one build serves every distribution.
+.PHONY: build
+build:
+	@echo '==> building the programs'
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked \
+	    --target $(TARGET) $(foreach program,$(PROGRAMS),--bin $(program))
+	@mkdir -p $(DIST)
+	@for program in $(PROGRAMS); do \
+	    install -m 755 "target/$(TARGET)/release/$$program" "$(DIST)/.$$program" && \
+	    mv "$(DIST)/.$$program" "$(DIST)/$$program" || exit 1; \
+	done
+	@echo '==> the programs are in $(DIST)'
+
+# The tests run as root: they need an engine and network namespaces of their own.
 .PHONY: test
-test:
-	cargo fmt --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --workspace --locked
+test: test-deps
+	packaging/test.sh
+
+.PHONY: test-deps
+test-deps:
+	@$(SUDO) packaging/test-deps.sh
+
+.PHONY: test-vm
+test-vm: tools build
+	$(SUDO) tests/vm/run.sh
+
+.PHONY: deny
+deny:
+	cargo deny --locked check
+
+.PHONY: clean
+clean:
+	cargo clean
+	rm -rf dist

@@ -1,0 +1,84 @@
+# What the sandbox finds on a machine, written down before it changes anything, and only once.
+# shellcheck shell=sh
+
+# Everything that the set-up makes outside of the packages' own files.
+made_paths() {
+    cat <<'PATHS'
+/etc/onedock
+/etc/docker/certs.d
+/etc/docker/key.json
+/etc/sudoers.d/onedock
+/etc/sudoers.d/onedock-network
+/etc/tmpfiles.d/onedock.conf
+/etc/systemd/system/onedock-registry.service
+/run/one
+/run/lock/one
+/run/docker
+/run/docker.sock
+/run/docker.pid
+/run/containerd
+/run/onedock-registry.pid
+/usr/lib/onedock
+/var/lib/containerd
+/var/lib/docker
+/var/lib/one
+/var/lib/onedock
+/var/lib/onedock-registry
+/var/log/onedock-dockerd.log
+/var/log/onedock-registry.log
+/var/tmp/onedock-sandbox
+PATHS
+}
+
+write_record() {
+    [ ! -e "$RECORD/whole" ] || return 0
+    mkdir -p "$RECORD"
+    chmod 700 "$RECORD"
+    made_paths | while read -r path; do
+        [ ! -e "$path" ] || printf '%s\n' "$path"
+    done >"$RECORD/paths"
+    if [ -e /etc/docker/daemon.json ]; then cp -p /etc/docker/daemon.json "$RECORD/daemon.json"; fi
+    : >"$RECORD/facts"
+    fact() { printf '%s\n' "$1" >>"$RECORD/facts"; }
+    if id oneadmin >/dev/null 2>&1; then fact oneadmin; fi
+    if getent group oneadmin >/dev/null 2>&1; then fact oneadmin-group; fi
+    if id -nG oneadmin 2>/dev/null | grep -qw docker; then fact oneadmin-docker; fi
+    if dockerd_runs; then fact dockerd; fi
+    if has_systemd && systemctl -q is-enabled docker 2>/dev/null; then fact dockerd-enabled; fi
+    if registry_runs; then fact registry; fi
+    if has iptables && iptables -S opennebula >/dev/null 2>&1; then fact opennebula-chain; fi
+    if ! has iptables; then
+        # No rules without the program: the kernel's own policy.
+        printf '%s-forward ACCEPT\n' iptables ip6tables >>"$RECORD/facts"
+    else
+        for table in iptables ip6tables; do
+            "$table" -S FORWARD 2>/dev/null | sed -n "s/^-P FORWARD /$table-forward /p" >>"$RECORD/facts"
+        done
+    fi
+    for key in net/ipv4/ip_forward net/ipv6/conf/all/forwarding net/ipv6/conf/default/forwarding \
+        net/bridge/bridge-nf-call-iptables net/bridge/bridge-nf-call-ip6tables; do
+        [ ! -r "/proc/sys/$key" ] || printf '%s %s\n' "$key" "$(cat "/proc/sys/$key")"
+    done >"$RECORD/sysctl"
+    find /sys/fs/cgroup -maxdepth 2 -type d \( -name docker -o -name 'system.slice' \) >"$RECORD/cgroups" 2>/dev/null || true
+    touch "$RECORD/whole"
+}
+
+was() {
+    grep -qx -- "$1" "$RECORD/facts"
+}
+
+was_there() {
+    grep -qx -- "$1" "$RECORD/paths"
+}
+
+dockerd_runs() {
+    has docker && timeout 10 docker version >/dev/null 2>&1
+}
+
+registry_runs() {
+    if has_systemd; then
+        systemctl -q is-active onedock-registry 2>/dev/null
+    else
+        running_pid /run/onedock-registry.pid /etc/onedock/registry/config.yml >/dev/null
+    fi
+}

@@ -1,0 +1,78 @@
+#!/bin/sh
+# `make test`, once its packages are there: format, lints, scripts, every test, licences and
+# advisories, and the walk in a virtual machine. What cannot run says so at the end; what must run
+# and cannot is a failure.
+set -eu
+cd "$(dirname "$0")/.."
+# shellcheck source=packaging/sandbox/lib.sh
+. packaging/sandbox/lib.sh
+PATH=$PATH:${HOME:-/root}/.cargo/bin
+summary=$(mktemp)
+trap 'rm -f "$summary"' EXIT INT TERM HUP
+begun=$(date +%s)
+
+ran() {
+    printf '    ran      %s\n' "$1" >>"$summary"
+}
+did_not_run() {
+    printf '    did not  %s: %s\n' "$1" "$2" >>"$summary"
+}
+
+# Nothing but the documents of a test may speak to an engine or a registry of the caller's.
+unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION ONEDOCK_CONF || true
+
+say "scripts"
+# Those of the tree alone: no file without a commit is looked at, nor the folders of builds.
+git ls-files '*.sh' | xargs shellcheck -x
+ran "shellcheck"
+
+say "format"
+if cargo fmt --version >/dev/null 2>&1; then
+    cargo fmt --check
+    ran "cargo fmt"
+else
+    did_not_run "cargo fmt" "this Rust has no rustfmt"
+fi
+
+say "lints"
+if cargo clippy --version >/dev/null 2>&1; then
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    ran "cargo clippy"
+else
+    did_not_run "cargo clippy" "Debian's rustc-web comes without it; a Rust of rustup has it"
+fi
+
+say "tests"
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo env PATH="$PATH" HOME="$HOME" "$@"; fi
+}
+if cargo nextest --version >/dev/null 2>&1; then
+    as_root cargo nextest run --workspace --locked --no-fail-fast
+    as_root cargo test --workspace --locked --doc
+else
+    as_root cargo test --workspace --locked --no-fail-fast
+fi
+ran "every test of the workspace"
+
+say "licences and advisories"
+if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --locked check
+    ran "cargo deny"
+else
+    did_not_run "cargo deny" "it is not installed; cargo install --locked cargo-deny, then make deny"
+fi
+
+say "the walk in a virtual machine"
+if [ "${TEST_VM:-}" = no ]; then
+    did_not_run "make test-vm" "TEST_VM=no"
+elif [ "$(uname -m)" != x86_64 ] || ! has apt-get; then
+    did_not_run "make test-vm" "it is made for Debian on x86_64"
+elif [ ! -x tests/vm/run.sh ]; then
+    did_not_run "make test-vm" "tests/vm/run.sh is not in this tree"
+else
+    make test-vm
+    ran "make test-vm"
+fi
+
+say "all is well, after $((($(date +%s) - begun) / 60)) min"
+cat "$summary"
