@@ -39,6 +39,8 @@ struct State {
     failure: Option<Failure>,
     /// Every start of a container ends at once with this code.
     dies_with: Option<i64>,
+    /// So many calls of `named` do not see a container that is there.
+    unseen: u32,
     made: u64,
 }
 
@@ -77,6 +79,12 @@ impl FakeEngine {
     /// Lets every process end at once with `code`.
     pub fn die_with(&self, code: Option<i64>) {
         self.state.borrow_mut().dies_with = code;
+    }
+
+    /// Keeps containers from `named` for so many calls, as the engine does while it makes one:
+    /// the name is taken before the container can be seen.
+    pub fn hide(&self, calls: u32) {
+        self.state.borrow_mut().unseen = calls;
     }
 
     /// The calls since the last [`Self::fail`] or [`Self::heal`].
@@ -313,6 +321,10 @@ impl Engine for FakeEngine {
 
     async fn named(&self, name: ContainerName) -> Result<Option<ContainerInfo>, EngineError> {
         self.call("named", |s| {
+            if s.unseen > 0 {
+                s.unseen -= 1;
+                return Ok(None);
+            }
             let name = name.to_string();
             Ok(s.containers
                 .iter()

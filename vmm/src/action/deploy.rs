@@ -2,18 +2,26 @@
 //! what it made itself: a container that it created goes; one that was there before stays,
 //! stopped, its layer untouched.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::answer::Answer;
 use onedock_common::boot::{self, BootSpec};
 use onedock_common::descriptor::{Descriptor, disk_path};
-use onedock_common::engine::{ContainerInfo, Engine, EngineError, ImageInfo, Watched};
+use onedock_common::engine::{ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Watched};
 use onedock_common::lock::VmLock;
 use onedock_common::vm::Vm;
 use onedock_common::{ContainerId, ContainerName};
+use tokio::time::{Instant, sleep};
 
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployRequest;
 use crate::{Host, labels, plan};
+
+/// How long the engine may take to finish a container that a `deploy` before this one asked for.
+const MAKING: Duration = Duration::from_secs(30);
+/// How often it is looked for.
+const STEP: Duration = Duration::from_millis(10);
 
 pub(super) async fn run<E: Engine>(
     host: &Host<E>,
@@ -186,8 +194,41 @@ impl<E: Engine> Deploy<'_, E> {
                     "the runtime onedock is not registered with this host's Docker engine; run 'onedock setup node' there"
                 )
             }
+            Err(EngineError::Conflict { message, .. }) => self.made_meanwhile(&spec, message).await,
             Err(e) => Err(e).context("the container cannot be made"),
         }
+    }
+
+    /// The name was free and is taken: the engine still works on the request of a `deploy` that
+    /// was cut off, and takes a name some time before the container can be seen. What comes of
+    /// it is taken up; where nothing does, the name is free again.
+    async fn made_meanwhile(
+        &self,
+        spec: &CreateSpec,
+        taken: String,
+    ) -> anyhow::Result<ContainerId> {
+        let deadline = Instant::now() + MAKING;
+        while Instant::now() < deadline {
+            sleep(STEP).await;
+            if let Some(container) = self.host.engine.named(spec.name).await? {
+                let as_asked = spec
+                    .labels
+                    .iter()
+                    .all(|(key, value)| container.labels.get(key) == Some(value));
+                ensure!(
+                    as_asked && !container.started_before,
+                    "the name {} was taken by another container ({}) while this VM was deployed",
+                    spec.name,
+                    container.id.short()
+                );
+                return Ok(container.id);
+            }
+            match self.host.engine.create(spec).await {
+                Err(EngineError::Conflict { .. }) => {}
+                made => return made.context("the container cannot be made"),
+            }
+        }
+        bail!("the container cannot be made: {taken}")
     }
 
     fn remember(

@@ -191,6 +191,23 @@ fn fault_2_a_container_that_an_interrupted_deploy_made_is_taken_up() {
 }
 
 #[test]
+fn fault_2_a_container_that_the_engine_still_makes_for_a_deploy_cut_off_is_waited_for() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    bed.host.engine.change("one-5", |c| {
+        c.info.running = false;
+        c.info.started_before = false;
+        c.starts = 0;
+    });
+    let mut descriptor = bed.descriptor();
+    descriptor.container = None;
+    descriptor.write(&bed.system_dir.join("disk.0")).unwrap();
+    bed.host.engine.hide(3);
+    assert_eq!(bed.deploy().unwrap(), Answer::line("one-5"));
+    bed.assert_runs_once(1);
+}
+
+#[test]
 fn fault_45_a_command_that_dies_at_once_fails_the_deploy_with_its_code_and_last_words() {
     let bed = Bed::new();
     bed.host.engine.die_with(Some(3));
