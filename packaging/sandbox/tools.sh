@@ -15,7 +15,7 @@ new_enough() {
     [ -n "$found" ] && [ "$(printf '%s\n%s\n' "$needed" "$found" | sort -V | head -n 1)" = "$needed" ]
 }
 
-install_packages gcc libc6-dev "$@"
+install_packages gcc libc6-dev ca-certificates
 if ! new_enough cargo || ! new_enough rustc; then
     install_packages rustc-web cargo-web rustfmt-web
     hash -r
