@@ -1,6 +1,6 @@
 //! The client's calls.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +22,7 @@ use crate::manifest::{CONFIG_LIMIT, ImageManifest, Manifest};
 use crate::options::Options;
 use crate::platform::Platform;
 use crate::remote::Remote;
+use crate::sweep::sweep;
 use crate::transport::{Ask, Deadline};
 
 /// A manifest as the registry holds it, verified.
@@ -235,28 +236,9 @@ impl Client {
     /// Deletes every manifest that a tag of the repository reaches, indexes with their images.
     /// The registry's garbage collection then frees the blobs that nothing else uses.
     pub async fn delete_repository(&self, repository: &Repository) -> Result<Deleted, Error> {
-        self.at(repository, "to delete a repository", async |remote| {
-            // Indexes before their images, so that no index is left without them.
-            let (mut first, mut then) = (BTreeSet::new(), BTreeSet::new());
-            for tag in remote.tags().await? {
-                let resolved = match remote.manifest_of_tag(&tag).await {
-                    Err(e) if e.is_not_found() => continue,
-                    resolved => resolved?,
-                };
-                if let Ok(Manifest::Index(index)) = remote.parse(&resolved) {
-                    then.extend(index.entries.into_iter().map(|entry| entry.digest));
-                }
-                first.insert(resolved.digest);
-            }
-            let mut deleted = Deleted::Before;
-            for digest in first.iter().chain(then.difference(&first)) {
-                if remote.delete_manifest(digest).await? == Deleted::Now {
-                    deleted = Deleted::Now;
-                }
-            }
-            Ok(deleted)
-        })
-        .await
+        let what = "to delete a repository";
+        self.at(repository, what, async |remote| sweep(&remote).await)
+            .await
     }
 
     /// Keeps a small JSON document of our own under a tag beside an image: an OCI manifest

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt};
 use onedock_common::Digest;
 use onedock_common::reference::{Reference, Tag};
 
@@ -14,6 +14,7 @@ use crate::client::Resolved;
 use crate::config;
 use crate::error::Error;
 use crate::manifest::{CONFIG_LIMIT, Descriptor, ImageManifest, Index, Manifest};
+use crate::pieces::Stop;
 use crate::platform::Platform;
 use crate::remote::Remote;
 
@@ -102,14 +103,28 @@ impl Copy<'_> {
         let layers = blobs
             .into_iter()
             .filter(|blob| blob.digest != image.config.digest);
+        let stop = &Stop::default();
         stream::iter(layers)
-            .map(|layer| async move { self.layer(&layer).await })
+            .map(|layer| async move {
+                if stop.is_wanted() {
+                    return Ok(());
+                }
+                let copied = self.layer(&layer, stop).await;
+                if copied.is_err() {
+                    stop.now();
+                }
+                copied
+            })
             .buffer_unordered(AT_ONCE)
-            .try_collect()
+            // Not ended at the first error: the others give their uploads up first.
+            .fold(Ok(()), async |sum, one| match (sum, one) {
+                (Err(Error::Stopped) | Ok(()), one) => one,
+                (sum, _) => sum,
+            })
             .await
     }
 
-    async fn layer(&self, layer: &Descriptor) -> Result<(), Error> {
+    async fn layer(&self, layer: &Descriptor, stop: &Stop) -> Result<(), Error> {
         if self.target.has_blob(&layer.digest).await? {
             return Ok(());
         }
@@ -126,7 +141,7 @@ impl Copy<'_> {
             return Ok(());
         }
         self.target
-            .put_blob(layer, || self.source.download(layer))
+            .put_blob(layer, || self.source.download(layer).until(stop))
             .await?;
         share(self.pool.as_ref(), &self.target, layer).await;
         Ok(())

@@ -12,6 +12,7 @@ use crate::body::into_error;
 use crate::body::read_all;
 use crate::error::Error;
 use crate::manifest::Descriptor;
+use crate::pieces::Stop;
 use crate::remote::Remote;
 use crate::transport::{Ask, pause};
 
@@ -30,6 +31,7 @@ pub(crate) struct Download {
     hasher: Sha256,
     resumes: u32,
     ended: bool,
+    stop: Stop,
 }
 
 impl Remote {
@@ -54,6 +56,7 @@ impl Remote {
             hasher: Sha256::new(),
             resumes: 0,
             ended: false,
+            stop: Stop::default(),
         }
     }
 
@@ -107,11 +110,20 @@ fn starts_at(response: &Response) -> Option<u64> {
 }
 
 impl Download {
+    /// Ends with an error when the whole copy has failed elsewhere.
+    pub(crate) fn until(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
     /// The next piece; `None` after the last, which was only given when the whole was right.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.ended {
                 return Ok(None);
+            }
+            if self.stop.is_wanted() {
+                return Err(Error::Stopped);
             }
             if self.answer.is_none() && self.blob.size > 0 {
                 self.open().await?;

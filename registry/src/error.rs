@@ -161,6 +161,9 @@ pub enum Error {
         /// What belongs there.
         expected: &'static str,
     },
+    /// Given up because another part of the same work failed, which is what is told.
+    #[error("another part of the image failed")]
+    Stopped,
     /// The HTTP client could not be made.
     #[error("the connection to registry {registry} could not be prepared")]
     Prepare {

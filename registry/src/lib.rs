@@ -26,6 +26,7 @@ mod pieces;
 mod platform;
 mod remote;
 mod size;
+mod sweep;
 mod tls;
 mod transport;
 mod upload;

@@ -1,6 +1,6 @@
 //! Blobs into a repository: looked for, mounted, or sent piece by piece.
 
-use std::io;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 
@@ -27,10 +27,12 @@ use crate::transport::{Ask, is_busy, pause};
 const RESTARTS: u32 = 3;
 
 /// What became of one attempt to send.
-enum Sent {
-    Done(Response),
-    /// The registry is at fault, and a new attempt may help.
-    Again(Error),
+struct Sent {
+    /// What the registry answered.
+    answer: Result<Response, Error>,
+    /// Whether the pieces came to their end. When they did not, the body ended early but in
+    /// good order, and `answer` tells the session's new address.
+    pieces: Result<(), Error>,
 }
 
 impl Remote {
@@ -147,41 +149,23 @@ impl Remote {
         Ok(blob)
     }
 
-    /// Sends a blob of known size and digest. The pieces are opened anew for every attempt.
+    /// Sends a blob of known digest. The pieces are opened anew for every attempt.
     pub(crate) async fn put_blob<P: Pieces>(
         &self,
         blob: &Descriptor,
-        mut open: impl FnMut() -> P,
+        open: impl FnMut() -> P,
     ) -> Result<(), Error> {
-        let mut restarts = 0;
-        loop {
-            let location = self.begin().await?;
-            let mut put = location.clone();
-            put.query_pairs_mut()
-                .append_pair("digest", blob.digest.as_str());
-            let what = format!("blob {} of {}", blob.digest, self.path);
-            let mut ask = Ask::new(what, Method::PUT, put, self.push());
-            ask.headers
-                .insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
-            let failed = match self.stream(&ask, &mut open()).await {
-                Ok(Sent::Done(response)) if response.status() == StatusCode::CREATED => {
-                    return Ok(());
-                }
-                Ok(Sent::Done(response)) => {
-                    let status = response.status();
-                    let error = into_error(&self.endpoint, response, &ask.what).await;
-                    self.worth_another(status, error)
-                }
-                Ok(Sent::Again(e)) => Ok(e),
-                Err(e) => Err(e),
-            };
-            self.cancel(location).await;
-            self.restart(failed?, &mut restarts).await?;
-        }
+        self.put_unknown(open, |_| Ok((blob.digest.clone(), ())))
+            .await
     }
 
-    /// Sends a blob whose size and digest are known only when its pieces have ended;
-    /// `finished` then tells them. The registry checks the digest again.
+    /// Sends a blob whose digest is known only when its pieces have ended; `finished` then tells
+    /// it. The registry checks it again.
+    ///
+    /// The engine's way: one PATCH of all pieces, then a PUT with the digest. A session into
+    /// which a request broke can not be given up (CNCF Distribution: "upload resumed at wrong
+    /// offset") and lies in the registry's storage for a week; so when the pieces fail, the
+    /// PATCH is ended in good order, and the session that its answer names is given up.
     pub(crate) async fn put_unknown<P: Pieces, T>(
         &self,
         mut open: impl FnMut() -> P,
@@ -190,39 +174,47 @@ impl Remote {
         let mut restarts = 0;
         loop {
             let location = self.begin().await?;
-            let what = format!("a layer of {}", self.path);
-            let ask = Ask::new(what.clone(), Method::PATCH, location.clone(), self.push());
+            let what = format!("a blob of {}", self.path);
+            let ask = Ask::new(what, Method::PATCH, location.clone(), self.push());
             let mut pieces = open();
-            let failed = match self.stream(&ask, &mut pieces).await {
-                Ok(Sent::Done(response)) if response.status() == StatusCode::ACCEPTED => {
-                    let mut put = self.location(&response)?;
-                    match finished(pieces) {
+            let sent = self.stream(&ask, &mut pieces).await;
+            let failed = match sent.answer {
+                Ok(response) if response.status() == StatusCode::ACCEPTED => {
+                    let mut location = self.location(&response)?;
+                    match sent.pieces.and_then(|()| finished(pieces)) {
                         Ok((digest, told)) => {
-                            put.query_pairs_mut().append_pair("digest", digest.as_str());
-                            let ask = Ask::new(what, Method::PUT, put, self.push());
+                            location
+                                .query_pairs_mut()
+                                .append_pair("digest", digest.as_str());
+                            let put = Ask::new(ask.what, Method::PUT, location, ask.scopes);
                             let wanted = [StatusCode::CREATED];
-                            self.endpoint.expect(&ask, self.deadline, &wanted).await?;
+                            self.endpoint.expect(&put, self.deadline, &wanted).await?;
                             return Ok(told);
                         }
-                        Err(e) => Err(e),
+                        Err(e) => {
+                            self.cancel(location).await;
+                            return Err(e);
+                        }
                     }
                 }
-                Ok(Sent::Done(response)) => {
-                    let status = response.status();
-                    let error = into_error(&self.endpoint, response, &ask.what).await;
-                    self.worth_another(status, error)
+                answer => {
+                    self.cancel(location).await;
+                    sent.pieces?;
+                    match answer {
+                        Ok(response) => self.worth_another(response, &ask.what).await?,
+                        Err(e) => e,
+                    }
                 }
-                Ok(Sent::Again(e)) => Ok(e),
-                Err(e) => Err(e),
             };
-            self.cancel(location).await;
-            self.restart(failed?, &mut restarts).await?;
+            self.restart(failed, &mut restarts).await?;
         }
     }
 
     /// An answer to an upload that a new attempt may better: the registry is busy, it lost the
     /// session in a restart, or the token ended meanwhile.
-    fn worth_another(&self, status: StatusCode, error: Error) -> Result<Error, Error> {
+    async fn worth_another(&self, response: Response, what: &str) -> Result<Error, Error> {
+        let status = response.status();
+        let error = into_error(&self.endpoint, response, what).await;
         match status {
             StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED => Ok(error),
             status if is_busy(status) => Ok(error),
@@ -241,10 +233,9 @@ impl Remote {
         Ok(())
     }
 
-    /// Sends one request whose body is made of pieces. Errors are the pieces' own; faults of
-    /// the registry are [`Sent::Again`].
-    async fn stream<P: Pieces>(&self, ask: &Ask, pieces: &mut P) -> Result<Sent, Error> {
-        let (sender, mut receiver) = mpsc::channel::<io::Result<Frame<Bytes>>>(2);
+    /// Sends one request whose body is made of pieces.
+    async fn stream<P: Pieces>(&self, ask: &Ask, pieces: &mut P) -> Sent {
+        let (sender, mut receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(2);
         let body = StreamBody::new(stream::poll_fn(move |context| receiver.poll_recv(context)));
         let mut request = self
             .endpoint
@@ -258,23 +249,13 @@ impl Remote {
         }
         let progress = Mutex::new(Instant::now());
         let pump = async {
+            // Dropped at the end of this block, which ends the body.
             let sender = sender;
-            while let Some(piece) = pieces.next().await.transpose() {
-                match piece {
-                    Ok(piece) => {
-                        if sender.send(Ok(Frame::data(piece))).await.is_err() {
-                            return Ok(());
-                        }
-                        *progress.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                    }
-                    Err(e) => {
-                        // Ends the request before its end: the registry keeps nothing of it.
-                        let _ = sender
-                            .send(Err(io::Error::other("the source failed")))
-                            .await;
-                        return Err(e);
-                    }
+            while let Some(piece) = pieces.next().await? {
+                if sender.send(Ok(Frame::data(piece))).await.is_err() {
+                    break;
                 }
+                *progress.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             }
             Ok(())
         };
@@ -290,26 +271,23 @@ impl Remote {
         };
         let sending = async {
             let pump = pin!(pump);
-            let answer = match select(pin!(request.send()), pump).await {
+            let (answer, pieces) = match select(pin!(request.send()), pump).await {
                 // The whole body must have been given for an answer to count.
                 Either::Left((Ok(response), pump)) if response.status().is_success() => {
-                    pump.await?;
-                    Ok(response)
+                    (Ok(response), pump.await)
                 }
-                Either::Left((answer, _)) => answer,
-                Either::Right((pumped, request)) => {
-                    pumped?;
-                    request.await
-                }
+                Either::Left((answer, _)) => (answer, Ok(())),
+                Either::Right((pieces, request)) => (request.await, pieces),
             };
-            Ok(match answer {
-                Ok(response) => Sent::Done(response),
-                Err(e) => Sent::Again(self.endpoint.unreachable(e)),
-            })
+            let answer = answer.map_err(|e| self.endpoint.unreachable(e));
+            Sent { answer, pieces }
         };
         match select(pin!(sending), pin!(watch)).await {
             Either::Left((sent, _)) => sent,
-            Either::Right(_) => Ok(Sent::Again(self.endpoint.late(&ask.what))),
+            Either::Right(_) => Sent {
+                answer: Err(self.endpoint.late(&ask.what)),
+                pieces: Ok(()),
+            },
         }
     }
 }

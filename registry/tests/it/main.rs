@@ -1,6 +1,9 @@
 //! The client against the real registry, and against one that lies.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stand outside of #[test]")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stand outside of #[test]"
+)]
 
 mod archives;
 mod copies;
