@@ -5,6 +5,8 @@
 # Every program that is shipped, in one place.
 PROGRAMS := onedock onedock-datastore onedock-tm onedock-vmm onedock-im \
             onedock-runtime onedock-node onedock-init
+# The crates that they are in.
+CRATES   := onedock onedock-datastore onedock-tm onedock-vmm onedock-im onedock-node onedock-init
 
 ARCH   := $(shell uname -m)
 TARGET := $(ARCH)-unknown-linux-gnu
@@ -39,7 +41,7 @@ tools:
 build:
 	@echo '==> building the programs'
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked \
-	    --target $(TARGET) $(foreach program,$(PROGRAMS),--bin $(program))
+	    --target $(TARGET) $(foreach crate,$(CRATES),-p $(crate))
 	@mkdir -p $(DIST)
 	@for program in $(PROGRAMS); do \
 	    install -m 755 "target/$(TARGET)/release/$$program" "$(DIST)/.$$program" && \
