@@ -1,6 +1,6 @@
-//! What removes a VM's container: the deletion of the disk that it is. In this order: container
-//! with its volumes, boot spec, files, so that a second call finishes what a first one began
-//! (fault 66).
+//! What removes a VM's container: the deletion of the disk that it is. In this order: boot spec,
+//! the descriptor's word of the container, container with its volumes, files, so that a second
+//! call finishes what a first one began (fault 66).
 
 use std::fs;
 use std::io;
@@ -61,8 +61,8 @@ async fn remove_container<E: Engine>(
     disk: DiskId,
     path: &Path,
 ) -> Result<()> {
-    let named = match Descriptor::read(path) {
-        Ok(descriptor) => descriptor.container,
+    let known = match Descriptor::read(path) {
+        Ok(descriptor) => Some(descriptor),
         // Context files, a disk of another kind, or nothing: no container by that name.
         Err(
             DescriptorError::Missing { .. }
@@ -71,7 +71,14 @@ async fn remove_container<E: Engine>(
         ) => None,
         Err(e @ DescriptorError::Version { .. }) => return Err(e.into()),
     };
-    if let Some(id) = named {
+    if let Some(mut descriptor) = known
+        && let Some(id) = descriptor.container.take()
+    {
+        // Forgotten before it goes: a `mvds` that is cut off in its own deletion has saved the
+        // disk, and its repetition must not look for the container. By its name and labels it
+        // is still found.
+        BootSpec::remove(&node.paths, &id)?;
+        descriptor.write(path)?;
         gone(node, &id).await?;
     }
     if let Some(container) = node.engine.named(ContainerName::of(vm)).await?

@@ -186,6 +186,22 @@ fn fault_66_a_deletion_cut_off_at_any_call_is_finished_by_the_next() {
 }
 
 #[test]
+fn fault_66_a_save_whose_deletion_was_cut_off_has_nothing_to_save_and_goes_on_to_delete() {
+    for failure in [Failure::Before(1), Failure::After(1), Failure::Before(2)] {
+        let bed = Bed::new();
+        bed.stage().unwrap();
+        bed.deploy();
+        bed.node.engine.fail(failure);
+        bed.delete("disk.0").expect_err(&format!("{failure:?}"));
+        bed.node.engine.heal();
+        assert_eq!(bed.push().unwrap(), Outcome::NothingToSave, "{failure:?}");
+        bed.delete("disk.0").unwrap();
+        bed.delete("").unwrap();
+        assert!(bed.is_empty(), "{failure:?}");
+    }
+}
+
+#[test]
 fn a_container_without_a_descriptor_goes_with_its_disk_and_a_foreign_one_stays() {
     let bed = Bed::new();
     bed.stage().unwrap();
