@@ -43,14 +43,16 @@ else
 fi
 
 say "tests"
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo env PATH="$PATH" HOME="$HOME" "$@"; fi
-}
+# Built by the caller, run by root, so that no file of the build belongs to root afterwards.
+if [ "$(id -u)" -ne 0 ]; then
+    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${triple}_RUNNER=sudo -E env PATH=$PATH"
+fi
 if cargo nextest --version >/dev/null 2>&1; then
-    as_root cargo nextest run --workspace --locked --no-fail-fast
-    as_root cargo test --workspace --locked --doc
+    cargo nextest run --workspace --locked --no-fail-fast
+    cargo test --workspace --locked --doc
 else
-    as_root cargo test --workspace --locked --no-fail-fast
+    cargo test --workspace --locked --no-fail-fast
 fi
 ran "every test of the workspace"
 
