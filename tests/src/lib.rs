@@ -2,3 +2,4 @@
 
 pub mod engine_server;
 pub mod registry_server;
+pub mod replay;

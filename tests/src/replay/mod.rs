@@ -1,0 +1,21 @@
+//! Replays what a real `oned` sent: recorded calls, with their arguments, environment and standard
+//! input, to the installed driver programs in `oned`'s order, against a real engine, a real
+//! registry and a real bridge; and looks at what `oned` would see and at what is really there.
+//!
+//! - [`recording`]: the calls (`tests/replay/<release>/calls.jsonl`) and what is taken out of them;
+//! - [`mapping`]: the one table of what is replaced in them;
+//! - [`bed`]: the machine: engine, registries, bridge, an installation of the drivers;
+//! - [`programs`]: the programs of this build;
+//! - [`performer`]: makes a call as `oned` makes it, once, twice, or cut off and again;
+//! - [`expected`]: what the recorded document asks for;
+//! - [`look`]: what is there;
+//! - [`table`]: which operation of which release passes.
+
+pub mod bed;
+pub mod expected;
+pub mod look;
+pub mod mapping;
+pub mod performer;
+mod programs;
+pub mod recording;
+pub mod table;

@@ -1,0 +1,64 @@
+//! The programs of this build: what is replayed to is what was just compiled.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+
+/// The crates whose programs are needed.
+const CRATES: [&str; 7] = [
+    "onedock",
+    "onedock-datastore",
+    "onedock-tm",
+    "onedock-vmm",
+    "onedock-node",
+    "onedock-init",
+    "onedock-im",
+];
+
+/// The folder with all programs. A test of one crate does not make cargo build the programs of
+/// others, so they are built here, into the folder that this test came from.
+pub(super) fn folder() -> Result<&'static Path> {
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match FOLDER.get_or_init(|| build().map_err(|e| format!("{e:#}"))) {
+        Ok(folder) => Ok(folder),
+        Err(e) => Err(anyhow!("{e}")),
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    // <target>/<profile>/deps/<test>
+    let test = env::current_exe()?;
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .context("this test does not lie in cargo's target folder")?;
+    let profile = match folder.file_name().and_then(|n| n.to_str()) {
+        Some("debug") => "dev",
+        Some(other) => other,
+        None => bail!("{} is no folder of a profile", folder.display()),
+    };
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["build", "--quiet", "--locked", "--bins", "--profile"])
+        .arg(profile)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    for name in CRATES {
+        command.args(["-p", name]);
+    }
+    if let Some(target) = folder.parent() {
+        command.env("CARGO_TARGET_DIR", target);
+    }
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .context("cargo cannot be run; the programs that are tested are built by it")?;
+    ensure!(
+        output.status.success(),
+        "the programs that are tested do not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(folder.to_owned())
+}

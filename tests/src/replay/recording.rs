@@ -1,0 +1,220 @@
+//! The recorded calls, one JSON object a line as the recorder wrote them. Nothing is changed in
+//! the files; what no driver serves yet is taken out here, when they are read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer};
+
+/// The root disk; all others are taken out until they are served.
+const ROOT_DISK: &str = "disk.0";
+
+/// One call of one driver script.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// Its number in the recording.
+    pub seq: u32,
+    /// What the user asked for.
+    pub operation: String,
+    /// `datastore`, `tm` or `vmm`.
+    pub driver: String,
+    /// The script's name.
+    pub action: String,
+    /// `front-end` or `host`.
+    pub runs_on: String,
+    /// Who ran it.
+    pub user: String,
+    /// The script's path.
+    pub script: PathBuf,
+    /// Where it was run.
+    pub cwd: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its standard input: base64 for a datastore, XML for a hypervisor, none (`null`) for most
+    /// of a transfer manager's.
+    #[serde(deserialize_with = "text_or_null")]
+    pub stdin: String,
+    /// Its environment, without what every process has.
+    pub env: BTreeMap<String, String>,
+    /// What the recorder answered, which is no model.
+    pub recorder_replied: String,
+}
+
+impl Call {
+    /// The document on standard input.
+    pub fn document(&self) -> Result<String> {
+        if self.driver == "datastore" {
+            Ok(String::from_utf8(STANDARD.decode(self.stdin.trim())?)?)
+        } else {
+            Ok(self.stdin.clone())
+        }
+    }
+
+    /// The same call with another document.
+    pub fn with_document(mut self, document: String) -> Self {
+        self.stdin = if self.driver == "datastore" {
+            STANDARD.encode(document)
+        } else {
+            document
+        };
+        self
+    }
+
+    /// `tm clone (22)`.
+    pub fn title(&self) -> String {
+        format!("{} {} ({})", self.driver, self.action, self.seq)
+    }
+
+    fn is_served(&self) -> Result<bool> {
+        Ok(match (self.driver.as_str(), self.action.as_str()) {
+            // Images of an earlier recording, which no `cp` of this one has made.
+            ("datastore", "rm") => self.operation != "setup",
+            // Disks that are block devices.
+            ("datastore", "mkfs") => false,
+            ("datastore", "stat" | "cp") => self.document()?.contains("docker://"),
+            ("tm", "mkimage" | "mkswap") => false,
+            ("tm", "context") => true,
+            ("tm", _) => self.args.iter().all(|a| is_root_or_folder(a)),
+            _ => true,
+        })
+    }
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Whether an argument names no other disk than the root disk.
+fn is_root_or_folder(argument: &str) -> bool {
+    let last = argument.rsplit('/').next().unwrap_or_default();
+    last == ROOT_DISK || !last.starts_with("disk.")
+}
+
+/// The document without its other disks.
+fn without_other_disks(document: &str) -> String {
+    const END: &str = "</DISK>";
+    let mut kept = String::new();
+    let mut rest = document;
+    while let Some(begin) = rest.find("<DISK>") {
+        let Some(length) = rest[begin..].find(END) else {
+            break;
+        };
+        let end = begin + length + END.len();
+        kept.push_str(&rest[..begin]);
+        if rest[begin..end].contains("<DISK_ID><![CDATA[0]]></DISK_ID>") {
+            kept.push_str(&rest[begin..end]);
+        }
+        rest = &rest[end..];
+    }
+    kept + rest
+}
+
+/// All calls of one release that are replayed.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// `7.4.0`.
+    pub release: String,
+    calls: Vec<Call>,
+}
+
+impl Recording {
+    /// Reads the calls of a release, without the other disks.
+    pub fn read(release: &str) -> Result<Self> {
+        let path = folder().join(release).join("calls.jsonl");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut calls = Vec::new();
+        for line in text.lines() {
+            let call: Call =
+                serde_json::from_str(line).with_context(|| path.display().to_string())?;
+            if !call.is_served()? {
+                continue;
+            }
+            let call = if call.driver == "vmm" {
+                let document = without_other_disks(&call.stdin);
+                call.with_document(document)
+            } else {
+                call
+            };
+            calls.push(call);
+        }
+        Ok(Self {
+            release: release.to_owned(),
+            calls,
+        })
+    }
+
+    /// The calls of one operation, in `oned`'s order.
+    pub fn operation(&self, name: &str) -> Result<Vec<Call>> {
+        let calls: Vec<Call> = self
+            .calls
+            .iter()
+            .filter(|c| c.operation == name)
+            .cloned()
+            .collect();
+        ensure!(!calls.is_empty(), "no call of {name} in {}", self.release);
+        Ok(calls)
+    }
+
+    /// The front-end's state folder, which its scripts' paths begin with.
+    pub fn var(&self) -> Result<PathBuf> {
+        let script = self
+            .calls
+            .iter()
+            .find(|c| c.runs_on == "front-end")
+            .map(|c| c.script.as_path());
+        script
+            .and_then(|s| s.ancestors().nth(4))
+            .map(Path::to_owned)
+            .context("no call of the front-end")
+    }
+
+    /// The folder of a self-contained installation.
+    pub fn one_location(&self) -> Option<PathBuf> {
+        self.calls
+            .iter()
+            .find_map(|c| c.env.get("ONE_LOCATION"))
+            .map(PathBuf::from)
+    }
+}
+
+/// Where the recordings lie.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("replay")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_root_disk_is_left_of_calls_and_documents() {
+        for release in ["7.4.0", "6.10"] {
+            let recording = Recording::read(release).unwrap();
+            let titles = |name| -> Vec<String> {
+                let calls = recording.operation(name).unwrap();
+                calls
+                    .iter()
+                    .map(|c| format!("{} {}", c.driver, c.action))
+                    .collect()
+            };
+            assert_eq!(titles("create"), ["tm clone", "tm context", "vmm deploy"]);
+            assert_eq!(
+                titles("terminate"),
+                ["vmm shutdown", "tm delete", "tm delete"]
+            );
+            let deploy = &recording.operation("create").unwrap()[2];
+            assert_eq!(deploy.stdin.matches("<DISK>").count(), 1);
+            assert!(deploy.stdin.trim_end().ends_with("</VM>"));
+            let copies = titles("setup")
+                .iter()
+                .filter(|t| *t == "datastore cp")
+                .count();
+            assert_eq!(copies, 2, "{release}");
+        }
+    }
+}
