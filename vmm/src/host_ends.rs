@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nix::net::if_::if_nametoindex;
 use onedock_common::{IfName, VmId};
+use onedock_node::request::Request;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
@@ -57,7 +58,7 @@ async fn vanish(ends: &[IfName], within: Duration) -> bool {
 }
 
 async fn unplug(vm: VmId, ends: &[IfName]) -> anyhow::Result<()> {
-    let request = serde_json::json!({ "unplug": { "vm": vm, "host_ends": ends } });
+    let request = serde_json::to_vec(&Request::Unplug { vm, host_ends: ends.to_vec() })?;
     let root = nix::unistd::geteuid().is_root();
     let mut command = if root {
         Command::new(NODE)
@@ -75,7 +76,7 @@ async fn unplug(vm: VmId, ends: &[IfName]) -> anyhow::Result<()> {
         .spawn()
         .with_context(|| format!("cannot run {NODE}; run 'onedock setup node' on this host"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(request.to_string().as_bytes()).await?;
+        stdin.write_all(&request).await?;
     }
     let output = timeout(REMOVAL, child.wait_with_output())
         .await
