@@ -9,6 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=packaging/sandbox/record.sh
 . "$here/record.sh"
 need_root
+alone "$0" "$@"
 onedock=$1/onedock
 unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION || true
 
@@ -16,8 +17,6 @@ if [ ! -d "$RECORD" ]; then
     say "there is no sandbox on this machine"
     exit 0
 fi
-exec 9>"$RECORD/lock"
-flock -n 9 || die "another \`make sandbox\` or \`make sandbox-down\` is at work"
 failed=0
 attempt() {
     if ! "$@"; then
@@ -32,7 +31,7 @@ if [ -e "$RECORD/with-oned" ]; then
     with_oned_down
 fi
 if [ ! -e "$RECORD/whole" ]; then
-    rm -rf "$RECORD"
+    rm -rf "$RECORD" /run/lock/onedock-sandbox
     say "the sandbox is gone"
     exit 0
 fi
@@ -178,5 +177,5 @@ fi
 if has_systemd; then systemctl daemon-reload; fi
 
 [ "$failed" -eq 0 ] || die "not everything could be taken away; mend what is said above and call this again"
-rm -rf "$RECORD"
+rm -rf "$RECORD" /run/lock/onedock-sandbox
 say "the sandbox is gone; packages that it installed stay"

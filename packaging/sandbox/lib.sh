@@ -108,3 +108,12 @@ wait_for() {
     done
     return 1
 }
+
+# Runs the script again while nobody else does; what it starts does not inherit the lock.
+alone() {
+    [ -z "${ONEDOCK_SANDBOX_ALONE:-}" ] || return 0
+    code=0
+    ONEDOCK_SANDBOX_ALONE=yes flock -n -o -E 75 /run/lock/onedock-sandbox "$@" || code=$?
+    [ "$code" -ne 75 ] || die "another \`make sandbox\` or \`make sandbox-down\` is at work"
+    exit "$code"
+}

@@ -9,14 +9,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=packaging/sandbox/record.sh
 . "$here/record.sh"
 need_root
+alone "$0" "$@"
 bin=$(cd "$1" && pwd)
 
 mkdir -p "$RECORD"
-exec 9>"$RECORD/lock"
-flock -n 9 || die "another \`make sandbox\` or \`make sandbox-down\` is at work"
 
 if [ ! -e "$RECORD/whole" ] && ! oned_answers; then write_record; fi
-install_packages docker.io crun docker-registry busybox-static iptables ipset iproute2 \
+install_packages docker.io crun docker-registry busybox-static curl iptables ipset iproute2 \
     ruby rsync sudo openssh-server openssl procps
 
 # The engine's answer is asked through the socket alone: a variable of the caller could name
@@ -38,7 +37,8 @@ bridge_up() {
 }
 
 page() {
-    busybox wget -q -T 3 -O - "http://$VM_ADDRESS:$1/" 2>/dev/null
+    # Not with busybox: Debian's static one cannot resolve on every machine, not even an address.
+    curl --silent --fail --max-time 3 --noproxy "*" "http://$VM_ADDRESS:$1/"
 }
 
 both_ports() {
