@@ -6,7 +6,7 @@ use crate::reference::{BadReference, Source, Tag};
 
 /// The tag that holds an image's present state. SOURCE pins the digest that `cp` made, and
 /// `oned` never changes it; a persistent image changes with every VM that used it. Only `mvds`
-/// moves this tag, and no other tag is ever followed (`docs/decisions/0005-saved-images.md`).
+/// moves this tag, and no other tag is ever followed (`docs/decisions/0006-saved-images.md`).
 pub fn state_tag(source: &Source) -> Result<Tag, BadReference> {
     format!("state-{}", source.digest().hex()).parse()
 }
