@@ -199,6 +199,17 @@ fn what_fails_is_told_in_the_driver_s_line_and_undone() {
 }
 
 #[test]
+fn an_image_whose_copy_failed_is_copied_again_under_its_number() {
+    let bed = Bed::new();
+    fs::write(bed.path("remotes/fails"), "cp\n").unwrap();
+    assert!(!bed.play().status.success());
+    let first = bed.calls();
+    fs::remove_file(bed.path("remotes/fails")).unwrap();
+    assert!(bed.play().status.success());
+    assert_eq!(bed.calls()[0], first[1]);
+}
+
+#[test]
 fn a_vm_that_cannot_be_ended_stays_and_can_be_ended_again() {
     let bed = Bed::new();
     assert!(bed.play().status.success());

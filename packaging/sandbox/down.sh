@@ -107,7 +107,7 @@ else
     fi
     for stat in /proc/[0-9]*/cmdline; do
         # The shims that an ended engine left behind name its socket.
-        if tr '\0' ' ' <"$stat" 2>/dev/null | grep -q '^/usr/bin/containerd-shim.* -address /var/run/docker/containerd/'; then
+        if tr '\0' ' ' 2>/dev/null <"$stat" | grep -q '^/usr/bin/containerd-shim.* -address /var/run/docker/containerd/'; then
             pid=${stat#/proc/}
             kill "${pid%/cmdline}" 2>/dev/null || true
         fi

@@ -18,8 +18,12 @@ echo 'Hello from the VM, port 80.' >"$root/www/80/index.html"
 echo 'Hello from the VM, port 8080.' >"$root/www/8080/index.html"
 cat >"$root/bin/serve" <<'SERVE'
 #!/bin/sh
+# The first process of a container ends by a signal only when it asks for it.
+trap 'exit 0' TERM
+httpd -p 80 -h /www/80
 httpd -p 8080 -h /www/8080
-exec httpd -f -p 80 -h /www/80
+sleep 2147483647 &
+wait
 SERVE
 chmod 755 "$root/bin/serve"
 chmod 1777 "$root/tmp"

@@ -93,7 +93,7 @@ running_pid() {
     [ -r "$1" ] || return 1
     pid=$(cat "$1")
     case $pid in '' | *[!0-9]*) return 1 ;; esac
-    tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "$2" || return 1
+    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -q -- "$2" || return 1
     printf '%s\n' "$pid"
 }
 

@@ -17,6 +17,7 @@ made_paths() {
 /run/docker.sock
 /run/docker.pid
 /run/containerd
+/run/onedock
 /run/onedock-registry.pid
 /usr/lib/onedock
 /var/lib/containerd

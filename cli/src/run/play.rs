@@ -114,42 +114,39 @@ impl Player {
         self.store.forget_image(id)
     }
 
-    /// The image of a disk: one that was registered before, else registered now.
+    /// The image of a disk: one that was registered before, else registered now. Its number is
+    /// kept before the copy begins, so that one that is cut off is gone on with and not lost.
     fn registered(&self, disk: &DiskWish) -> Result<Image> {
         let stamp = stamp(&disk.path);
         let known = self.store.images()?.into_iter().find(|image| {
             image.path == disk.path && image.stamp == stamp && image.dockerrun == disk.dockerrun
         });
-        if let Some(image) = known {
-            say(&format!(
-                "image {} is registered already: {}",
-                image.id, image.source
-            ))?;
-            return Ok(image);
-        }
-        let asked = document::asked(&disk.path, disk.dockerrun.as_deref());
-        let stat = self.told(&format!("datastore stat {}", disk.path), || {
-            self.drivers.datastore("stat", "0", document::image(&asked))
-        })?;
-        let size_mb = parse_whole(stat.stdout.trim()).map_err(|e| {
-            Error::refused(format!(
-                "datastore stat answered \"{}\", which is no size in MB: {e}",
-                stat.stdout.trim()
-            ))
-        })?;
-        let mut image = Image {
-            id: self.store.new_image()?,
-            stamp,
-            size_mb: size_mb.max(1),
-            ..asked
+        let mut image = match known {
+            Some(image) if !image.source.is_empty() => {
+                say(&format!(
+                    "image {} is registered already: {}",
+                    image.id, image.source
+                ))?;
+                return Ok(image);
+            }
+            Some(image) => image,
+            None => {
+                let asked = document::asked(&disk.path, disk.dockerrun.as_deref());
+                let image = Image {
+                    id: self.store.new_image()?,
+                    stamp,
+                    size_mb: self.size(&asked)?,
+                    ..asked
+                };
+                self.store.keep_image(&image)?;
+                image
+            }
         };
-        let cp = self.told(
-            &format!("datastore cp {} ({size_mb} MB)", disk.path),
-            || {
-                self.drivers
-                    .datastore("cp", &image.id.to_string(), document::image(&image))
-            },
-        )?;
+        let what = format!("datastore cp {} ({} MB)", disk.path, image.size_mb);
+        let cp = self.told(&what, || {
+            self.drivers
+                .datastore("cp", &image.id.to_string(), document::image(&image))
+        })?;
         let mut words = cp.stdout.split_whitespace();
         let (Some(source), Some(format), None) = (words.next(), words.next(), words.next()) else {
             return Err(Error::refused(format!(
@@ -161,6 +158,20 @@ impl Player {
         image.format = format.to_owned();
         self.store.keep_image(&image)?;
         Ok(image)
+    }
+
+    /// What `stat` says, in MB, at least 1.
+    fn size(&self, asked: &Image) -> Result<u64> {
+        let stat = self.told(&format!("datastore stat {}", asked.path), || {
+            self.drivers.datastore("stat", "0", document::image(asked))
+        })?;
+        let said = stat.stdout.trim();
+        let size = parse_whole(said).map_err(|e| {
+            Error::refused(format!(
+                "datastore stat answered \"{said}\", which is no size in MB: {e}"
+            ))
+        })?;
+        Ok(size.max(1))
     }
 
     /// Addresses are leased by `oned`; here the VMs that are played are asked.
