@@ -15,6 +15,7 @@ pub mod engine;
 pub mod files;
 pub mod ids;
 pub mod image;
+pub mod journal;
 pub mod kept;
 pub mod lock;
 pub mod log;

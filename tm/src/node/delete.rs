@@ -5,16 +5,22 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use onedock_common::boot::BootSpec;
 use onedock_common::descriptor::{Descriptor, DescriptorError, disk_path};
 use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::journal;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
+use tokio::time::sleep;
 
 use super::Node;
 use crate::location::Place;
 use crate::message::Outcome;
+
+/// How often a container that is still made is looked for.
+const STEP: Duration = Duration::from_millis(20);
 
 pub(super) async fn run<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<Outcome> {
     let _lock = node.lock(place.vm())?;
@@ -78,15 +84,36 @@ async fn remove_container<E: Engine>(
         // disk, and its repetition must not look for the container. By its name and labels it
         // is still found.
         BootSpec::remove(&node.paths, &id)?;
+        journal::settled(&node.paths, vm)?;
         descriptor.write(path)?;
         gone(node, &id).await?;
     }
-    if let Some(container) = node.engine.named(ContainerName::of(vm)).await?
+    if let Some(container) = made_meanwhile(node, vm, disk).await?
         && is_disk_of(&container, vm, disk)
     {
         gone(node, &container.id).await?;
     }
     Ok(())
+}
+
+/// The container of the VM's name; one that the engine still makes for a `deploy` that was cut
+/// off is waited for.
+async fn made_meanwhile<E: Engine>(
+    node: &Node<'_, E>,
+    vm: VmId,
+    disk: DiskId,
+) -> Result<Option<ContainerInfo>> {
+    loop {
+        let found = node.engine.named(ContainerName::of(vm)).await?;
+        let Some(left) = journal::on_its_way(&node.paths, vm, disk) else {
+            return Ok(found);
+        };
+        if found.is_some() || left.is_zero() {
+            journal::settled(&node.paths, vm)?;
+            return Ok(found);
+        }
+        sleep(STEP.min(left)).await;
+    }
 }
 
 fn is_disk_of(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {

@@ -9,9 +9,10 @@ use onedock_common::config::Config;
 use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::fake::{Failure, FakeEngine};
 use onedock_common::engine::{CreateSpec, Engine as _, Limits};
+use onedock_common::journal;
 use onedock_common::paths::Paths;
 use onedock_common::reference::Source;
-use onedock_common::{ContainerName, VmId};
+use onedock_common::{ContainerName, DiskId, VmId};
 
 use super::Node;
 use crate::location::Place;
@@ -199,6 +200,25 @@ fn fault_66_a_save_whose_deletion_was_cut_off_has_nothing_to_save_and_goes_on_to
         bed.delete("").unwrap();
         assert!(bed.is_empty(), "{failure:?}");
     }
+}
+
+#[test]
+fn fault_2_a_container_that_the_engine_still_makes_for_a_deploy_cut_off_goes_with_its_disk() {
+    let bed = Bed::new();
+    bed.stage().unwrap();
+    bed.deploy();
+    let id = onedock_common::ContainerId::numbered(1);
+    BootSpec::remove(&bed.node.paths, &id).unwrap();
+    let mut descriptor = Descriptor::read(&bed.folder.join("disk.0")).unwrap();
+    descriptor.container = None;
+    descriptor.write(&bed.folder.join("disk.0")).unwrap();
+    let (vm, disk) = (VmId::new(5), DiskId::new(0));
+    journal::creating(&bed.node.paths, vm, disk).unwrap();
+    bed.node.engine.hide(3);
+    bed.delete("disk.0").unwrap();
+    bed.delete("").unwrap();
+    assert!(bed.is_empty());
+    assert_eq!(journal::on_its_way(&bed.node.paths, vm, disk), None);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use onedock_common::answer::Answer;
 use onedock_common::boot::{self, BootSpec};
 use onedock_common::descriptor::{Descriptor, disk_path};
 use onedock_common::engine::{ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Watched};
+use onedock_common::journal;
 use onedock_common::lock::VmLock;
 use onedock_common::vm::Vm;
 use onedock_common::{ContainerId, ContainerName};
@@ -184,7 +185,20 @@ impl<E: Engine> Deploy<'_, E> {
         image: &ImageInfo,
     ) -> anyhow::Result<ContainerId> {
         let spec = plan::container(self.vm, descriptor, image);
-        match self.host.engine.create(&spec).await {
+        journal::creating(&self.host.paths, self.vm.id, descriptor.disk).with_context(|| {
+            format!(
+                "{} cannot be written; run 'onedock setup node' on this host",
+                self.host.paths.journal(self.vm.id).display()
+            )
+        })?;
+        let made = self.host.engine.create(&spec).await;
+        if matches!(
+            made,
+            Err(EngineError::Refused { .. } | EngineError::Missing { .. })
+        ) {
+            journal::settled(&self.host.paths, self.vm.id)?;
+        }
+        match made {
             Ok(id) => Ok(id),
             Err(EngineError::Refused { message, .. })
                 if message.to_ascii_lowercase().contains("unknown runtime")
@@ -241,6 +255,8 @@ impl<E: Engine> Deploy<'_, E> {
             descriptor.container = Some(id.clone());
             descriptor.write(path)?;
         }
+        // From here on the container is found by the descriptor.
+        journal::settled(&self.host.paths, self.vm.id)?;
         Ok(())
     }
 

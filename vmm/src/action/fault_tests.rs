@@ -154,6 +154,10 @@ fn faults_1_to_6_a_deploy_cut_off_at_any_call_is_finished_by_the_next() {
             bed.host.engine.heal();
             assert_eq!(bed.deploy().unwrap(), Answer::line("one-5"), "{failure:?}");
             bed.assert_runs_once(1);
+            assert!(
+                !bed.host.paths.journal(VmId::new(5)).exists(),
+                "{failure:?}"
+            );
         }
     }
 }
