@@ -10,7 +10,7 @@ CRATES   := onedock onedock-datastore onedock-tm onedock-vmm onedock-im onedock-
 
 ARCH   := $(shell uname -m)
 TARGET := $(ARCH)-unknown-linux-gnu
-SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo ONE_LOCATION='$(ONE_LOCATION)')
 DIST   := dist/bin
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 

@@ -19,7 +19,7 @@ did_not_run() {
 }
 
 # Nothing but the documents of a test may speak to an engine or a registry of the caller's.
-unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION ONEDOCK_CONF || true
+unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION ONEDOCK_CONF
 
 say "scripts"
 # Those of the tree alone: no file without a commit is looked at, nor the folders of builds.
@@ -57,11 +57,17 @@ fi
 ran "every test of the workspace"
 
 say "licences and advisories"
-if cargo deny --version >/dev/null 2>&1; then
-    cargo deny --locked check
-    ran "cargo deny"
-else
+if ! cargo deny --version >/dev/null 2>&1; then
     did_not_run "cargo deny" "it is not installed; cargo install --locked cargo-deny, then make deny"
+else
+    cargo deny --locked check bans licenses sources
+    ran "cargo deny: licences, sources, bans"
+    if cargo deny --locked fetch db >/dev/null 2>&1; then
+        cargo deny --locked check advisories
+        ran "cargo deny: advisories"
+    else
+        did_not_run "cargo deny: advisories" "their database cannot be fetched from here"
+    fi
 fi
 
 say "the walk in a virtual machine"

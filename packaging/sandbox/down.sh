@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 need_root
 alone "$0" "$@"
 onedock=$1/onedock
-unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION || true
+unset DOCKER_HOST DOCKER_CONTEXT
 
 if [ ! -d "$RECORD" ]; then
     say "there is no sandbox on this machine"
@@ -72,15 +72,7 @@ if dockerd_runs; then
         attempt docker image rm --force "$image" >/dev/null
     done
 fi
-restore_daemon_json() {
-    if [ -e "$RECORD/daemon.json" ]; then
-        cp -p "$RECORD/daemon.json" /etc/docker/daemon.json
-    else
-        rm -f /etc/docker/daemon.json
-    fi
-    rm -f /etc/docker/daemon.json.*.before-onedock
-}
-attempt restore_daemon_json
+attempt restore_edited_files
 if engine_of_before; then
     if pid=$(running_pid /run/docker.pid dockerd); then kill -HUP "$pid"; fi
 else

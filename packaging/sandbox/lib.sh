@@ -13,10 +13,14 @@ IMAGE=$IMAGE_FOLDER/web.tar
 # What was here before; `make sandbox-down` goes by it.
 RECORD=/var/lib/onedock-sandbox
 
+# A self-contained OpenNebula is beneath ONE_LOCATION, a system-wide one is not.
+ONE_VAR=${ONE_LOCATION:+$ONE_LOCATION/var}
+ONE_VAR=${ONE_VAR:-/var/lib/one}
+
 export DEBIAN_FRONTEND=noninteractive
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+PATH=${ONE_LOCATION:+$ONE_LOCATION/bin:}$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
-: "$BRIDGE" "$BRIDGE_ADDRESS" "$RANGE" "$VM_ADDRESS" "$VM_NAME" "$REGISTRY_PORT" "$IMAGE" "$RECORD"
+: "$ONE_VAR" "$BRIDGE" "$BRIDGE_ADDRESS" "$RANGE" "$VM_ADDRESS" "$VM_NAME" "$REGISTRY_PORT" "$IMAGE" "$RECORD"
 
 say() {
     printf '==> %s\n' "$1"

@@ -31,6 +31,25 @@ made_paths() {
 PATHS
 }
 
+# What belongs to others and is edited, beside copies of what it was.
+edited_files() {
+    cat <<'FILES'
+/etc/docker/daemon.json
+/var/lib/one/remotes/onedock.conf
+FILES
+}
+
+restore_edited_files() {
+    edited_files | while read -r path; do
+        if [ -e "$RECORD/${path##*/}" ]; then
+            cp -p "$RECORD/${path##*/}" "$path"
+        else
+            rm -f "$path"
+        fi
+        rm -f "$path".*.before-onedock
+    done
+}
+
 write_record() {
     [ ! -e "$RECORD/whole" ] || return 0
     mkdir -p "$RECORD"
@@ -38,7 +57,9 @@ write_record() {
     made_paths | while read -r path; do
         [ ! -e "$path" ] || printf '%s\n' "$path"
     done >"$RECORD/paths"
-    if [ -e /etc/docker/daemon.json ]; then cp -p /etc/docker/daemon.json "$RECORD/daemon.json"; fi
+    edited_files | while read -r path; do
+        [ ! -e "$path" ] || cp -p "$path" "$RECORD/${path##*/}"
+    done
     : >"$RECORD/facts"
     fact() { printf '%s\n' "$1" >>"$RECORD/facts"; }
     if id oneadmin >/dev/null 2>&1; then fact oneadmin; fi

@@ -20,7 +20,7 @@ install_packages docker.io crun docker-registry busybox-static curl iptables ips
 
 # The engine's answer is asked through the socket alone: a variable of the caller could name
 # another one.
-unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION || true
+unset DOCKER_HOST DOCKER_CONTEXT
 
 bridge_up() {
     if ! ip link show dev "$BRIDGE" >/dev/null 2>&1; then
@@ -61,6 +61,8 @@ fi
 if has oned || [ -e /etc/one/oned.conf ]; then
     note "an OpenNebula is installed here and does not answer: the sandbox goes on without it"
 fi
+
+unset ONE_LOCATION
 
 # Its output is a line for each step; what was so already is left out.
 quietly() {

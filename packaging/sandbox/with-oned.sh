@@ -36,7 +36,7 @@ datastore_with() {
 with_oned_up() {
     touch "$RECORD/with-oned"
     install_packages busybox-static curl
-    [ -x /var/lib/one/remotes/tm/onedock/clone ] ||
+    [ -x "$ONE_VAR/remotes/tm/onedock/clone" ] ||
         die "the drivers are not in this front-end: run \`$bin/onedock setup registry\` and \`$bin/onedock setup frontend\`, restart OpenNebula, and call this again"
     host=$(as_oneadmin onehost list --no-header --list NAME,STAT --filter VM_MAD=onedock 2>/dev/null | awk '$2 == "on" { print $1; exit }')
     [ -n "$host" ] || host=$(hosts_that_are_on | head -n 1)
