@@ -2,6 +2,7 @@
 //! installed, on a machine of the test's own (`onedock_tests::replay`).
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,10 +13,13 @@ use onedock_tests::replay::performer::{Manner, Performer};
 use onedock_tests::replay::recording::Call;
 use onedock_tests::replay::table;
 
-/// How many times all calls are cut off somewhere.
+/// How many times all calls are cut off somewhere; `ONEDOCK_REPLAY_ROUNDS` asks for more.
 const ROUNDS: u64 = 3;
 
-/// The seed of where; a failure names the round.
+/// How many deploys are cut off and given up.
+const GIVEN_UP: usize = 8;
+
+/// The seed of where; a failure names it and the round. `ONEDOCK_REPLAY_SEED` sets another.
 const SEED: u64 = 0x6f6e_6564_6f63_6b21;
 
 /// Longer than a stop by the image's own signal takes, shorter than the grace after it.
@@ -35,10 +39,14 @@ fn the_calls_of_6_10_do_what_they_say_behind_runc() -> Result<()> {
 }
 
 fn release(release: &str, behind: &str) -> Result<()> {
+    let (rounds, seed) = (
+        from_environment("ONEDOCK_REPLAY_ROUNDS", ROUNDS)?,
+        from_environment("ONEDOCK_REPLAY_SEED", SEED)?,
+    );
     let bed = Bed::start(release, behind)?;
     let mut replay = Replay {
         bed: &bed,
-        performer: Performer::new(&bed, SEED),
+        performer: Performer::new(&bed, seed),
         mounts: bed.mounts()?,
         performed: BTreeSet::new(),
     };
@@ -64,14 +72,24 @@ fn release(release: &str, behind: &str) -> Result<()> {
         replay.performed
     );
     replay
+        .given_up()
+        .map_err(|e| told(e, &format!("given up, seed {seed}")))?;
+    replay
         .lives(Manner::Twice)
         .map_err(|e| told(e, "each call twice"))?;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         replay
             .lives(Manner::CutOff)
-            .map_err(|e| told(e, &format!("cut off, round {round}")))?;
+            .map_err(|e| told(e, &format!("cut off, seed {seed}, round {round}")))?;
     }
     Ok(())
+}
+
+fn from_environment(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| name.to_owned()),
+        Err(_) => Ok(default),
+    }
 }
 
 struct Replay<'a> {
@@ -236,13 +254,7 @@ impl Replay<'_> {
         let calls = self.operation(operation)?;
         let deploy = calls.iter().find(|c| c.action == "deploy");
         let wanted = Expected::of(&deploy.context("no deploy")?.stdin)?;
-        if let Some(context) = wanted.context_sh() {
-            let folder = self.bed.var.join(format!("vms/{}", wanted.vm));
-            self.bed.engine.inside(|| {
-                std::fs::create_dir_all(&folder)?;
-                Ok(std::fs::write(folder.join("context.sh"), context)?)
-            })?;
-        }
+        self.write_context(&wanted)?;
         for call in &calls {
             self.performer.perform(call)?;
         }
@@ -259,6 +271,18 @@ impl Replay<'_> {
             self.check_kept(&vm)?;
         }
         Ok(vm)
+    }
+
+    /// The file that `oned` writes before it calls `context`.
+    fn write_context(&self, wanted: &Expected) -> Result<()> {
+        let Some(context) = wanted.context_sh() else {
+            return Ok(());
+        };
+        let folder = self.bed.var.join(format!("vms/{}", wanted.vm));
+        self.bed.engine.inside(|| {
+            fs::create_dir_all(&folder)?;
+            Ok(fs::write(folder.join("context.sh"), context)?)
+        })
     }
 
     fn check_same(&self, vm: &Vm) -> Result<()> {
@@ -332,6 +356,27 @@ impl Replay<'_> {
         self.nginx_life(Manner::Once, false)?;
         self.delete(image.context("no image was registered")?)?;
         self.bed.engine.docker(&["image", "prune", "-af"])?;
+        Ok(())
+    }
+
+    /// A `deploy` that is cut off and not repeated: the user terminates the VM.
+    fn given_up(&mut self) -> Result<()> {
+        self.performer.become_manner(Manner::Once);
+        let [nginx, state] = self.setup()?;
+        for _ in 0..GIVEN_UP {
+            let calls = self.operation("create")?;
+            let (deploy, before) = calls.split_last().context("no calls")?;
+            self.write_context(&Expected::of(&deploy.stdin)?)?;
+            for call in before {
+                self.performer.perform(call)?;
+            }
+            let how = self.performer.begin(deploy)?;
+            self.all("terminate").context(how.clone())?;
+            self.bed.check_nothing_left(&self.mounts).context(how)?;
+        }
+        for image in [nginx, state] {
+            self.delete(image)?;
+        }
         Ok(())
     }
 

@@ -75,20 +75,33 @@ impl<'a> Performer<'a> {
                 Ok(again)
             }
             Manner::CutOff => {
-                let took = self.took.get(&kind(&call)).copied();
-                let after = self
-                    .random
-                    .below(took.unwrap_or(Duration::from_millis(100)) * 11 / 10);
-                // A driver alone, as the system's memory killer ends it, or with what it has
-                // started, as a restart of `oned` does.
-                let group = self.random.next().is_multiple_of(2);
-                self.bed
-                    .engine
-                    .inside(|| cut_off(self.bed, &call, after, group))?;
-                self.whole(&call)
-                    .with_context(|| format!("after it was cut off at {after:?}, group: {group}"))
+                let how = self.cut_off(&call)?;
+                self.whole(&call).context(how)
             }
         }
+    }
+
+    /// Begins the call and ends it by KILL; answers how, for a failure after it.
+    pub fn begin(&mut self, call: &Call) -> Result<String> {
+        let call = self.mapping.apply(call)?;
+        self.cut_off(&call)
+    }
+
+    fn cut_off(&mut self, call: &Call) -> Result<String> {
+        let took = self.took.get(&kind(call)).copied();
+        let after = self
+            .random
+            .below(took.unwrap_or(Duration::from_millis(100)) * 11 / 10);
+        // A driver alone, as the system's memory killer ends it, or with what it has started, as
+        // a restart of `oned` does.
+        let group = self.random.next().is_multiple_of(2);
+        self.bed
+            .engine
+            .inside(|| cut_off(self.bed, call, after, group))?;
+        Ok(format!(
+            "after {} was cut off at {after:?}, group: {group}",
+            call.title()
+        ))
     }
 
     fn whole(&mut self, call: &Call) -> Result<String> {

@@ -1,11 +1,13 @@
 //! The programs of this build: what is replayed to is what was just compiled.
 
 use std::env;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use nix::unistd::{Uid, User, geteuid};
 
 /// The crates whose programs are needed.
 const CRATES: [&str; 7] = [
@@ -40,7 +42,7 @@ fn build() -> Result<PathBuf> {
         Some(other) => other,
         None => bail!("{} is no folder of a profile", folder.display()),
     };
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo(folder)?;
     command
         .args(["build", "--quiet", "--locked", "--bins", "--profile"])
         .arg(profile)
@@ -61,4 +63,26 @@ fn build() -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(folder.to_owned())
+}
+
+/// cargo as the owner of the folder: tests run as root, and may be built by another user, who
+/// shall find no file of root's among his.
+fn cargo(folder: &Path) -> Result<Command> {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let owner = folder.metadata()?;
+    if owner.uid() == geteuid().as_raw() {
+        return Ok(Command::new(program));
+    }
+    let user = User::from_uid(Uid::from_raw(owner.uid()))?
+        .with_context(|| format!("{} belongs to nobody known here", folder.display()))?;
+    let mut command = Command::new("setpriv");
+    command
+        .arg(format!("--reuid={}", owner.uid()))
+        .arg(format!("--regid={}", owner.gid()))
+        .arg("--clear-groups")
+        .arg("--")
+        .arg(program)
+        .env("HOME", user.dir)
+        .env("USER", user.name);
+    Ok(command)
 }
