@@ -1,0 +1,43 @@
+//! `make bench`: what a deploy costs, side by side with `docker run -d` on a bridge, in one run and
+//! in turns, so that a loaded machine slows both. Every timed deploy is checked: its address
+//! answered, or the bench fails. Ratios are the result; milliseconds are this machine's.
+
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+mod deploy;
+mod measure;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let done = match arguments.next() {
+        // The bench calls itself, so that a program's memory is that of one child.
+        Some(word) if word == "memory-of" => measure::memory_of(arguments.collect()),
+        Some(programs) => run(PathBuf::from(programs)),
+        None => run(PathBuf::from("dist/bin")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            println!("bench failed: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(programs: PathBuf) -> anyhow::Result<()> {
+    let programs = programs.canonicalize().context("the programs are not built; run 'make build'")?;
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the bench needs root: it makes an engine and network namespaces of its own");
+    }
+    for behind in ["/usr/bin/crun", "/usr/sbin/runc", "/usr/bin/runc"] {
+        if std::path::Path::new(behind).exists() {
+            deploy::bench(&programs, behind.as_ref())?;
+        }
+    }
+    Ok(())
+}
