@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# machine.sh, sourced: one virtual machine from the bed of image.sh. It emulates the processor,
+# because a stock kernel does not run everywhere under KVM; so it says what works and never
+# how fast it is. It has no network but the ssh port on the loopback of this machine.
+
+machine_pid=
+machine_folder=
+
+# machine_start BED: starts it on a throw-away disk (-snapshot: the image is never written) and
+# waits until ssh answers.
+machine_start() {
+    local bed=$1 attempt port until
+    machine_folder=$(mktemp -d "$bed/qemu/vm.XXXXXX")
+    ln "$bed/disk.img" "$bed/vmlinuz" "$bed/initrd.img" "$machine_folder/"
+    cp "$bed/id" "$machine_folder/id"
+    for attempt in 1 2 3 4 5; do
+        # A port that another program takes at the same moment lets QEMU end at once.
+        port=$((20000 + RANDOM % 20000))
+        machine_spawn "$bed" "$port"
+        until=$((SECONDS + 300))
+        while kill -0 "$machine_pid" 2>/dev/null && [ "$SECONDS" -lt "$until" ]; do
+            machine_port=$port
+            if machine_ssh true 2>/dev/null; then
+                return 0
+            fi
+            sleep 1
+        done
+        if kill -0 "$machine_pid" 2>/dev/null; then
+            break
+        fi
+        echo "  attempt $attempt: $(tail -1 "$machine_folder/qemu.log")"
+    done
+    echo "the virtual machine does not answer; its last words:"
+    tail -25 "$machine_folder/console.log"
+    return 1
+}
+
+machine_spawn() {
+    local bed=$1 port=$2 inside
+    inside=/${machine_folder##*/}
+    # Without -nographic's helpers: nothing is read from this terminal. The emulator sees only
+    # its own folder; it needs no device of this machine.
+    TMPDIR=$inside chroot "$bed/qemu" /usr/bin/qemu-system-x86_64 \
+        -M q35 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 2048 \
+        -nodefaults -no-user-config -display none -no-reboot -snapshot \
+        -kernel "$inside/vmlinuz" -initrd "$inside/initrd.img" \
+        -append "console=ttyS0 quiet mitigations=off random.trust_cpu=on apparmor=1 security=apparmor" \
+        -drive id=d0,file="$inside/disk.img",format=raw,if=none,cache=unsafe \
+        -device virtio-blk-pci,drive=d0 \
+        -netdev "user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:$port-:22" \
+        -device virtio-net-pci,netdev=n0,romfile= \
+        -object rng-builtin,id=r0 -device virtio-rng-pci,rng=r0 \
+        -serial "file:$inside/console.log" \
+        </dev/null >"$machine_folder/qemu.log" 2>&1 &
+    machine_pid=$!
+}
+
+# machine_ssh WORDS: a command in it, as root.
+machine_ssh() {
+    ssh -q -i "$machine_folder/id" -p "$machine_port" -o BatchMode=yes -o ConnectTimeout=10 \
+        -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+        -o ServerAliveInterval=15 -o ServerAliveCountMax=8 root@127.0.0.1 "$@"
+}
+
+# machine_stop: ends it by its number and takes its folder away. A clean power-off is not
+# waited for: its disk is thrown away.
+machine_stop() {
+    if [ -n "$machine_pid" ]; then
+        kill -KILL "$machine_pid" 2>/dev/null || true
+        wait "$machine_pid" 2>/dev/null || true
+        machine_pid=
+    fi
+    if [ -n "$machine_folder" ]; then
+        rm -rf -- "$machine_folder"
+        machine_folder=
+    fi
+    return 0
+}
