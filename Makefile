@@ -20,6 +20,7 @@ help:
 	@echo 'make sandbox-down   take all of that away again'
 	@echo 'make test           every check and test, with the real engine and registry'
 	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel'
+	@echo 'make bench          what a deploy costs, against docker run'
 	@echo 'make build          the static programs, in $(DIST)'
 	@echo 'make deny           licences and advisories of the dependencies (cargo-deny)'
 	@echo 'make clean          what was built'
@@ -61,6 +62,12 @@ test-deps:
 .PHONY: test-vm
 test-vm: tools build
 	$(SUDO) tests/vm/run.sh
+
+# Ratios side by side in one run, on the static programs; as root.
+.PHONY: bench
+bench: tools build test-deps
+	cargo build --locked -p onedock-benches
+	$(SUDO) target/debug/onedock-benches $(DIST)
 
 .PHONY: deny
 deny:

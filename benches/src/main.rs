@@ -7,7 +7,7 @@
 mod deploy;
 mod measure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -30,13 +30,15 @@ fn main() -> ExitCode {
 }
 
 fn run(programs: PathBuf) -> anyhow::Result<()> {
-    let programs = programs.canonicalize().context("the programs are not built; run 'make build'")?;
+    let programs = programs
+        .canonicalize()
+        .context("the programs are not built; run 'make build'")?;
     if !nix::unistd::geteuid().is_root() {
         bail!("the bench needs root: it makes an engine and network namespaces of its own");
     }
-    for behind in ["/usr/bin/crun", "/usr/sbin/runc", "/usr/bin/runc"] {
-        if std::path::Path::new(behind).exists() {
-            deploy::bench(&programs, behind.as_ref())?;
+    for candidates in [&["/usr/bin/crun"][..], &["/usr/bin/runc", "/usr/sbin/runc"]] {
+        if let Some(behind) = candidates.iter().map(Path::new).find(|path| path.exists()) {
+            deploy::bench(&programs, behind)?;
         }
     }
     Ok(())

@@ -45,6 +45,11 @@ impl Times {
 
     /// `median (fastest to slowest)`.
     pub(crate) fn row(&self) -> String {
-        format!("{:7.1} ms   ({:.1} to {:.1})", self.median(), self.at(0.0), self.at(1.0))
+        format!(
+            "{:7.1} ms   ({:.1} to {:.1})",
+            self.median(),
+            self.at(0.0),
+            self.at(1.0)
+        )
     }
 }
