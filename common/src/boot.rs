@@ -160,9 +160,9 @@ impl BootSpec {
         serde_json::from_slice(bytes).map_err(damaged)
     }
 
-    /// Removes the spec of `container`.
+    /// Removes the spec of `container`, and what a writer that was ended in the middle has left.
     pub fn remove(paths: &Paths, container: &ContainerId) -> io::Result<()> {
-        files::remove(&paths.boot_spec(container))
+        files::remove_with_leftovers(&paths.boot_spec(container))
     }
 }
 

@@ -45,6 +45,28 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a file, and beside it the temporary files of writers that were ended before they could
+/// put theirs in its place.
+pub fn remove_with_leftovers(path: &Path) -> io::Result<()> {
+    remove(path)?;
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let mut beginning = name.to_os_string();
+    beginning.push(".new.");
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let found = entry?.file_name();
+        if found.as_encoded_bytes().starts_with(beginning.as_encoded_bytes()) {
+            remove(&dir.join(found))?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads a regular file of at most `limit` bytes without following a link at its end.
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
@@ -75,6 +97,20 @@ mod tests {
         replace(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes_with_the_file_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        for name in ["a.json", "a.json.new.12", "b.json", "b.json.new.12"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        remove_with_leftovers(&path).unwrap();
+        remove_with_leftovers(&path).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["b.json", "b.json.new.12"]);
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl<E: Engine> Deploy<'_, E> {
     /// What ended the VM since it was last started from here: `oned` hears of it only as
     /// POWEROFF, so it is told to the VM's log now.
     async fn last_end(&self, container: &ContainerInfo) -> Vec<String> {
-        if !container.started_before || (container.exit_code == 0 && !container.oom_killed) {
+        if !ending::is_telling(container) {
             return Vec::new();
         }
         vec![format!(

@@ -8,6 +8,15 @@ const LINES: u32 = 10;
 /// How much of them, in bytes.
 const LIMIT: usize = 400;
 
+/// Whether a stopped container ended in a way that is worth a line: not as the stop signal, KILL
+/// or the end of its work leave it, which is how the drivers end it themselves.
+pub(super) fn is_telling(container: &ContainerInfo) -> bool {
+    const ENDS_OF_OURS: [i64; 3] = [0, 128 + 9, 128 + 15];
+    container.started_before
+        && !container.running
+        && (container.oom_killed || !ENDS_OF_OURS.contains(&container.exit_code))
+}
+
 /// `exit code 3; last output: …`.
 pub(super) async fn told<E: Engine>(engine: &E, container: &ContainerInfo) -> String {
     let mut text = if container.oom_killed {

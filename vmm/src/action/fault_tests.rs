@@ -350,3 +350,18 @@ fn an_action_that_is_not_served_says_so_in_one_line() {
     );
     assert!("rm".parse::<Action>().is_err());
 }
+
+#[test]
+fn an_end_by_a_driver_is_not_told_as_one_by_itself_and_a_crash_is() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    bed.end("cancel").unwrap();
+    assert!(bed.end("cancel").unwrap().notes.is_empty());
+    assert!(bed.deploy().unwrap().notes.is_empty());
+    bed.host.engine.change("one-5", |c| {
+        c.info.running = false;
+        c.info.exit_code = 3;
+    });
+    let notes = bed.end("shutdown").unwrap().notes;
+    assert!(notes[0].contains("exit code 3"), "{notes:?}");
+}

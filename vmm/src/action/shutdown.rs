@@ -46,7 +46,7 @@ pub(super) async fn end<E: Engine>(
             How::Gently(grace) => host.engine.stop(&container.id, grace).await?,
             How::AtOnce => host.engine.kill(&container.id).await?,
         }
-    } else if container.started_before {
+    } else if ending::is_telling(&container) {
         let told = ending::told(&host.engine, &container).await;
         notes.push(format!("the VM had already ended by itself with {told}"));
     }
