@@ -15,9 +15,6 @@ bin=$(cd "$1" && pwd)
 mkdir -p "$RECORD"
 
 if [ ! -e "$RECORD/whole" ] && ! oned_answers; then write_record; fi
-install_packages docker.io crun docker-registry busybox-static curl iptables ipset iproute2 \
-    ruby rsync sudo openssh-server openssl procps
-
 # The engine's answer is asked through the socket alone: a variable of the caller could name
 # another one.
 unset DOCKER_HOST DOCKER_CONTEXT
@@ -63,6 +60,8 @@ if has oned || [ -e /etc/one/oned.conf ]; then
 fi
 
 unset ONE_LOCATION
+install_packages docker.io crun docker-registry busybox-static curl iptables ipset iproute2 \
+    ruby rsync sudo openssh-server openssl procps
 
 # Its output is a line for each step; what was so already is left out.
 quietly() {

@@ -38,8 +38,7 @@ with_oned_up() {
     install_packages busybox-static curl
     [ -x "$ONE_VAR/remotes/tm/onedock/clone" ] ||
         die "the drivers are not in this front-end: run \`$bin/onedock setup registry\` and \`$bin/onedock setup frontend\`, restart OpenNebula, and call this again"
-    host=$(as_oneadmin onehost list --no-header --list NAME,STAT --filter VM_MAD=onedock 2>/dev/null | awk '$2 == "on" { print $1; exit }')
-    [ -n "$host" ] || host=$(hosts_that_are_on | head -n 1)
+    host=$(hosts_that_are_on | head -n 1)
     [ -n "$host" ] ||
         die "no host with the drivers onedock is on: prepare one with \`$bin/onedock setup node\`, then as oneadmin: onehost create NAME -i onedock -v onedock"
     note "host $host is on"
@@ -49,10 +48,12 @@ with_oned_up() {
         say "the image datastore onedock"
         printf 'NAME=onedock\nTYPE=IMAGE_DS\nDS_MAD=onedock\nTM_MAD=onedock\n' | one_create onedatastore
         images=$(datastore_with onedock onedock img)
+        printf '%s\n' "$images" >>"$RECORD/with-oned"
     fi
     if [ -z "$(datastore_with - onedock sys)" ]; then
         say "the system datastore onedock-system"
         printf 'NAME=onedock-system\nTYPE=SYSTEM_DS\nTM_MAD=onedock\n' | one_create onedatastore
+        datastore_with - onedock sys >>"$RECORD/with-oned"
     fi
 
     say "an image from busybox-static: an HTTP server on two ports"
@@ -116,10 +117,10 @@ END
 }
 
 hosts_that_are_on() {
-    # Releases before 7 have no column for the driver.
+    # The list has no column for the driver.
     for id in $(as_oneadmin onehost list --no-header --list ID); do
         as_oneadmin onehost show "$id" | awk '
-            /^NAME / { name = $3 } /^VM_MAD / { mad = $3 } /^STATE / { state = $3 }
+            /^NAME +:/ { name = $3 } /^VM_MAD +:/ { mad = $3 } /^STATE +:/ { state = $3 }
             END { if (mad == "onedock" && state == "MONITORED") print name }'
     done
 }
@@ -128,7 +129,8 @@ image_is_ready() {
     as_oneadmin oneimage list --no-header --list STAT --filter "ID=$image" | grep -Eq 'rdy|used'
 }
 
-# The VM, its template, network and image; datastores stay, as others may use them.
+# The VM, its template, network and image, and the datastores that the sandbox made: one that others
+# have begun to use cannot be deleted, and stays.
 with_oned_down() {
     say "the VM, template, network and image in OpenNebula"
     if ! oned_answers; then
@@ -143,8 +145,17 @@ with_oned_down() {
     for kind in onetemplate onevnet oneimage; do
         id=$(one_named "$kind" "$VM_NAME")
         [ -z "$id" ] || attempt as_oneadmin "$kind" delete "$id"
+        # An image is still being deleted when the command is back.
+        wait_for 30 one_is_gone "$kind" || true
     done
+    while read -r id; do
+        as_oneadmin onedatastore delete "$id" >/dev/null 2>&1 || note "datastore $id is in use and stays"
+    done <"$RECORD/with-oned"
     rm -rf "$IMAGE_FOLDER" "$RECORD/with-oned"
+}
+
+one_is_gone() {
+    [ -z "$(one_named "$1" "$VM_NAME")" ]
 }
 
 vm_is_gone() {
