@@ -11,14 +11,19 @@ folder=$1
 mkdir -p "$folder"
 cd "$folder"
 export TMPDIR=$folder
+umask 022
 
-sources=/etc/apt/sources.list.d/debian.sources
-[ -f "$sources" ] || sources=/etc/apt/sources.list
+# The machine's own sources, where it is the same Debian: it may use a mirror.
+sources=()
+if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
+    sources=(/etc/apt/sources.list)
+    [ ! -f /etc/apt/sources.list.d/debian.sources ] || sources=(/etc/apt/sources.list.d/debian.sources)
+fi
 
 bootstrap() {
     mmdebstrap --quiet --mode=root --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' "$@" "$sources"
+        --dpkgopt='path-exclude=/usr/share/locale/*' "$@" "${sources[@]}"
 }
 
 # Which packages: what the product's set-up asks for (so that the machine needs no network),
@@ -36,8 +41,11 @@ rm -rf root qemu
 bootstrap --variant=minbase --include="$include" bookworm root &
 system=$!
 bootstrap --variant=extract --include=qemu-system-x86 bookworm qemu &
-wait $!
-wait "$system"
+emulator=$!
+status=0
+wait "$system" || status=1
+wait "$emulator" || status=1
+[ "$status" -eq 0 ]
 
 kernel=$(ls root/usr/lib/modules 2>/dev/null || ls root/lib/modules)
 [ -f id ] || ssh-keygen -q -t ed25519 -N '' -C '' -f id

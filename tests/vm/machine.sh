@@ -6,21 +6,26 @@
 machine_pid=
 machine_folder=
 
+# machine_make_folder BED: the folder of one machine, beside the emulator, which sees nothing else.
+machine_make_folder() {
+    machine_folder=$(mktemp -d "$1/qemu/vm.XXXXXX")
+    echo $$ > "$machine_folder/pid"
+    ln "$1/disk.img" "$1/vmlinuz" "$1/initrd.img" "$machine_folder/"
+    cp "$1/id" "$machine_folder/id"
+}
+
 # machine_start BED: starts it on a throw-away disk (-snapshot: the image is never written) and
 # waits until ssh answers.
 machine_start() {
     local bed=$1 attempt port until
-    machine_folder=$(mktemp -d "$bed/qemu/vm.XXXXXX")
-    ln "$bed/disk.img" "$bed/vmlinuz" "$bed/initrd.img" "$machine_folder/"
-    cp "$bed/id" "$machine_folder/id"
     for attempt in 1 2 3 4 5; do
         # A port that another program takes at the same moment lets QEMU end at once.
-        port=$((20000 + RANDOM % 20000))
+        port=$((20000 + RANDOM % 12000))
         machine_spawn "$bed" "$port"
         until=$((SECONDS + 300))
         while kill -0 "$machine_pid" 2>/dev/null && [ "$SECONDS" -lt "$until" ]; do
             machine_port=$port
-            if machine_ssh true 2>/dev/null; then
+            if machine_ssh true 2>/dev/null && kill -0 "$machine_pid" 2>/dev/null; then
                 return 0
             fi
             sleep 1
@@ -39,8 +44,8 @@ machine_spawn() {
     local bed=$1 port=$2 inside
     inside=/${machine_folder##*/}
     # Without -nographic's helpers: nothing is read from this terminal. The emulator sees only
-    # its own folder; it needs no device of this machine.
-    TMPDIR=$inside chroot "$bed/qemu" /usr/bin/qemu-system-x86_64 \
+    # its own folder; it needs no device of this machine, and ends with this script.
+    TMPDIR=$inside setpriv --pdeathsig KILL chroot "$bed/qemu" /usr/bin/qemu-system-x86_64 \
         -M q35 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 2048 \
         -nodefaults -no-user-config -display none -no-reboot -snapshot \
         -kernel "$inside/vmlinuz" -initrd "$inside/initrd.img" \
@@ -53,6 +58,15 @@ machine_spawn() {
         -serial "file:$inside/console.log" \
         </dev/null >"$machine_folder/qemu.log" 2>&1 &
     machine_pid=$!
+}
+
+# machine_clear BED: takes away the folders of machines whose script was killed.
+machine_clear() {
+    local folder
+    for folder in "$1"/qemu/vm.*/; do
+        [ -d "$folder" ] || continue
+        if ! kill -0 "$(cat "$folder/pid" 2>/dev/null)" 2>/dev/null; then rm -rf -- "$folder"; fi
+    done
 }
 
 # machine_ssh WORDS: a command in it, as root.

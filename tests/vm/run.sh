@@ -42,17 +42,21 @@ make_bed() {
     mkdir -p "$cache"
     exec 9> "$cache/lock"
     flock 9
+    # Images of former scripts, unless a machine runs from one, and what killed runs left.
+    local old
+    for old in "$cache"/*/; do
+        old=${old%/}
+        [ -d "$old" ] || continue
+        machine_clear "$old"
+        if [ "$old" != "$bed" ] && ! compgen -G "$old/qemu/vm.*" >/dev/null; then rm -rf -- "$old"; fi
+    done
     if [ ! -e "$bed/whole" ]; then
         echo "the virtual machine is made in $bed"
-        # Images of former scripts, unless a machine runs from one.
-        local old
-        for old in "$cache"/*/; do
-            if [ -d "$old" ] && ! compgen -G "$old/qemu/vm.*" >/dev/null; then rm -rf -- "$old"; fi
-        done
         "$here/image.sh" "$bed" || die "the virtual machine could not be made"
         touch "$bed/whole"
     fi
-    flock -u 9
+    # From here on its folder keeps the image from others.
+    machine_make_folder "$bed"
     exec 9>&-
 }
 
@@ -94,7 +98,9 @@ tar -C "$bin" -c "${programs[@]}" | machine_ssh 'mkdir -p /root/bin && tar -C /r
 tar -C "$here" -c walk.sh steps.sh looks.sh opennebula.sh -C "$tree/cli/tests/golden/7.4" oned.conf |
     machine_ssh 'mkdir -p /root/walk && tar -C /root/walk -x'
 
-if machine_ssh 'bash /root/walk/walk.sh /root/bin'; then
+# In the background, so that a signal ends it at once.
+machine_ssh 'timeout 1200 bash /root/walk/walk.sh /root/bin' &
+if wait $!; then
     exit 0
 fi
 echo
