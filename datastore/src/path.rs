@@ -61,6 +61,12 @@ pub(crate) enum ImagePath {
 impl FromStr for ImagePath {
     type Err = BadPath;
     fn from_str(text: &str) -> Result<Self, BadPath> {
+        // `oneimage create --path docker://…` takes the URL for a file in the folder where it was
+        // typed, and puts that folder in front. No file can be called so: `//` is `/`.
+        let text = match text.find("/docker://") {
+            Some(at) if text.starts_with('/') => text.get(at + 1..).unwrap_or(text),
+            _ => text,
+        };
         if !text.starts_with(SCHEME) {
             return match text {
                 url if url.contains("://") => Err(BadPath::Scheme(url.to_owned())),
@@ -141,6 +147,16 @@ mod tests {
             registry("docker://reg.example:5000/a/b"),
             ("reg.example:5000/a/b".into(), 0)
         );
+    }
+
+    #[test]
+    fn a_url_that_the_command_line_took_for_a_file_is_a_url_all_the_same() {
+        assert_eq!(
+            registry("/root/docker://nginx:1.27?size=256"),
+            ("nginx:1.27".into(), 256)
+        );
+        assert_eq!(registry("//docker://nginx").0, "nginx");
+        assert!("/root/x?y=/docker://".parse::<ImagePath>().is_err());
     }
 
     #[test]
