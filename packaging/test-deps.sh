@@ -11,7 +11,7 @@ need_root
 install_packages docker.io crun runc docker-registry apache2-utils openssl \
     busybox-static tar gzip xz-utils curl \
     iptables ipset iproute2 iputils-ping procps util-linux \
-    ruby ruby-rexml sudo rsync openssh-client openssh-server shellcheck git make
+    ruby sudo rsync openssh-client openssh-server shellcheck git make
 "$here/sandbox/tools.sh"
 
 # Set-ups give files to OpenNebula's user; the tests' are its, too.
