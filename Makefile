@@ -21,7 +21,6 @@ help:
 	@echo 'make test           every check and test, with the real engine and registry'
 	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel'
 	@echo 'make bench          what a deploy costs, against docker run'
-	@echo 'make bench          a deploy beside docker run, measured'
 	@echo 'make build          the static programs, in $(DIST)'
 	@echo 'make deny           licences and advisories of the dependencies (cargo-deny)'
 	@echo 'make clean          what was built'
@@ -69,12 +68,6 @@ test-vm: tools build
 bench: tools build test-deps
 	cargo build --locked -p onedock-benches
 	$(SUDO) target/debug/onedock-benches $(DIST)
-
-# As root: it starts an engine and bridges of its own.
-.PHONY: bench
-bench: test-deps build
-	cargo build --release --locked -p onedock-benches
-	$(SUDO) target/release/onedock-benches $(DIST)
 
 .PHONY: deny
 deny:
