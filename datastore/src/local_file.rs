@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use onedock_common::image::Datastore;
+use onedock_registry::Error as RegistryError;
 use thiserror::Error;
 
 /// Why a file is not read.
@@ -44,6 +45,7 @@ pub(crate) enum FileError {
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     file: File,
+    name: PathBuf,
 }
 
 impl LocalFile {
@@ -69,10 +71,28 @@ impl LocalFile {
                 path: path.to_owned(),
             });
         }
-        let opened = Self { file };
+        let opened = Self {
+            file,
+            name: path.to_owned(),
+        };
         let real = fs::read_link(opened.path()).map_err(failed)?;
         check(&real, datastore, &own_dirs())?;
         Ok(opened)
+    }
+
+    /// What the registry's side says of the file, under the name that the user gave it.
+    pub(crate) fn said<T>(&self, result: Result<T, RegistryError>) -> Result<T, RegistryError> {
+        result.map_err(|error| match error {
+            RegistryError::Archive { path, reason } if path == self.path() => {
+                let path = self.name.clone();
+                RegistryError::Archive { path, reason }
+            }
+            RegistryError::File { path, source } if path == self.path() => {
+                let path = self.name.clone();
+                RegistryError::File { path, source }
+            }
+            other => other,
+        })
     }
 
     /// A path that leads to this open file, whatever happens to its name.

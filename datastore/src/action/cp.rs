@@ -31,10 +31,11 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
         }
         ImagePath::Archive(file) => {
             let file = LocalFile::open(&file, &request.datastore)?;
-            store
+            let pushed = store
                 .client
                 .push_archive(&file.path(), &repository, &Tag::latest())
-                .await?
+                .await;
+            file.said(pushed)?
         }
     };
     let source = Source::new(repository.clone(), digest.clone());

@@ -29,10 +29,8 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
         }
         ImagePath::Archive(file) => {
             let file = LocalFile::open(&file, &request.datastore)?;
-            (
-                archive_size(&file.path(), &store::options(&store.config)?).await?,
-                0,
-            )
+            let size = archive_size(&file.path(), &store::options(&store.config)?).await;
+            (file.said(size)?, 0)
         }
     };
     Ok(Answer::line(megabytes(size.bytes, least).to_string()))

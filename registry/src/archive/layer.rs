@@ -41,7 +41,7 @@ fn damaged(path: &Path, name: &str, source: &io::Error) -> Error {
         reason: format!(
             "{} cannot be read ({})",
             one_line(name),
-            one_line(&source.to_string())
+            source.kind()
         ),
     }
 }

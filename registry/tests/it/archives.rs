@@ -308,3 +308,22 @@ async fn attack_17_bombs_and_crowds_have_limits() {
         .to_string();
     assert!(error.contains("100000 members"), "{error}");
 }
+
+#[tokio::test]
+async fn attack_6_an_error_about_a_file_that_is_no_archive_shows_nothing_of_what_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shadow");
+    let secret = "root:$6$saltsalt$hunter2hunter2:19000:0:99999:7:::\n".repeat(40);
+    std::fs::write(&path, secret).unwrap();
+    let error = onedock_registry::archive_size(&path, &onedock_registry::Options::default())
+        .await
+        .unwrap_err();
+    let mut text = error.to_string();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(next) = cause.source() {
+        text.push_str(&next.to_string());
+        cause = next;
+    }
+    assert!(text.contains("no tar archive"), "{text}");
+    assert!(!text.contains("root:") && !text.contains("hunter2"), "{text}");
+}

@@ -21,7 +21,7 @@ fn render(place: &Place) -> String {
     format!(
         "# Written by `onedock setup registry`; a change in here is undone by the next one.\n\
          version: 0.1\n\
-         log:\n  level: warn\n  accesslog:\n    disabled: true\n\
+         log:\n  level: error\n  accesslog:\n    disabled: true\n\
          storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
          http:\n  addr: {}\n  headers:\n    X-Content-Type-Options: [nosniff]\n\
          \x20 tls:\n    certificate: {}\n    key: {}\n\
