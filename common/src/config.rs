@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::decimal::{parse_u32, parse_whole};
 use crate::files;
+use crate::nic::{DEFAULT_PREFIX, prefix_of_mask};
 use crate::reference::RegistryName;
 
 /// Where the credentials of registries lie, in the engine's `auth.json` format, readable for
@@ -47,6 +48,9 @@ pub struct Config {
     pub local_server: Option<RegistryName>,
     /// ONEDOCK_DEFAULT_DOCKERRUN: the command of images that have no DOCKERRUN.
     pub default_dockerrun: Option<String>,
+    /// ONEDOCK_DEFAULT_NETMASK: the prefix of an IPv4 address whose mask nobody names, 24;
+    /// given as a prefix or in dotted form.
+    pub default_prefix: u8,
     /// ONEDOCK_OVERRIDE_DNS: name servers behind those of the networks.
     pub override_dns: Vec<IpAddr>,
     /// ONEDOCK_DEPLOY_WATCH_MS: how long `deploy` watches the first process, 20 ms.
@@ -74,6 +78,7 @@ impl Default for Config {
         Self {
             local_server: None,
             default_dockerrun: None,
+            default_prefix: DEFAULT_PREFIX,
             override_dns: Vec::new(),
             deploy_watch: Duration::from_millis(20),
             stop_grace: Duration::from_secs(30),
@@ -133,32 +138,46 @@ impl Config {
             }
             let words = shell_words::split(line).map_err(|e| wrong(e.to_string()))?;
             // A comment may follow the assignment.
-            let assignment = words.first().map(String::as_str).unwrap_or_default();
+            let mut words = words.iter().map(String::as_str);
+            let assignment = words.find(|word| *word != "export").unwrap_or_default();
             let (key, value) = assignment
-                .strip_prefix("export ")
-                .unwrap_or(assignment)
                 .split_once('=')
                 .ok_or_else(|| wrong(format!("\"{assignment}\" is not KEY=value")))?;
-            config
+            let known = config
                 .set(key, value.trim())
                 .map_err(|problem| wrong(format!("{key}: {problem}")))?;
+            if !known {
+                // ONEDock had keys that nothing needs any more; a site's file stays valid.
+                tracing::debug!(key, "configuration key without a meaning here");
+            }
         }
         Ok(config)
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+    /// Whether the key has a meaning.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, String> {
         let said = (!value.is_empty()).then_some(value);
         match key {
             "LOCAL_SERVER" => self.local_server = said.map(read).transpose()?,
             "ONEDOCK_DEFAULT_DOCKERRUN" => self.default_dockerrun = said.map(str::to_owned),
+            "ONEDOCK_DEFAULT_NETMASK" => {
+                self.default_prefix = said
+                    .map(prefix_of_mask)
+                    .transpose()?
+                    .unwrap_or(DEFAULT_PREFIX);
+            }
             "ONEDOCK_OVERRIDE_DNS" => self.override_dns = list(value)?,
             "ONEDOCK_DEPLOY_WATCH_MS" => {
-                let ms = parse_whole(value).map_err(|e| e.to_string())?;
-                self.deploy_watch = Duration::from_millis(ms.min(60_000));
+                if let Some(text) = said {
+                    let ms = parse_whole(text).map_err(|e| e.to_string())?;
+                    self.deploy_watch = Duration::from_millis(ms.min(60_000));
+                }
             }
             "ONEDOCK_STOP_TIMEOUT" => {
-                let seconds = parse_u32(value).map_err(|e| e.to_string())?;
-                self.stop_grace = Duration::from_secs(u64::from(seconds.min(3600)));
+                if let Some(text) = said {
+                    let seconds = parse_u32(text).map_err(|e| e.to_string())?;
+                    self.stop_grace = Duration::from_secs(u64::from(seconds.min(3600)));
+                }
             }
             "ONEDOCK_PLATFORMS" => self.platforms = list(value)?,
             "ONEDOCK_INSECURE_REGISTRIES" => self.insecure_registries = list(value)?,
@@ -184,10 +203,9 @@ impl Config {
                     self.state = path.into();
                 }
             }
-            // ONEDock had keys that nothing needs any more; a site's file stays valid.
-            _ => tracing::debug!(key, "configuration key without a meaning here"),
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -235,6 +253,31 @@ mod tests {
         assert_eq!(config.override_dns.len(), 2);
         assert_eq!(config.default_dockerrun.as_deref(), Some("/bin/bash -l"));
         assert_eq!(config.deploy_watch, Duration::from_millis(20));
+    }
+
+    #[test]
+    fn the_shipped_file_says_the_defaults_and_every_key_of_it_has_a_meaning() {
+        let shipped = include_str!("../../packaging/onedock.conf");
+        assert_eq!(parse(shipped).unwrap(), Config::default());
+        for line in shipped.lines() {
+            let line = line.trim_start_matches(['#', ' ']);
+            let key = line.split('=').next().unwrap_or_default();
+            if line.contains('=') && key.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
+                assert_eq!(Config::default().set(key, ""), Ok(true), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_may_export_its_key_and_a_mask_may_be_dotted() {
+        let mask = |text: &str| parse(text).map(|c| c.default_prefix);
+        assert_eq!(
+            mask("export ONEDOCK_DEFAULT_NETMASK=255.255.0.0").unwrap(),
+            16
+        );
+        assert_eq!(mask("ONEDOCK_DEFAULT_NETMASK=20").unwrap(), 20);
+        assert!(mask("ONEDOCK_DEFAULT_NETMASK=33").is_err());
+        assert!(mask("export").is_err());
     }
 
     #[test]

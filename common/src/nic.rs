@@ -1,6 +1,6 @@
 //! TEMPLATE/NIC together with what only CONTEXT knows of it: `oned` writes no mask into the
 //! NIC, so it comes from ETHx_MASK, else from the network's NETWORK_MASK (inherited with
-//! INHERIT_VNET_ATTR), else it is /24 (ONEDock's ONEDOCK_DEFAULT_NETMASK).
+//! INHERIT_VNET_ATTR), else it is ONEDOCK_DEFAULT_NETMASK of `onedock.conf`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,7 +14,7 @@ use crate::names::{Hostname, IfName, Mac};
 use crate::vm::Context;
 use crate::xml::{Node, XmlError};
 
-/// The prefix of an IPv4 address whose mask nobody names.
+/// The prefix of an IPv4 address whose mask nobody names, not even ONEDOCK_DEFAULT_NETMASK.
 pub const DEFAULT_PREFIX: u8 = 24;
 
 /// How a NIC gets its addresses (METHOD, `context-linux`'s net-10).
@@ -73,6 +73,7 @@ struct Sight<'a> {
     node: &'a Node<'a>,
     context: Option<&'a Context>,
     prefix: String,
+    default_prefix: u8,
 }
 
 impl<'a> Sight<'a> {
@@ -104,7 +105,7 @@ impl<'a> Sight<'a> {
         let mut addresses = Vec::new();
         if let Some(ip) = node.read("IP", kind_of::<Ipv4Addr>("an IPv4 address"))? {
             let prefix = self.read("MASK", "NETWORK_MASK", prefix_of_mask)?;
-            let network = Ipv4Network::new(ip, prefix.unwrap_or(DEFAULT_PREFIX));
+            let network = Ipv4Network::new(ip, prefix.unwrap_or(self.default_prefix));
             addresses.push(IpNetwork::V4(network.map_err(|e| node.wrong("IP", e))?));
         }
         for key in ["IP6", "IP6_GLOBAL", "IP6_ULA"] {
@@ -123,11 +124,16 @@ impl<'a> Sight<'a> {
 }
 
 impl Nic {
-    /// All NICs of a template, in the order of their ids.
-    pub fn all(template: &Node<'_>, context: Option<&Context>) -> Result<Vec<Self>, XmlError> {
+    /// All NICs of a template, in the order of their ids. `default_prefix` is that of an IPv4
+    /// address whose mask nobody names.
+    pub fn all(
+        template: &Node<'_>,
+        context: Option<&Context>,
+        default_prefix: u8,
+    ) -> Result<Vec<Self>, XmlError> {
         let mut nics = template
             .children("NIC")
-            .map(|node| Self::from_node(&node, context))
+            .map(|node| Self::from_node(&node, context, default_prefix))
             .collect::<Result<Vec<_>, _>>()?;
         nics.sort_by_key(|nic| nic.id);
         for (first, second) in nics.iter().zip(nics.iter().skip(1)) {
@@ -153,6 +159,7 @@ impl Nic {
                     node: &alias,
                     context,
                     prefix,
+                    default_prefix,
                 };
                 nic.addresses.extend(sight.addresses(&alias)?);
             }
@@ -160,12 +167,17 @@ impl Nic {
         Ok(nics)
     }
 
-    fn from_node(node: &Node<'_>, context: Option<&Context>) -> Result<Self, XmlError> {
+    fn from_node(
+        node: &Node<'_>,
+        context: Option<&Context>,
+        default_prefix: u8,
+    ) -> Result<Self, XmlError> {
         let id: NicId = node.required("NIC_ID")?;
         let sight = Sight {
             node,
             context,
             prefix: format!("ETH{id}"),
+            default_prefix,
         };
         let method = sight
             .read("METHOD", "METHOD", read_method)?
@@ -220,7 +232,7 @@ fn shown(text: &str) -> String {
 }
 
 /// A mask in dotted form (`255.255.255.0`) or as a prefix (`24`), as ONEDock took both.
-fn prefix_of_mask(text: &str) -> Result<u8, String> {
+pub(crate) fn prefix_of_mask(text: &str) -> Result<u8, String> {
     let bad = || {
         format!(
             "\"{}\" is not a mask such as 255.255.255.0 or 24",
@@ -298,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_comes_from_context_then_network_then_24() {
+    fn the_mask_comes_from_context_then_network_then_the_site_s_default() {
         let mask = |text: &str| nics(text).unwrap()[1].addresses[0].prefix();
         let context = "<ETH1_MASK><![CDATA[255.255.255.0]]></ETH1_MASK>";
         assert_eq!(
@@ -310,7 +322,10 @@ mod tests {
             "<NETWORK_MASK>255.255.255.192</NETWORK_MASK><TARGET><![CDATA[one-5-1]]>",
         );
         assert_eq!(mask(&own), 26);
-        assert_eq!(mask(&TRACED.replace(context, "")), 24);
+        let nobody = TRACED.replace(context, "");
+        assert_eq!(mask(&nobody), 24);
+        let vm = Vm::from_deployment_with(nobody.as_bytes(), 20).unwrap();
+        assert_eq!(vm.nics[1].addresses[0].prefix(), 20);
         assert!(nics(&TRACED.replace(context, "<ETH1_MASK>255.0.255.0</ETH1_MASK>")).is_err());
     }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::decimal::{parse_fraction, parse_u32, parse_whole};
 use crate::ids::{DatastoreId, DiskId, HostId, ImageId, VmId};
 use crate::names::Hostname;
-use crate::nic::Nic;
+use crate::nic::{DEFAULT_PREFIX, Nic};
 use crate::xml::{Element, Node, XmlError};
 
 /// A VM, and where it is now.
@@ -97,18 +97,24 @@ impl Context {
 }
 
 impl Vm {
-    /// Reads the document of `deploy` (the deployment file of a VM_MAD of TYPE xml).
+    /// Reads the document of `deploy` (the deployment file of a VM_MAD of TYPE xml). An IPv4
+    /// address whose mask nobody names gets [`DEFAULT_PREFIX`].
     pub fn from_deployment(bytes: &[u8]) -> Result<Self, XmlError> {
-        Self::from_node(&Element::document(bytes, "VM")?.node())
+        Self::from_deployment_with(bytes, DEFAULT_PREFIX)
+    }
+
+    /// The same with the site's own prefix for an IPv4 address whose mask nobody names.
+    pub fn from_deployment_with(bytes: &[u8], default_prefix: u8) -> Result<Self, XmlError> {
+        Self::from_node(&Element::document(bytes, "VM")?.node(), default_prefix)
     }
 
     /// Reads the document that every other action receives.
     pub fn from_action(bytes: &[u8]) -> Result<Self, XmlError> {
         let document = Element::document(bytes, "VMM_DRIVER_ACTION_DATA")?;
-        Self::from_node(&document.node().required_child("VM")?)
+        Self::from_node(&document.node().required_child("VM")?, DEFAULT_PREFIX)
     }
 
-    fn from_node(vm: &Node<'_>) -> Result<Self, XmlError> {
+    fn from_node(vm: &Node<'_>, default_prefix: u8) -> Result<Self, XmlError> {
         let template = vm.required_child("TEMPLATE")?;
         let context = match template.child("CONTEXT")? {
             None => None,
@@ -124,7 +130,7 @@ impl Vm {
             .children("DISK")
             .map(|d| Disk::from_node(&d))
             .collect::<Result<_, _>>()?;
-        let nics = Nic::all(&template, context.as_ref())?;
+        let nics = Nic::all(&template, context.as_ref(), default_prefix)?;
         Ok(Self {
             id: vm.required("ID")?,
             name: vm.text("NAME")?.unwrap_or_default().to_owned(),
