@@ -15,8 +15,8 @@ use crate::files;
 use crate::ids::{DiskId, VmId};
 use crate::paths::Paths;
 
-/// How long the engine may take to make a container.
-const MAKING: Duration = Duration::from_secs(10);
+/// How long the engine may take to make a container: until then one that was asked for may come.
+pub const MAKING: Duration = Duration::from_secs(30);
 
 /// The largest entry that is read, in bytes.
 const LIMIT: u64 = 4096;
@@ -44,7 +44,9 @@ pub fn settled(paths: &Paths, vm: VmId) -> io::Result<()> {
     files::remove(&paths.journal(vm))
 }
 
-/// How much longer a container of this disk may still be on its way; `None` when none is.
+/// How much longer a container of this disk may still be on its way, at most [`MAKING`]; `None`
+/// when none is. A caller takes it as a bound for its whole waiting and does not ask again: with
+/// a clock that was set back it never ends.
 pub fn on_its_way(paths: &Paths, vm: VmId, disk: DiskId) -> Option<Duration> {
     let path = paths.journal(vm);
     let bytes = files::read_bounded(&path, LIMIT).ok()?;
@@ -85,6 +87,10 @@ mod tests {
         file.set_modified(SystemTime::now() - Duration::from_secs(3600))
             .unwrap();
         assert_eq!(on_its_way(&paths, vm, disk), Some(Duration::ZERO));
+        // Fault 20: the clock was set back.
+        file.set_modified(SystemTime::now() + Duration::from_secs(3600))
+            .unwrap();
+        assert_eq!(on_its_way(&paths, vm, disk), Some(MAKING));
         file.set_len(3).unwrap();
         assert!(on_its_way(&paths, vm, disk).is_some());
         settled(&paths, vm).unwrap();

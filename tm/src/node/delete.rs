@@ -13,7 +13,7 @@ use onedock_common::descriptor::{Descriptor, DescriptorError, disk_path};
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::journal;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Node;
 use crate::location::Place;
@@ -103,17 +103,18 @@ async fn made_meanwhile<E: Engine>(
     vm: VmId,
     disk: DiskId,
 ) -> Result<Option<ContainerInfo>> {
-    loop {
-        let found = node.engine.named(ContainerName::of(vm)).await?;
-        let Some(left) = journal::on_its_way(&node.paths, vm, disk) else {
-            return Ok(found);
-        };
-        if found.is_some() || left.is_zero() {
-            journal::settled(&node.paths, vm)?;
-            return Ok(found);
-        }
-        sleep(STEP.min(left)).await;
+    let name = ContainerName::of(vm);
+    let mut found = node.engine.named(name).await?;
+    let Some(left) = journal::on_its_way(&node.paths, vm, disk) else {
+        return Ok(found);
+    };
+    let deadline = Instant::now() + left;
+    while found.is_none() && Instant::now() < deadline {
+        sleep(STEP).await;
+        found = node.engine.named(name).await?;
     }
+    journal::settled(&node.paths, vm)?;
+    Ok(found)
 }
 
 fn is_disk_of(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use onedock_common::boot::BootSpec;
 use onedock_common::config::Config;
@@ -218,6 +219,23 @@ fn fault_2_a_container_that_the_engine_still_makes_for_a_deploy_cut_off_goes_wit
     bed.delete("disk.0").unwrap();
     bed.delete("").unwrap();
     assert!(bed.is_empty());
+    assert_eq!(journal::on_its_way(&bed.node.paths, vm, disk), None);
+}
+
+#[test]
+fn fault_20_a_container_that_never_comes_is_waited_for_once_and_not_for_ever() {
+    let bed = Bed::new();
+    bed.stage().unwrap();
+    let (vm, disk) = (VmId::new(5), DiskId::new(0));
+    journal::creating(&bed.node.paths, vm, disk).unwrap();
+    let noted = SystemTime::now() - (journal::MAKING - Duration::from_millis(200));
+    fs::File::options()
+        .write(true)
+        .open(bed.node.paths.journal(vm))
+        .unwrap()
+        .set_modified(noted)
+        .unwrap();
+    bed.delete("disk.0").unwrap();
     assert_eq!(journal::on_its_way(&bed.node.paths, vm, disk), None);
 }
 

@@ -19,9 +19,7 @@ use super::{LOCK_WAIT, ending};
 use crate::request::DeployRequest;
 use crate::{Host, labels, plan};
 
-/// How long the engine may take to finish a container that a `deploy` before this one asked for.
-const MAKING: Duration = Duration::from_secs(30);
-/// How often it is looked for.
+/// How often a container that the engine still makes is looked for.
 const STEP: Duration = Duration::from_millis(10);
 
 pub(super) async fn run<E: Engine>(
@@ -29,7 +27,7 @@ pub(super) async fn run<E: Engine>(
     request: &DeployRequest,
     document: &[u8],
 ) -> anyhow::Result<Answer> {
-    let vm = Vm::from_deployment(document)?;
+    let vm = Vm::from_deployment_with(document, host.config.default_prefix)?;
     ensure!(
         vm.id == request.vm,
         "the deployment file describes VM {}, not {}",
@@ -221,7 +219,7 @@ impl<E: Engine> Deploy<'_, E> {
         spec: &CreateSpec,
         taken: String,
     ) -> anyhow::Result<ContainerId> {
-        let deadline = Instant::now() + MAKING;
+        let deadline = Instant::now() + journal::MAKING;
         while Instant::now() < deadline {
             sleep(STEP).await;
             if let Some(container) = self.host.engine.named(spec.name).await? {
