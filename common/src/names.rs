@@ -10,7 +10,9 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum BadName {
     /// Not a name that the kernel would give an interface.
-    #[error("\"{0}\" is not an interface name (1 to 15 bytes, no blank, slash or colon)")]
+    #[error(
+        "\"{0}\" is not an interface name (1 to 15 bytes, no blank, slash, colon or percent sign)"
+    )]
     Interface(String),
     /// Not six octets in hexadecimal.
     #[error("\"{0}\" is not a MAC address (six pairs of hexadecimal digits with colons)")]
@@ -25,7 +27,8 @@ fn shown(text: &str) -> String {
 }
 
 /// A network interface's or bridge's name as the kernel accepts it (`dev_valid_name`):
-/// 1 to 15 bytes, not `.` or `..`, without slash, colon, blank or control character.
+/// 1 to 15 bytes, not `.` or `..`, without slash, colon, blank or control character. A percent
+/// sign is refused too: the kernel takes `x%d` for a pattern and gives another name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
@@ -40,7 +43,7 @@ impl IfName {
 impl FromStr for IfName {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let good = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
+        let good = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%');
         if (1..=15).contains(&text.len())
             && text != "."
             && text != ".."
@@ -224,6 +227,7 @@ mod tests {
             "a:b",
             "a b",
             "-x",
+            "x%d",
             "é",
             "a\0",
         ] {
