@@ -1,7 +1,9 @@
 //! The drivers' log: standard output and standard error belong to `oned`, so it goes to a file
-//! that the drivers' user can write, each line with the action and the VM.
+//! that the drivers' user can write, each line with the action and the VM. Others cannot read
+//! it: the last output of a VM that failed is in it.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,5 +50,27 @@ fn open(path: &Path) -> Option<File> {
     if fs::metadata(path).is_ok_and(|m| m.len() > ROTATE) {
         let _ = fs::rename(path, path.with_extension("log.1"));
     }
-    OpenOptions::new().append(true).create(true).open(path).ok()
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_log_is_closed_to_others_and_put_aside_when_it_is_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("onedock.log");
+        let file = open(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o007, 0);
+        file.set_len(ROTATE + 1).unwrap();
+        assert_eq!(open(&path).unwrap().metadata().unwrap().len(), 0);
+        assert!(dir.path().join("onedock.log.1").exists());
+    }
 }
