@@ -34,6 +34,8 @@ const QUICK: Duration = Duration::from_secs(30);
 const WORK: Duration = Duration::from_secs(120);
 /// Moving layers between the engine and a registry.
 const TRANSFER: Duration = Duration::from_secs(3600);
+/// Within a transfer, from one word of progress to the next. Unpacking a large layer is silent.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// The engine behind one unix socket.
 #[derive(Debug, Clone)]
@@ -110,7 +112,7 @@ impl Docker {
             },
             Error::RequestTimeoutError => EngineError::Deadline {
                 call,
-                deadline: TRANSFER,
+                deadline: SILENCE,
             },
             Error::JsonDataError { message, .. } => EngineError::Unreadable {
                 call,
@@ -133,6 +135,25 @@ impl Docker {
             Err(e) => Err(e),
         }
     }
+}
+
+/// A step of a transfer, which stalls when a registry accepts and never answers (fault 22).
+async fn progressed<T>(step: impl Future<Output = T>) -> Result<T, Error> {
+    timeout(SILENCE, step)
+        .await
+        .map_err(|_| Error::RequestTimeoutError)
+}
+
+/// Whether the engine has answered a wait: the container is gone, or it ended with an error code.
+fn is_answer_of_wait(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DockerContainerWaitError { .. }
+            | Error::DockerResponseServerError {
+                status_code: 404,
+                ..
+            }
+    )
 }
 
 /// The last cause: a dead socket comes wrapped four times with the same text.
@@ -171,7 +192,8 @@ fn read_container(answer: ContainerInspectResponse) -> Result<ContainerInfo, Eng
         oom_killed: state.oom_killed.unwrap_or(false),
         limits: Limits {
             cpu_shares: host.cpu_shares.unwrap_or(0),
-            cpu_quota_us: host.cpu_quota.unwrap_or(0),
+            // -1 after a quota was lifted.
+            cpu_quota_us: host.cpu_quota.unwrap_or(0).max(0),
             memory: host.memory.unwrap_or(0),
         },
     })
@@ -225,7 +247,7 @@ impl Engine for Docker {
         let login = credentials(image.repository(), credential);
         let request = async {
             let mut progress = self.client.create_image(Some(options), None, login);
-            while let Some(step) = progress.next().await {
+            while let Some(step) = progressed(progress.next()).await? {
                 step?;
             }
             Ok(())
@@ -245,7 +267,7 @@ impl Engine for Docker {
         let request = async {
             let mut digest = None;
             let mut progress = self.client.push_image(&name, Some(options), login);
-            while let Some(step) = progress.next().await {
+            while let Some(step) = progressed(progress.next()).await? {
                 // The last line says `<tag>: digest: sha256:… size: …`.
                 if let Some(status) = step?.status {
                     let word = status
@@ -392,6 +414,7 @@ impl Engine for Docker {
                 );
                 match timeout(WORK, gone.next()).await {
                     Err(_) => Err(EngineError::Conflict { call, message }),
+                    Ok(Some(Err(e))) if !is_answer_of_wait(&e) => Err(self.error("wait", &e)),
                     Ok(_) => Ok(()),
                 }
             }
