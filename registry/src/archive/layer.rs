@@ -38,11 +38,7 @@ pub(super) struct Packed {
 fn damaged(path: &Path, name: &str, source: &io::Error) -> Error {
     Error::Archive {
         path: path.to_owned(),
-        reason: format!(
-            "{} cannot be read ({})",
-            one_line(name),
-            source.kind()
-        ),
+        reason: format!("{} cannot be read ({})", one_line(name), source.kind()),
     }
 }
 

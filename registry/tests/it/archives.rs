@@ -325,5 +325,8 @@ async fn attack_6_an_error_about_a_file_that_is_no_archive_shows_nothing_of_what
         cause = next;
     }
     assert!(text.contains("no tar archive"), "{text}");
-    assert!(!text.contains("root:") && !text.contains("hunter2"), "{text}");
+    assert!(
+        !text.contains("root:") && !text.contains("hunter2"),
+        "{text}"
+    );
 }
