@@ -60,7 +60,10 @@ pub fn remove_with_leftovers(path: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let found = entry?.file_name();
-        if found.as_encoded_bytes().starts_with(beginning.as_encoded_bytes()) {
+        if found
+            .as_encoded_bytes()
+            .starts_with(beginning.as_encoded_bytes())
+        {
             remove(&dir.join(found))?;
         }
     }
@@ -108,7 +111,10 @@ mod tests {
         }
         remove_with_leftovers(&path).unwrap();
         remove_with_leftovers(&path).unwrap();
-        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         left.sort();
         assert_eq!(left, ["b.json", "b.json.new.12"]);
     }

@@ -14,8 +14,10 @@ use tokio::time::timeout;
 use crate::location::HostName;
 use crate::message::{Call, Outcome, Task};
 
-/// Moving layers may take long; everything else ends by itself.
-const DEADLINE: Duration = Duration::from_secs(4000);
+/// Moving layers may take long.
+const TRANSFER: Duration = Duration::from_secs(4000);
+/// Everything else: the wait for another action on the VM, then some calls of the engine.
+const WORK: Duration = Duration::from_secs(600);
 /// `ssh`'s own word for "no connection".
 const NO_CONNECTION: i32 = 255;
 /// The shell's word for "no such program".
@@ -31,6 +33,7 @@ pub(crate) enum Payload {
 /// Has `task` done on `host`. A front-end that is its own host under the name `localhost` is
 /// called without ssh.
 pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyhow::Result<Outcome> {
+    let deadline = deadline(&task);
     let line = serde_json::to_string(&Call::of(task))?;
     let mut command = command(host);
     let mut child = command
@@ -53,13 +56,13 @@ pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyho
         stdin.shutdown().await
     };
     // A host that refuses stops reading; its reason is on standard error, not in the broken pipe.
-    let (sent, output) = timeout(DEADLINE, async { tokio::join!(send, gather(child)) })
+    let (sent, output) = timeout(deadline, async { tokio::join!(send, gather(child)) })
         .await
         .with_context(|| {
             format!(
                 "host {} did not answer within {} s",
                 host.as_str(),
-                DEADLINE.as_secs()
+                deadline.as_secs()
             )
         })?;
     let (code, stdout, stderr) = output?;
@@ -88,6 +91,13 @@ pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyho
     }
 }
 
+fn deadline(task: &Task) -> Duration {
+    match task {
+        Task::Stage { .. } | Task::Push { .. } => TRANSFER,
+        Task::Context { .. } | Task::Delete { .. } | Task::Move { .. } => WORK,
+    }
+}
+
 async fn gather(mut child: tokio::process::Child) -> anyhow::Result<(Option<i32>, String, String)> {
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -106,6 +116,8 @@ async fn gather(mut child: tokio::process::Child) -> anyhow::Result<(Option<i32>
     let (a, b) = tokio::join!(read_out, read_err);
     a?;
     b?;
+    // One that says more than anybody reads must not wait for a reader.
+    drop((out, err));
     let status = child.wait().await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((status.code(), text(stdout), text(stderr)))
@@ -124,6 +136,11 @@ fn command(host: &HostName) -> Command {
         "BatchMode=yes",
         "-o",
         "ConnectTimeout=20",
+        // A host that loses its power says nothing any more.
+        "-o",
+        "ServerAliveInterval=15",
+        "-o",
+        "ServerAliveCountMax=4",
         "--",
         host.as_str(),
     ]);
@@ -169,6 +186,21 @@ fn scripts_remote_dir(config: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_goes_silent_is_given_up_and_no_value_is_on_the_command_line() {
+        let command = command(&"node1".parse().unwrap());
+        let words: Vec<_> = command
+            .as_std()
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        assert!(words.iter().any(|w| w == "ServerAliveInterval=15"));
+        let end = words.iter().position(|w| w == "--").unwrap();
+        assert_eq!(words[end + 1], "node1");
+        assert_eq!(words.len(), end + 3);
+        assert!(words[end + 2].ends_with("/tm/onedock/node"));
+    }
 
     #[test]
     fn the_folder_of_the_drivers_on_hosts_is_read_from_oned_s_dump() {

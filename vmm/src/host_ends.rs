@@ -58,7 +58,10 @@ async fn vanish(ends: &[IfName], within: Duration) -> bool {
 }
 
 async fn unplug(vm: VmId, ends: &[IfName]) -> anyhow::Result<()> {
-    let request = serde_json::to_vec(&Request::Unplug { vm, host_ends: ends.to_vec() })?;
+    let request = serde_json::to_vec(&Request::Unplug {
+        vm,
+        host_ends: ends.to_vec(),
+    })?;
     let root = nix::unistd::geteuid().is_root();
     let mut command = if root {
         Command::new(NODE)
@@ -75,14 +78,16 @@ async fn unplug(vm: VmId, ends: &[IfName]) -> anyhow::Result<()> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot run {NODE}; run 'onedock setup node' on this host"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&request).await?;
-    }
+    // One that refuses stops reading; its reason is on standard error, not in the broken pipe.
+    let sent = match child.stdin.take() {
+        Some(mut stdin) => stdin.write_all(&request).await,
+        None => Ok(()),
+    };
     let output = timeout(REMOVAL, child.wait_with_output())
         .await
         .with_context(|| format!("{NODE} did not end within {} s", REMOVAL.as_secs()))??;
     if !output.status.success() {
         bail!("{NODE}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(())
+    sent.with_context(|| format!("{NODE} took no request"))
 }

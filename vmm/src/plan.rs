@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::ContainerName;
 use onedock_common::boot::{self, BootSpec, FirstProcess};
 use onedock_common::config::Config;
 use onedock_common::descriptor::{Descriptor, disk_path};
 use onedock_common::engine::{CreateSpec, ImageInfo, Limits};
 use onedock_common::nic::{BridgeKind, Method, Nic};
 use onedock_common::vm::{Capacity, Vm};
+use onedock_common::{ContainerName, IfName, VmId};
 
 use crate::labels;
 
@@ -80,7 +80,7 @@ pub fn boot(
         hostname: vm.hostname(),
         args,
         first,
-        nics: nics(&vm.nics)?,
+        nics: nics(vm)?,
         dns,
         search: vm.search_domains(),
         context: vm.context.as_ref().map(|c| disk_path(system_dir, c.disk)),
@@ -130,10 +130,16 @@ fn is_bare(args: &[String]) -> bool {
 
 /// Of several default routes the first NIC's counts; the others get a worse metric, where the
 /// template names none, because the kernel takes one route of a metric only.
-fn nics(nics: &[Nic]) -> anyhow::Result<Vec<boot::Nic>> {
+fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
     let mut routes = 0;
-    nics.iter()
+    vm.nics.iter()
         .map(|nic| {
+            if let Some(other) = named_after(&nic.target).filter(|other| *other != vm.id) {
+                bail!(
+                    "NIC {} has TARGET={}, the name of an interface of VM {other}; take TARGET out of the template",
+                    nic.id, nic.target
+                );
+            }
             if nic.bridge_kind != BridgeKind::Linux {
                 bail!(
                     "NIC {} is on the Open vSwitch bridge {}, which this version of the driver does not serve; use a network on a Linux bridge",
@@ -168,6 +174,14 @@ fn nics(nics: &[Nic]) -> anyhow::Result<Vec<boot::Nic>> {
             })
         })
         .collect()
+}
+
+/// The VM of a name of the form that `oned` gives (`one-<vm>-<nic>`): a template that says TARGET
+/// must not take the name of another VM's interface.
+fn named_after(target: &IfName) -> Option<VmId> {
+    let mut parts = target.as_str().strip_prefix("one-")?.split('-');
+    let vm = parts.next()?.parse().ok()?;
+    parts.next().map(|_| vm)
 }
 
 #[cfg(test)]
@@ -241,6 +255,22 @@ mod tests {
             spec.nics.iter().map(|n| n.metric).collect::<Vec<_>>(),
             [None, Some(100)]
         );
+    }
+
+    #[test]
+    fn attack_48_the_name_of_another_vm_s_interface_is_refused() {
+        let mut vm = vm();
+        for (target, good) in [
+            ("one-5-1", true),
+            ("web", true),
+            ("one-web", true),
+            ("one-6", true),
+            ("one-6-0", false),
+            ("one-06-0", false),
+        ] {
+            vm.nics[1].target = target.parse().unwrap();
+            assert_eq!(nics(&vm).is_ok(), good, "{target}");
+        }
     }
 
     #[test]

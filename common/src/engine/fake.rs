@@ -39,6 +39,8 @@ struct State {
     failure: Option<Failure>,
     /// Every start of a container ends at once with this code.
     dies_with: Option<i64>,
+    /// Calls of this name never answer.
+    hangs: Option<&'static str>,
     /// So many calls of `named` do not see a container that is there.
     unseen: u32,
     made: u64,
@@ -79,6 +81,11 @@ impl FakeEngine {
     /// Lets every process end at once with `code`.
     pub fn die_with(&self, code: Option<i64>) {
         self.state.borrow_mut().dies_with = code;
+    }
+
+    /// Lets every call of this name hang (`kill` and `remove`: what an undo calls).
+    pub fn hang(&self, call: Option<&'static str>) {
+        self.state.borrow_mut().hangs = call;
     }
 
     /// Keeps containers from `named` for so many calls, as the engine does while it makes one:
@@ -124,6 +131,12 @@ impl FakeEngine {
             name: name.to_owned(),
             starts: 0,
         });
+    }
+
+    async fn answering(&self, name: &'static str) {
+        if self.state.borrow().hangs == Some(name) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn call<T>(
@@ -285,6 +298,7 @@ impl Engine for FakeEngine {
     }
 
     async fn kill(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.answering("kill").await;
         self.call("kill", |s| {
             if let Ok(found) = find(s, container)
                 && found.info.running
@@ -297,6 +311,7 @@ impl Engine for FakeEngine {
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.answering("remove").await;
         self.call("remove", |s| {
             s.containers.retain(|c| c.info.id != *container);
             Ok(())

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::descriptor::prepare_system_dir;
 use onedock_common::files;
 use tar::EntryType;
@@ -73,7 +73,11 @@ fn write(folder: &Path, archive: impl Read) -> Result<BTreeSet<PathBuf>> {
                 files::replace(&path, &bytes, mode)?;
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
             }
-            _ => continue,
+            other => bail!(
+                "\"{}\" is neither a file nor a folder (tar type {:?})",
+                name.display(),
+                char::from(other.as_byte())
+            ),
         }
         written.extend(
             name.ancestors()

@@ -2,6 +2,8 @@
 //! what it made itself: a container that it created goes; one that was there before stays,
 //! stopped, its layer untouched.
 
+use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -13,7 +15,7 @@ use onedock_common::journal;
 use onedock_common::lock::VmLock;
 use onedock_common::vm::Vm;
 use onedock_common::{ContainerId, ContainerName};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployRequest;
@@ -21,6 +23,8 @@ use crate::{Host, labels, plan};
 
 /// How often a container that the engine still makes is looked for.
 const STEP: Duration = Duration::from_millis(10);
+/// How long taking back may last: an engine that hangs has had its time before.
+const UNDO: Duration = Duration::from_secs(30);
 
 pub(super) async fn run<E: Engine>(
     host: &Host<E>,
@@ -246,7 +250,7 @@ impl<E: Engine> Deploy<'_, E> {
     fn remember(
         &self,
         descriptor: &mut Descriptor,
-        path: &std::path::Path,
+        path: &Path,
         id: &ContainerId,
     ) -> anyhow::Result<()> {
         if descriptor.container.as_ref() != Some(id) {
@@ -273,7 +277,7 @@ impl<E: Engine> Deploy<'_, E> {
     async fn resume(
         &self,
         descriptor: &mut Descriptor,
-        path: &std::path::Path,
+        path: &Path,
         container: &ContainerInfo,
         spec: &BootSpec,
     ) -> anyhow::Result<()> {
@@ -286,7 +290,11 @@ impl<E: Engine> Deploy<'_, E> {
                 .await
                 .context("the VM's capacity cannot be set")?;
         }
-        self.start(&container.id, spec).await
+        let started = self.start(&container.id, spec).await;
+        let Err(error) = started else { return Ok(()) };
+        // An answer that was lost may have left it running, while `oned` believes it is not.
+        let stopped = async { Ok(self.host.engine.kill(&container.id).await?) };
+        Err(taken_back(error, stopped).await)
     }
 
     /// Starts, and watches the first process for a short time: what dies in it never ran.
@@ -312,27 +320,37 @@ impl<E: Engine> Deploy<'_, E> {
         )
     }
 
-    /// Takes back a container that this call made; the error tells both if that fails too.
+    /// Takes back a container that this call made.
     async fn undo(
         &self,
         descriptor: &mut Descriptor,
-        path: &std::path::Path,
+        path: &Path,
         id: &ContainerId,
         error: anyhow::Error,
     ) -> anyhow::Error {
-        let undone: anyhow::Result<()> = async {
+        let removed = async {
             self.host.engine.remove(id).await?;
             BootSpec::remove(&self.host.paths, id)?;
             descriptor.container = None;
             descriptor.write(path)?;
             Ok(())
-        }
-        .await;
-        match undone {
-            Ok(()) => error,
-            Err(also) => error.context(format!(
-                "and what was made could not be taken back ({also:#}), after"
-            )),
-        }
+        };
+        taken_back(error, removed).await
     }
+}
+
+/// The error that a `deploy` ends with; it tells both if taking back fails too.
+async fn taken_back(
+    error: anyhow::Error,
+    undo: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Error {
+    let also = match timeout(UNDO, undo).await {
+        Ok(Ok(())) => return error,
+        Ok(Err(also)) => format!("{also:#}"),
+        Err(_) => format!(
+            "the Docker engine did not answer within {} s",
+            UNDO.as_secs()
+        ),
+    };
+    anyhow::anyhow!("{error:#}; and what this call did could not be taken back: {also}")
 }

@@ -85,6 +85,19 @@ impl Bed {
         self.deploy_with(TRACED)
     }
 
+    /// With a clock that goes on as soon as everybody waits for it.
+    fn deploy_in_no_time(&self) -> anyhow::Result<Answer> {
+        let file = self.system_dir.join("deployment.0").display().to_string();
+        let arguments = [file.as_str(), "node1", "5", "node1"].map(str::to_owned);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let document = || Ok(TRACED.as_bytes().to_vec());
+        runtime.block_on(Action::Deploy.run(&self.host, &arguments, document))
+    }
+
     fn end(&self, action: &str) -> anyhow::Result<Answer> {
         self.act(action, &["one-5", "node1", "5", "node1"], "")
     }
@@ -239,6 +252,44 @@ fn a_resume_that_fails_leaves_the_container_and_its_layer_stopped() {
     let answer = bed.deploy().unwrap();
     assert!(answer.notes[0].contains("exit code 1"), "{answer:?}");
     bed.assert_runs_once(3);
+}
+
+#[test]
+fn a_resume_whose_answer_was_lost_does_not_leave_the_vm_running() {
+    for lost in [3, 4] {
+        let bed = Bed::new();
+        bed.deploy().unwrap();
+        bed.end("shutdown").unwrap();
+        bed.host.engine.fail(Failure::After(lost));
+        bed.deploy().unwrap_err();
+        let calls = bed.host.engine.calls();
+        assert!(["start", "watch"].contains(&calls[lost - 1]), "{calls:?}");
+        let containers = bed.host.engine.containers();
+        assert_eq!((containers.len(), containers[0].info.running), (1, false));
+        bed.host.engine.heal();
+        bed.deploy().unwrap();
+        bed.assert_runs_once(3);
+    }
+}
+
+#[test]
+fn fault_40_an_engine_that_hangs_while_a_deploy_is_taken_back_holds_it_half_a_minute() {
+    for (hangs, resume) in [("remove", false), ("kill", true)] {
+        let bed = Bed::new();
+        if resume {
+            bed.deploy().unwrap();
+            bed.end("shutdown").unwrap();
+        }
+        bed.host.engine.die_with(Some(3));
+        bed.host.engine.hang(Some(hangs));
+        let error = bed.deploy_in_no_time().unwrap_err().to_string();
+        assert!(error.contains("exit code 3"), "{error}");
+        assert!(error.contains("did not answer within 30 s"), "{error}");
+        bed.host.engine.hang(None);
+        bed.host.engine.die_with(None);
+        bed.deploy().unwrap();
+        bed.assert_runs_once(if resume { 3 } else { 2 });
+    }
 }
 
 #[test]
