@@ -8,7 +8,7 @@ use onedock_common::boot::{self, BootSpec, FirstProcess};
 use onedock_common::config::Config;
 use onedock_common::descriptor::{Descriptor, disk_path};
 use onedock_common::engine::{CreateSpec, ImageInfo, Limits};
-use onedock_common::nic::{BridgeKind, Method, Nic};
+use onedock_common::nic::{BridgeKind, Method};
 use onedock_common::vm::{Capacity, Vm};
 use onedock_common::{ContainerName, IfName, VmId};
 
