@@ -72,9 +72,26 @@ if dockerd_runs; then
         attempt docker image rm --force "$image" >/dev/null
     done
 fi
+# A reload keeps the value of a key that is no longer in the file: so each is said once more,
+# as it was, before the file itself is put back. A restart would end the containers of others.
+forget_runtime() {
+    pid=$(running_pid /run/docker.pid dockerd) || return 0
+    has ruby || return 0
+    ruby -rjson -e '
+        path = ARGV[0]
+        was = File.exist?(path) ? JSON.parse(File.read(path)) : {}
+        File.write(path, JSON.generate({ "runtimes" => {}, "live-restore" => false }.merge(was)))
+    ' /etc/docker/daemon.json
+    kill -HUP "$pid"
+    wait_for 10 runtime_is_forgotten
+}
+runtime_is_forgotten() {
+    ! timeout 10 docker info --format '{{range $name, $_ := .Runtimes}}{{println $name}}{{end}}' | grep -qx onedock
+}
 attempt restore_edited_files
 if engine_of_before; then
-    if pid=$(running_pid /run/docker.pid dockerd); then kill -HUP "$pid"; fi
+    grep -qs '"onedock"' "$RECORD/daemon.json" || attempt forget_runtime
+    attempt restore_edited_files
 else
     if has_systemd; then
         systemctl stop docker.socket docker containerd >/dev/null 2>&1 || true
