@@ -1,15 +1,23 @@
 //! The platforms of the hosts that OpenNebula knows, for images that are built for several.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use onedock_common::config::Config;
 use onedock_common::xml::Element;
 use onedock_registry::Platform;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// How long `oned` may take to list its hosts: it is the one who waits for this driver.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// ONEDOCK_PLATFORMS, else what the hosts of VM_MAD onedock report as ARCH, else this machine's.
-pub(crate) fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> {
+pub(crate) async fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> {
     if !config.platforms.is_empty() {
         return config
             .platforms
@@ -18,18 +26,42 @@ pub(crate) fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> {
             .collect();
     }
     // As oneadmin; where there is no oned, or no host yet, the front-end's own is the best guess.
-    let mut found = match Command::new("onehost")
-        .args(["list", "-x"])
-        .stdin(Stdio::null())
-        .output()
-    {
-        Ok(output) if output.status.success() => of_hosts(&output.stdout),
-        _ => BTreeSet::new(),
-    };
+    let mut found = of_program(&onehost(std::env::var_os("ONE_LOCATION").as_deref())).await;
     if found.is_empty() {
         found.insert(Platform::here());
     }
     Ok(found.into_iter().collect())
+}
+
+/// `onehost`, of a self-contained OpenNebula where the driver was started by one.
+fn onehost(one_location: Option<&OsStr>) -> PathBuf {
+    match one_location.filter(|location| !location.is_empty()) {
+        Some(location) => Path::new(location).join("bin/onehost"),
+        None => PathBuf::from("onehost"),
+    }
+}
+
+async fn of_program(onehost: &Path) -> BTreeSet<Platform> {
+    let asked = Command::new(onehost)
+        .args(["list", "-x"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match timeout(LIMIT, asked).await {
+        Ok(Ok(output)) if output.status.success() => of_hosts(&output.stdout),
+        Ok(Ok(output)) => {
+            tracing::warn!("onehost list: {}", String::from_utf8_lossy(&output.stderr));
+            BTreeSet::new()
+        }
+        Ok(Err(error)) => {
+            tracing::info!("there is no onehost to ask: {error}");
+            BTreeSet::new()
+        }
+        Err(_) => {
+            tracing::warn!("onehost list did not answer within {} s", LIMIT.as_secs());
+            BTreeSet::new()
+        }
+    }
 }
 
 fn of_hosts(xml: &[u8]) -> BTreeSet<Platform> {
@@ -49,6 +81,23 @@ fn of_hosts(xml: &[u8]) -> BTreeSet<Platform> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_40_an_oned_that_does_not_list_its_hosts_is_not_waited_for() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let program = onehost(Some(dir.path().as_os_str()));
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        assert!(runtime.block_on(of_program(&program)).is_empty());
+        assert_eq!(onehost(None), Path::new("onehost"));
+    }
 
     #[test]
     fn the_platforms_are_those_of_our_hosts_each_once() {

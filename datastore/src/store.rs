@@ -9,6 +9,10 @@ use onedock_registry::{Client, Options};
 
 /// The repositories of images are `onedock/img-<id>`.
 const PREFIX: &str = "onedock/img-";
+/// All that the drivers keep in the private registry lies below this.
+const OURS: &str = "onedock/";
+/// Every layer that was ever copied can be mounted from there.
+const LAYERS: &str = "onedock/layers";
 
 /// A datastore with its registry.
 #[derive(Debug)]
@@ -67,18 +71,83 @@ impl Store {
         Ok(repository.clone())
     }
 
-    /// The name with its registry.
-    pub(crate) fn complete(&self, reference: &Reference) -> Reference {
-        reference.with_default_registry(&self.default_registry)
+    /// The name with its registry. What the drivers keep is no source of images: they read it
+    /// with an account of their own, so whoever may register an image could have the image of
+    /// anybody else by the number in its name (attack 22).
+    pub(crate) fn complete(&self, reference: &Reference) -> anyhow::Result<Reference> {
+        let reference = reference.with_default_registry(&self.default_registry);
+        ensure!(
+            reference.registry() != self.registry.as_ref()
+                || !reference.path().as_str().starts_with(OURS),
+            "PATH docker://{reference} lies where the datastore keeps the images of all users; register it from where it came"
+        );
+        Ok(reference)
     }
 }
 
 /// How registries are reached from here.
 pub(crate) fn options(config: &Config) -> anyhow::Result<Options> {
-    // Every layer that was ever copied can be mounted from there.
-    let shared_layers = Some("onedock/layers".parse()?);
     Ok(Options {
-        shared_layers,
+        shared_layers: Some(LAYERS.parse()?),
         ..Options::from(config)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> Store {
+        let config = Config {
+            local_server: Some("front:5000".parse().unwrap()),
+            auth_file: "/nonexistent".into(),
+            ..Config::default()
+        };
+        let datastore = Datastore {
+            id: None,
+            registry: None,
+            default_registry: Some("front:5000".into()),
+            safe_dirs: Vec::new(),
+            restricted_dirs: Vec::new(),
+            limit_mb: None,
+        };
+        Store::open(&config, &datastore).unwrap()
+    }
+
+    #[test]
+    fn attack_22_what_the_drivers_keep_is_no_source_of_images() {
+        let store = store();
+        let complete = |name: &str| store.complete(&name.parse().unwrap());
+        for bad in [
+            "front:5000/onedock/img-7:latest",
+            "onedock/img-7",
+            "front:5000/onedock/layers",
+        ] {
+            let error = complete(bad).unwrap_err().to_string();
+            assert!(
+                error.starts_with("PATH docker://front:5000/onedock/"),
+                "{error}"
+            );
+        }
+        for good in ["front:5000/team/web:1", "docker.io/onedock/img-7", "alpine"] {
+            assert!(complete(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn only_an_image_of_this_datastore_is_deleted() {
+        let store = store();
+        let own = |name: &str| {
+            let source = format!("docker://{name}@sha256:{}", "ab".repeat(32));
+            store.own(&source.parse().unwrap())
+        };
+        assert!(own("front:5000/onedock/img-7").is_ok());
+        for bad in [
+            "front:5000/onedock/layers",
+            "front:5000/team/web",
+            "other:5000/onedock/img-7",
+        ] {
+            assert!(own(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -22,8 +22,8 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
     let repository = store.repository(image.id.context("IMAGE/ID is missing in the XML")?)?;
     let digest = match path(image)? {
         ImagePath::Registry { reference, .. } => {
-            let reference = store.complete(&reference);
-            let platforms = hosts::platforms(&store.config)?;
+            let reference = store.complete(&reference)?;
+            let platforms = hosts::platforms(&store.config).await?;
             store
                 .client
                 .copy(&reference, &repository, &Tag::latest(), &platforms)

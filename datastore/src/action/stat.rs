@@ -15,9 +15,9 @@ use crate::{hosts, store};
 pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
     let (size, least) = match path(image(request)?)? {
         ImagePath::Registry { reference, size_mb } => {
-            let reference = store.complete(&reference);
+            let reference = store.complete(&reference)?;
             // The layers of one platform are what a VM has; the first host's speaks for all.
-            let platforms = hosts::platforms(&store.config)?;
+            let platforms = hosts::platforms(&store.config).await?;
             let platform = platforms
                 .first()
                 .cloned()
