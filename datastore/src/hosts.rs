@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// How long `oned` may take to list its hosts: it is the one who waits for this driver.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// ONEDOCK_PLATFORMS, else what the hosts of VM_MAD onedock report as ARCH, else this machine's.
 pub(crate) async fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> {

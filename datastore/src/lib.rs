@@ -46,7 +46,11 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
     let _span = tracing::info_span!("datastore", action = name, id = ?arguments.first()).entered();
     tracing::info!("begins");
     let request = DatastoreAction::from_base64(&read_input()?)?;
-    let store = Store::open(&config, &request.datastore)?;
+    let store = Store::open(
+        &config,
+        &request.datastore,
+        (name == "stat").then_some(action::stat::LIMIT),
+    )?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,5 +1,7 @@
 //! The private registry as this datastore uses it: where an image lies, and what is kept with it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use onedock_common::ImageId;
 use onedock_common::config::Config;
@@ -24,8 +26,13 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// REGISTRY of the datastore, else LOCAL_SERVER; DEFAULT_REGISTRY, else Docker Hub.
-    pub(crate) fn open(config: &Config, datastore: &Datastore) -> anyhow::Result<Self> {
+    /// REGISTRY of the datastore, else LOCAL_SERVER; DEFAULT_REGISTRY, else Docker Hub. `limit` is
+    /// how long one call of a registry may take, where it is not the usual one.
+    pub(crate) fn open(
+        config: &Config,
+        datastore: &Datastore,
+        limit: Option<Duration>,
+    ) -> anyhow::Result<Self> {
         let registry = match &datastore.registry {
             Some(name) => Some(name.parse().context("the datastore's REGISTRY")?),
             None => config.local_server.clone(),
@@ -34,7 +41,9 @@ impl Store {
             Some(name) => name.parse().context("the datastore's DEFAULT_REGISTRY")?,
             None => RegistryName::docker_hub(),
         };
-        let client = Client::new(options(config)?)?;
+        let mut options = options(config)?;
+        options.total_timeout = limit.unwrap_or(options.total_timeout);
+        let client = Client::new(options)?;
         Ok(Self {
             client,
             registry,
@@ -48,6 +57,23 @@ impl Store {
         self.registry.as_ref().context(
             "no private registry is named; run 'onedock setup registry', or set LOCAL_SERVER in onedock.conf or REGISTRY in the datastore",
         )
+    }
+
+    /// Whether this is another spelling of the private registry: with the port that https means,
+    /// or a registry whose mirror it is.
+    fn is_private(&self, name: &RegistryName) -> bool {
+        let bare = |text: &str| {
+            let host = text.trim_start_matches("https://");
+            host.strip_suffix(":443").unwrap_or(host).to_owned()
+        };
+        let Some(own) = self.registry.as_ref().map(|own| bare(own.as_str())) else {
+            return false;
+        };
+        let mirrors = self.config.mirrors.iter().filter(|(of, _)| of == name);
+        bare(name.as_str()) == own
+            || mirrors
+                .map(|(_, url)| bare(url.trim_start_matches("http://")))
+                .any(|host| host == own)
     }
 
     /// Where image `id` is kept.
@@ -77,8 +103,10 @@ impl Store {
     pub(crate) fn complete(&self, reference: &Reference) -> anyhow::Result<Reference> {
         let reference = reference.with_default_registry(&self.default_registry);
         ensure!(
-            reference.registry() != self.registry.as_ref()
-                || !reference.path().as_str().starts_with(OURS),
+            !reference.path().as_str().starts_with(OURS)
+                || !reference
+                    .registry()
+                    .is_some_and(|name| self.is_private(name)),
             "PATH docker://{reference} lies where the datastore keeps the images of all users; register it from where it came"
         );
         Ok(reference)
@@ -101,17 +129,21 @@ mod tests {
         let config = Config {
             local_server: Some("front:5000".parse().unwrap()),
             auth_file: "/nonexistent".into(),
+            mirrors: vec![("hub:443".parse().unwrap(), "https://front:5000".into())],
             ..Config::default()
         };
-        let datastore = Datastore {
+        Store::open(&config, &datastore(), None).unwrap()
+    }
+
+    fn datastore() -> Datastore {
+        Datastore {
             id: None,
             registry: None,
             default_registry: Some("front:5000".into()),
             safe_dirs: Vec::new(),
             restricted_dirs: Vec::new(),
             limit_mb: None,
-        };
-        Store::open(&config, &datastore).unwrap()
+        }
     }
 
     #[test]
@@ -122,13 +154,17 @@ mod tests {
             "front:5000/onedock/img-7:latest",
             "onedock/img-7",
             "front:5000/onedock/layers",
+            "hub:443/onedock/img-7",
         ] {
             let error = complete(bad).unwrap_err().to_string();
-            assert!(
-                error.starts_with("PATH docker://front:5000/onedock/"),
-                "{error}"
-            );
+            assert!(error.contains("the images of all users"), "{error}");
         }
+        let with_port = Store {
+            registry: Some("front".parse().unwrap()),
+            ..Store::open(&Config::default(), &datastore(), None).unwrap()
+        };
+        assert!(with_port.is_private(&"front:443".parse().unwrap()));
+        assert!(!with_port.is_private(&"front:5000".parse().unwrap()));
         for good in ["front:5000/team/web:1", "docker.io/onedock/img-7", "alpine"] {
             assert!(complete(good).is_ok(), "{good}");
         }

@@ -2,6 +2,8 @@
 //! larger of `size=` and the unpacked layers, at least 1, found without a pull
 //! (`docs/decisions/0003-image-size.md`).
 
+use std::time::Duration;
+
 use onedock_common::answer::Answer;
 use onedock_common::image::DatastoreAction;
 use onedock_registry::archive_size;
@@ -11,6 +13,10 @@ use crate::local_file::LocalFile;
 use crate::path::ImagePath;
 use crate::store::Store;
 use crate::{hosts, store};
+
+/// How long a registry may take to tell a size: `oned` waits 90 s for the answer, and meanwhile
+/// whoever names a slow registry holds one of the driver's few threads.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
     let (size, least) = match path(image(request)?)? {
@@ -44,6 +50,11 @@ fn megabytes(bytes: u64, least: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_22_it_ends_before_oned_stops_to_wait_for_it() {
+        assert!(hosts::LIMIT + LIMIT < Duration::from_secs(90));
+    }
 
     #[test]
     fn the_size_is_counted_up_and_at_least_what_was_asked_and_one() {
