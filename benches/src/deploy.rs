@@ -148,7 +148,7 @@ impl<'a> Bench<'a> {
         let source = format!("docker://{pinned}").parse()?;
         fs::write(
             engine.folder().join("onedock.conf"),
-            "ONEDOCK_STATE=/var/lib/onedock\n",
+            "# Every key has its default.\n",
         )?;
         Ok(Self {
             engine,

@@ -69,8 +69,6 @@ pub struct Config {
     pub auth_file: PathBuf,
     /// ONEDOCK_CERTS_DIR: CA certificates of registries, in the engine's layout.
     pub certs_dir: PathBuf,
-    /// ONEDOCK_STATE: the state folder of a node.
-    pub state: PathBuf,
 }
 
 impl Default for Config {
@@ -88,7 +86,6 @@ impl Default for Config {
             data_path: "/var/lib/docker-registry".into(),
             auth_file: AUTH_FILE.into(),
             certs_dir: "/etc/docker/certs.d".into(),
-            state: "/var/lib/onedock".into(),
         }
     }
 }
@@ -196,11 +193,6 @@ impl Config {
             "ONEDOCK_CERTS_DIR" => {
                 if let Some(path) = said {
                     self.certs_dir = path.into();
-                }
-            }
-            "ONEDOCK_STATE" => {
-                if let Some(path) = said {
-                    self.state = path.into();
                 }
             }
             _ => return Ok(false),

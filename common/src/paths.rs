@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::ids::{ContainerId, VmId};
 
-/// The state folder of a node; `ONEDOCK_STATE` moves it, for a second node on one machine.
-/// A program that root runs never reads that variable: it takes [`Paths::system`].
+/// The state folder of a node. It is one fixed folder ([`Paths::system`]) and no setting: the
+/// runtime, which root runs, looks nowhere else, and takes a container without a boot spec for none
+/// of a VM. Other folders are for tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     state: PathBuf,

@@ -68,7 +68,7 @@ fn dir() -> PathBuf {
     std::env::var_os("ONEDOCK_ONE_DB").map_or_else(|| DIR.into(), PathBuf::from)
 }
 
-/// The state folder of the drivers; `ONEDOCK_STATE` moves it.
+/// The state folder of the drivers; `ONEDOCK_STATE` moves it, for tests of the agent alone.
 pub fn paths() -> Paths {
     std::env::var_os("ONEDOCK_STATE").map_or_else(Paths::system, |d| Paths::at(PathBuf::from(d)))
 }

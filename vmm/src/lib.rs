@@ -37,7 +37,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
     let config = Config::load()?;
     let host = Host {
         engine: Docker::local()?,
-        paths: Paths::at(&config.state),
+        paths: Paths::system(),
         config,
     };
     let _span = tracing::info_span!(

@@ -54,7 +54,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<Answer> {
     let call = parse(&line)?;
     let node = Node {
         engine: Docker::local()?,
-        paths: Paths::at(&config.state),
+        paths: Paths::system(),
         config,
     };
     let done = match call.task {
