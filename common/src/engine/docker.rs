@@ -1,16 +1,11 @@
 //! The real engine, through bollard on its unix socket. Requests carry no version prefix, so
 //! every engine from 20.10 on answers in its own default version.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::{
-    ContainerConfig, ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody,
-    HostConfig, HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
-};
+use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     InspectContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder,
@@ -20,9 +15,8 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::{
-    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Limits, Watched, unwrapped,
-};
+use super::shapes;
+use super::{ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Limits, Watched};
 use crate::digest::Digest;
 use crate::ids::{ContainerId, ContainerName};
 use crate::reference::{Repository, Source, Tag};
@@ -35,7 +29,7 @@ const WORK: Duration = Duration::from_secs(120);
 /// Moving layers between the engine and a registry.
 const TRANSFER: Duration = Duration::from_secs(3600);
 /// Within a transfer, from one word of progress to the next. Unpacking a large layer is silent.
-const SILENCE: Duration = Duration::from_secs(600);
+pub(super) const SILENCE: Duration = Duration::from_secs(600);
 
 /// The engine behind one unix socket.
 #[derive(Debug, Clone)]
@@ -89,40 +83,7 @@ impl Docker {
     }
 
     fn error(&self, call: &'static str, error: &Error) -> EngineError {
-        match error {
-            Error::DockerResponseServerError {
-                status_code,
-                message,
-            } => {
-                let message = unwrapped(message);
-                match status_code {
-                    404 => EngineError::Missing { call, message },
-                    409 => EngineError::Conflict { call, message },
-                    status => EngineError::Refused {
-                        call,
-                        status: *status,
-                        message,
-                    },
-                }
-            }
-            Error::DockerStreamError { error } => EngineError::Refused {
-                call,
-                status: 0,
-                message: unwrapped(error),
-            },
-            Error::RequestTimeoutError => EngineError::Deadline {
-                call,
-                deadline: SILENCE,
-            },
-            Error::JsonDataError { message, .. } => EngineError::Unreadable {
-                call,
-                problem: message.clone(),
-            },
-            other => EngineError::Unreachable {
-                socket: self.socket.clone(),
-                problem: innermost(other),
-            },
-        }
+        shapes::error(&self.socket, call, error)
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<ContainerInfo>, EngineError> {
@@ -130,7 +91,7 @@ impl Docker {
             .client
             .inspect_container(name, None::<InspectContainerOptions>);
         match self.within("inspect", QUICK, request).await {
-            Ok(answer) => read_container(answer).map(Some),
+            Ok(answer) => shapes::container(answer).map(Some),
             Err(e) if e.is_missing() => Ok(None),
             Err(e) => Err(e),
         }
@@ -142,73 +103,6 @@ async fn progressed<T>(step: impl Future<Output = T>) -> Result<T, Error> {
     timeout(SILENCE, step)
         .await
         .map_err(|_| Error::RequestTimeoutError)
-}
-
-/// Whether the engine has answered a wait: the container is gone, or it ended with an error code.
-fn is_answer_of_wait(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::DockerContainerWaitError { .. }
-            | Error::DockerResponseServerError {
-                status_code: 404,
-                ..
-            }
-    )
-}
-
-/// The last cause: a dead socket comes wrapped four times with the same text.
-fn innermost(error: &Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-fn read_container(answer: ContainerInspectResponse) -> Result<ContainerInfo, EngineError> {
-    let unreadable = |problem: &str| EngineError::Unreadable {
-        call: "inspect",
-        problem: problem.to_owned(),
-    };
-    let id = answer.id.ok_or_else(|| unreadable("there is no Id"))?;
-    let state = answer
-        .state
-        .ok_or_else(|| unreadable("there is no State"))?;
-    let host = answer.host_config.unwrap_or_default();
-    Ok(ContainerInfo {
-        id: id
-            .parse()
-            .map_err(|e: crate::ids::BadContainer| unreadable(&e.to_string()))?,
-        labels: answer
-            .config
-            .and_then(|c| c.labels)
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
-        running: state.running.unwrap_or(false),
-        paused: state.paused.unwrap_or(false),
-        started_before: state.started_at.is_some_and(|at| !at.starts_with("0001-")),
-        exit_code: state.exit_code.unwrap_or(0),
-        oom_killed: state.oom_killed.unwrap_or(false),
-        limits: Limits {
-            cpu_shares: host.cpu_shares.unwrap_or(0),
-            // -1 after a quota was lifted.
-            cpu_quota_us: host.cpu_quota.unwrap_or(0).max(0),
-            memory: host.memory.unwrap_or(0),
-        },
-    })
-}
-
-fn credentials(
-    repository: &Repository,
-    credential: Option<&Credential>,
-) -> Option<DockerCredentials> {
-    credential.map(|c| DockerCredentials {
-        username: Some(c.user.clone()),
-        password: Some(c.password.clone()),
-        serveraddress: Some(repository.registry().to_string()),
-        ..DockerCredentials::default()
-    })
 }
 
 impl Engine for Docker {
@@ -244,7 +138,7 @@ impl Engine for Docker {
         let options = CreateImageOptionsBuilder::default()
             .from_image(&image.reference().to_string())
             .build();
-        let login = credentials(image.repository(), credential);
+        let login = shapes::credentials(image.repository(), credential);
         let request = async {
             let mut progress = self.client.create_image(Some(options), None, login);
             while let Some(step) = progressed(progress.next()).await? {
@@ -263,7 +157,7 @@ impl Engine for Docker {
     ) -> Result<Digest, EngineError> {
         let options = PushImageOptionsBuilder::default().tag(tag.as_str()).build();
         let name = repository.to_string();
-        let login = credentials(repository, credential);
+        let login = shapes::credentials(repository, credential);
         let request = async {
             let mut digest = None;
             let mut progress = self.client.push_image(&name, Some(options), login);
@@ -319,7 +213,7 @@ impl Engine for Docker {
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let request = self
             .client
-            .create_container(Some(options), create_body(spec));
+            .create_container(Some(options), shapes::create_body(spec));
         let answer = self.within("create", WORK, request).await?;
         answer
             .id
@@ -414,7 +308,9 @@ impl Engine for Docker {
                 );
                 match timeout(WORK, gone.next()).await {
                     Err(_) => Err(EngineError::Conflict { call, message }),
-                    Ok(Some(Err(e))) if !is_answer_of_wait(&e) => Err(self.error("wait", &e)),
+                    Ok(Some(Err(e))) if !shapes::is_answer_of_wait(&e) => {
+                        Err(self.error("wait", &e))
+                    }
                     Ok(_) => Ok(()),
                 }
             }
@@ -423,27 +319,11 @@ impl Engine for Docker {
     }
 
     async fn limit(&self, container: &ContainerId, limits: Limits) -> Result<(), EngineError> {
-        let body = ContainerUpdateBody {
-            cpu_shares: Some(limits.cpu_shares),
-            cpu_period: Some(if limits.cpu_quota_us == 0 {
-                0
-            } else {
-                CPU_PERIOD_US
-            }),
-            // -1 lifts a quota that was there; 0 means "as it is".
-            cpu_quota: Some(if limits.cpu_quota_us == 0 {
-                -1
-            } else {
-                limits.cpu_quota_us
-            }),
-            memory: Some(limits.memory),
-            memory_swap: Some(limits.memory),
-            ..ContainerUpdateBody::default()
-        };
         self.within(
             "update",
             WORK,
-            self.client.update_container(container.as_str(), body),
+            self.client
+                .update_container(container.as_str(), shapes::update_body(limits)),
         )
         .await
         .map(drop)
@@ -486,43 +366,5 @@ impl Engine for Docker {
     }
 }
 
-/// The period of the processor quota: 100 ms.
-const CPU_PERIOD_US: i64 = 100_000;
-
 /// The most that is read of a container's last output, in bytes.
 const LAST_LINES_LIMIT: usize = 64 * 1024;
-
-fn create_body(spec: &CreateSpec) -> ContainerCreateBody {
-    let log_options = [("max-size", "10m"), ("max-file", "2")];
-    ContainerCreateBody {
-        hostname: Some(spec.hostname.to_string()),
-        image: Some(spec.image.reference().to_string()),
-        cmd: spec.cmd.clone(),
-        labels: Some(spec.labels.clone().into_iter().collect()),
-        host_config: Some(HostConfig {
-            network_mode: Some("none".into()),
-            runtime: Some(spec.runtime.into()),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::NO),
-                maximum_retry_count: None,
-            }),
-            cpu_shares: Some(spec.limits.cpu_shares),
-            cpu_period: (spec.limits.cpu_quota_us != 0).then_some(CPU_PERIOD_US),
-            cpu_quota: (spec.limits.cpu_quota_us != 0).then_some(spec.limits.cpu_quota_us),
-            memory: Some(spec.limits.memory),
-            memory_swap: Some(spec.limits.memory),
-            // A tenant's output must not fill the host's disk.
-            log_config: Some(HostConfigLogConfig {
-                typ: Some("json-file".into()),
-                config: Some(
-                    log_options
-                        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                        .into_iter()
-                        .collect::<HashMap<_, _>>(),
-                ),
-            }),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
-    }
-}

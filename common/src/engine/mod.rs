@@ -7,6 +7,7 @@
 mod docker;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod shapes;
 
 use std::collections::BTreeMap;
 use std::future::Future;
