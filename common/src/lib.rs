@@ -17,6 +17,7 @@ pub mod ids;
 pub mod image;
 pub mod journal;
 pub mod kept;
+pub mod labels;
 pub mod lock;
 pub mod log;
 pub mod names;

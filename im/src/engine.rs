@@ -5,19 +5,12 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use onedock_common::{ContainerId, ContainerName, VmId};
+use onedock_common::{ContainerId, ContainerName, VmId, labels};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::http::{HttpError, Socket};
-
-/// Both labels that make a container a VM of this driver. Labels decide, never the name alone.
-pub const LABEL_VM: &str = "org.opennebula.vm";
-/// The label whose value is [`DRIVER`].
-pub const LABEL_DRIVER: &str = "org.opennebula.driver";
-/// This driver.
-pub const DRIVER: &str = "onedock";
 
 /// `{"label":["org.opennebula.vm","org.opennebula.driver=onedock"]}`, percent-encoded.
 const FILTER: &str =
@@ -245,10 +238,10 @@ fn read_listed(entry: &str) -> Option<Option<Listed>> {
     let raw: RawListed<'_> = serde_json::from_str(entry).ok()?;
     let labels = raw.labels.unwrap_or_default();
     let label = |name: &str| labels.get(name).map(String::as_str);
-    if label(LABEL_DRIVER) != Some(DRIVER) {
+    if label(labels::DRIVER) != Some(labels::ONEDOCK) {
         return Some(None);
     }
-    let Some(vm) = label(LABEL_VM) else {
+    let Some(vm) = label(labels::VM) else {
         return Some(None);
     };
     // A label that is not a number is no VM's: only somebody else can have written it.

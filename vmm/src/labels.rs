@@ -1,22 +1,15 @@
-//! Labels decide whose a container is, never its name alone (decision D31).
+//! The labels that a VM's container is made with.
 
 use std::collections::BTreeMap;
 
-use onedock_common::VmId;
 use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::ContainerInfo;
+use onedock_common::labels::{DISK, DRIVER, ONEDOCK, SOURCE, VERSION, VM, says};
 
-const DRIVER: &str = "org.opennebula.driver";
-const VM: &str = "org.opennebula.vm";
-const DISK: &str = "org.opennebula.disk";
-const SOURCE: &str = "org.opennebula.source";
-const VERSION: &str = "org.opennebula.driver.version";
-
-/// The labels of a VM's container. They stand over labels of the same name that an image
-/// carries (attack 12).
+/// All of them. They stand over labels of the same name that an image carries (attack 12).
 pub(crate) fn of(descriptor: &Descriptor) -> BTreeMap<String, String> {
     [
-        (DRIVER, "onedock".to_owned()),
+        (DRIVER, ONEDOCK.to_owned()),
         (VM, descriptor.vm.to_string()),
         (DISK, descriptor.disk.to_string()),
         (SOURCE, descriptor.image.to_string()),
@@ -26,16 +19,7 @@ pub(crate) fn of(descriptor: &Descriptor) -> BTreeMap<String, String> {
     .into()
 }
 
-/// Whether the container is this VM's.
-pub(crate) fn belongs_to(container: &ContainerInfo, vm: VmId) -> bool {
-    let is = |key: &str, value: &str| container.labels.get(key).is_some_and(|v| v == value);
-    is(DRIVER, "onedock") && is(VM, &vm.to_string())
-}
-
 /// Whether the container was made of this disk's image.
 pub(crate) fn is_made_of(container: &ContainerInfo, descriptor: &Descriptor) -> bool {
-    container
-        .labels
-        .get(SOURCE)
-        .is_some_and(|v| *v == descriptor.image.to_string())
+    says(container, SOURCE, &descriptor.image.to_string())
 }

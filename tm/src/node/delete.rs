@@ -12,6 +12,7 @@ use onedock_common::boot::BootSpec;
 use onedock_common::descriptor::{Descriptor, DescriptorError, disk_path};
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::journal;
+use onedock_common::labels;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use tokio::time::{Instant, sleep};
 
@@ -89,7 +90,7 @@ async fn remove_container<E: Engine>(
         gone(node, &id).await?;
     }
     if let Some(container) = made_meanwhile(node, vm, disk).await?
-        && is_disk_of(&container, vm, disk)
+        && labels::is_disk(&container, vm, disk)
     {
         gone(node, &container.id).await?;
     }
@@ -115,13 +116,6 @@ async fn made_meanwhile<E: Engine>(
     }
     journal::settled(&node.paths, vm)?;
     Ok(found)
-}
-
-fn is_disk_of(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {
-    let is = |key: &str, value: &str| container.labels.get(key).is_some_and(|v| v == value);
-    is("org.opennebula.driver", "onedock")
-        && is("org.opennebula.vm", &vm.to_string())
-        && is("org.opennebula.disk", &disk.to_string())
 }
 
 async fn gone<E: Engine>(node: &Node<'_, E>, id: &ContainerId) -> Result<()> {

@@ -12,6 +12,7 @@ use onedock_common::boot::{self, BootSpec};
 use onedock_common::descriptor::{Descriptor, disk_path};
 use onedock_common::engine::{ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Watched};
 use onedock_common::journal;
+use onedock_common::labels::is_of_vm;
 use onedock_common::lock::VmLock;
 use onedock_common::vm::Vm;
 use onedock_common::{ContainerId, ContainerName};
@@ -149,7 +150,7 @@ impl<E: Engine> Deploy<'_, E> {
             return Ok(Found::Nothing);
         };
         ensure!(
-            labels::belongs_to(&container, self.vm.id),
+            is_of_vm(&container, self.vm.id),
             "the name {name} is taken by a container that is not OpenNebula's ({}); rename or remove it",
             container.id.short()
         );

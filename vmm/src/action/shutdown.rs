@@ -7,12 +7,13 @@ use std::time::Duration;
 use onedock_common::answer::Answer;
 use onedock_common::boot::BootSpec;
 use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::labels::is_of_vm;
 use onedock_common::lock::VmLock;
 use onedock_common::{ContainerName, IfName};
 
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployedRequest;
-use crate::{Host, host_ends, labels};
+use crate::{Host, host_ends};
 
 /// How a running container is ended.
 pub(super) enum How {
@@ -61,7 +62,7 @@ pub(super) async fn own<E: Engine>(
 ) -> anyhow::Result<Option<ContainerInfo>> {
     let found = host.engine.named(name).await?;
     Ok(found.filter(|container| {
-        let ours = labels::belongs_to(container, name.vm());
+        let ours = is_of_vm(container, name.vm());
         if !ours {
             tracing::warn!(
                 container = container.id.short(),
