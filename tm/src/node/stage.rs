@@ -1,18 +1,26 @@
 //! The image on this host, once for all VMs, and the disk's descriptor.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use onedock_common::boot::BootSpec;
 use onedock_common::descriptor::{Descriptor, VERSION, prepare_system_dir};
 use onedock_common::engine::Engine;
 use onedock_common::reference::Source;
 use onedock_common::secret::Credential;
+use tokio::time::{Instant, sleep};
 
 use super::Node;
 use crate::location::Place;
 use crate::message::Outcome;
+
+/// How long a VM waits for the fetch of another one; the engine gives a silent transfer up before.
+const FETCHING: Duration = Duration::from_secs(3600);
+/// How often it looks whether that has ended.
+const STEP: Duration = Duration::from_millis(50);
 
 /// What the descriptor will say.
 pub(super) struct Wanted {
@@ -84,7 +92,7 @@ async fn fetch<E: Engine>(
                 path.display()
             )
         })?;
-    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+    let lock = only_one(lock, &path, FETCHING).await?;
     if node.engine.image(image).await?.is_some() {
         return Ok(());
     }
@@ -103,4 +111,48 @@ async fn fetch<E: Engine>(
     );
     drop(lock);
     Ok(())
+}
+
+/// Waits until nobody else holds the lock.
+async fn only_one(lock: File, path: &Path, within: Duration) -> anyhow::Result<File> {
+    let deadline = Instant::now() + within;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => bail!(
+                "the image is still being fetched for another VM after {} s; try again when that has ended",
+                within.as_secs()
+            ),
+            Err(TryLockError::WouldBlock) => sleep(STEP).await,
+            Err(TryLockError::Error(e)) => {
+                return Err(e).with_context(|| format!("{} cannot be locked", path.display()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_32_a_fetch_that_never_ends_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image-ab");
+        let held = File::create(&path).unwrap();
+        held.lock().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let wait = || {
+            let lock = File::open(&path).unwrap();
+            runtime.block_on(only_one(lock, &path, FETCHING))
+        };
+        let error = wait().unwrap_err().to_string();
+        assert!(error.contains("for another VM after 3600 s"), "{error}");
+        drop(held);
+        assert!(wait().is_ok());
+    }
 }
