@@ -1,19 +1,21 @@
 //! The per-VM lock: what one driver does to a VM, no other does at the same time, and the
 //! monitor says nothing about that VM meanwhile (DESIGN section 3).
 //!
-//! It is `flock` on a file that is never deleted: a deleted lock file would let two holders in,
-//! one on the old file and one on the new. The kernel lets go of it when the holder dies, so
-//! nothing has to be cleaned after a crash.
+//! It is `flock` on a file. The kernel lets go of it when the holder dies, so nothing has to be
+//! cleaned after a crash. With the VM goes its file ([`VmLock::forget`]): who has locked a file
+//! looks whether it is still the one at that path, so that nobody holds an old file while another
+//! holds the new one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::files;
 use crate::ids::VmId;
 use crate::paths::Paths;
 
@@ -48,6 +50,7 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct VmLock {
     _file: File,
+    path: PathBuf,
 }
 
 impl VmLock {
@@ -60,11 +63,15 @@ impl VmLock {
             path: path.clone(),
             source,
         };
-        let file = open_or_make(&path).map_err(open)?;
+        let mut file = open_or_make(&path).map_err(open)?;
         let began = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) if is_at(&file, &path).map_err(open)? => {
+                    return Ok(Self { _file: file, path });
+                }
+                // Its VM was forgotten meanwhile.
+                Ok(()) => file = open_or_make(&path).map_err(open)?,
                 Err(TryLockError::WouldBlock) if began.elapsed() >= deadline => {
                     return Err(LockError::Busy {
                         vm,
@@ -79,6 +86,11 @@ impl VmLock {
         }
     }
 
+    /// Lets go of the lock, and takes its file away: nothing of the VM is on this host any more.
+    pub fn forget(self) -> io::Result<()> {
+        files::remove(&self.path)
+    }
+
     /// For a reader: `None` when an action holds the VM now. The value keeps actions out while
     /// it lives, so a reader drops it at once. A VM that no action ever touched has no lock
     /// file and is free; none is made here.
@@ -88,17 +100,22 @@ impl VmLock {
             path: path.clone(),
             source,
         };
-        let file = match options().open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some(SharedLock { _file: None }));
+        loop {
+            let file = match options().open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Some(SharedLock { _file: None }));
+                }
+                Err(source) => return Err(open(source)),
+            };
+            match file.try_lock_shared() {
+                Ok(()) if is_at(&file, &path).map_err(open)? => {
+                    return Ok(Some(SharedLock { _file: Some(file) }));
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(open(source)),
             }
-            Err(source) => return Err(open(source)),
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Some(SharedLock { _file: Some(file) })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(open(source)),
         }
     }
 }
@@ -107,6 +124,16 @@ impl VmLock {
 #[derive(Debug)]
 pub struct SharedLock {
     _file: Option<File>,
+}
+
+/// Whether the open file is still the one at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((open.dev(), open.ino()) == (there.dev(), there.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 fn options() -> OpenOptions {
@@ -197,7 +224,43 @@ mod tests {
         let other = VmLock::try_shared(&paths, VM).unwrap();
         assert!(one.is_some() && other.is_some());
         drop((one, other));
-        assert!(paths.vm_lock(VM).exists(), "the lock file is never deleted");
+        assert!(paths.vm_lock(VM).exists());
+    }
+
+    #[test]
+    fn a_lock_file_goes_with_its_vm_and_who_waited_for_it_is_alone_all_the_same() {
+        let (_dir, paths) = place();
+        let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| VmLock::acquire(&paths, VM, Duration::from_secs(20)));
+            thread::park_timeout(Duration::from_millis(30));
+            held.forget().unwrap();
+            let waited = waiter.join().unwrap().unwrap();
+            assert!(VmLock::try_shared(&paths, VM).unwrap().is_none());
+            assert!(VmLock::acquire(&paths, VM, Duration::ZERO).is_err());
+            waited.forget().unwrap();
+        });
+        assert!(!paths.vm_lock(VM).exists());
+    }
+
+    #[test]
+    fn many_that_lock_and_forget_at_once_are_never_two() {
+        let (_dir, paths) = place();
+        let inside = std::sync::atomic::AtomicU32::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lock = VmLock::acquire(&paths, VM, Duration::from_secs(20)).unwrap();
+                        let others = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        assert_eq!(others, 0);
+                        thread::yield_now();
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        lock.forget().unwrap();
+                    }
+                });
+            }
+        });
     }
 
     #[test]

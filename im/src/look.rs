@@ -71,7 +71,7 @@ fn is_busy(paths: &Paths, vm: VmId) -> bool {
     }
 }
 
-/// Every VM that ever had a lock on this host.
+/// Every VM on which an action runs or has run, and which is not yet deleted here.
 fn locked_once(paths: &Paths) -> Vec<VmId> {
     let Some(dir) = paths.vm_lock(VmId::new(0)).parent().map(fs::read_dir) else {
         return Vec::new();

@@ -24,7 +24,7 @@ use crate::message::Outcome;
 const STEP: Duration = Duration::from_millis(20);
 
 pub(super) async fn run<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<Outcome> {
-    let _lock = node.lock(place.vm())?;
+    let lock = node.lock(place.vm())?;
     match place.disk() {
         Some(disk) => {
             remove_container(node, place.vm(), disk, &place.path()).await?;
@@ -36,6 +36,10 @@ pub(super) async fn run<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<
             }
             remove_path(place.folder())?;
         }
+    }
+    if !place.folder().exists() {
+        lock.forget()
+            .context("the VM's lock file cannot be removed")?;
     }
     Ok(Outcome::Done)
 }

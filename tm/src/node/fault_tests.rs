@@ -127,6 +127,7 @@ impl Bed {
         self.node.engine.containers().is_empty()
             && !self.folder.exists()
             && fs::read_dir(self.node.paths.boot_dir()).unwrap().count() == 0
+            && !self.node.paths.vm_lock(VmId::new(5)).exists()
     }
 }
 
