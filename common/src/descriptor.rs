@@ -1,6 +1,6 @@
 //! The disk descriptor: `disk.<n>` of a VM's folder when the disk is a container. A small JSON
 //! file, so that every per-disk call of `oned` (mv, mvds, cpds, snap_*, delete) has something
-//! real to act upon (decision D1).
+//! real to act upon.
 
 use std::fs;
 use std::io;

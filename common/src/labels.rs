@@ -1,5 +1,5 @@
-//! The labels of a VM's container. They decide whose a container is, never its name alone
-//! (decision D31), so that every driver and the monitor read them alike.
+//! The labels of a VM's container. They decide whose a container is, never its name alone, which
+//! anybody can give: every driver and the monitor read them alike.
 
 use crate::engine::ContainerInfo;
 use crate::ids::{DiskId, VmId};

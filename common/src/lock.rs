@@ -1,5 +1,5 @@
 //! The per-VM lock: what one driver does to a VM, no other does at the same time, and the
-//! monitor says nothing about that VM meanwhile (DESIGN section 3).
+//! monitor says nothing about that VM meanwhile.
 //!
 //! It is `flock` on a file. The kernel lets go of it when the holder dies, so nothing has to be
 //! cleaned after a crash. With the VM goes its file ([`VmLock::forget`]): who has locked a file

@@ -1,7 +1,7 @@
 //! Image references: `[registry[:port]/]repository[:tag][@digest]`, read strictly.
 //!
 //! The grammar is that of the distribution specification (1.1, "Pulling manifests") and of the
-//! engine's reference parser; what counts as a registry is ONEDock's rule made right (OD-I1):
+//! engine's reference parser; what counts as a registry is ONEDock's rule made right:
 //! the first part is a registry when it contains a point or a colon or is `localhost`. An
 //! unqualified name has no registry until [`Reference::with_default_registry`] gives it one.
 //! Docker Hub is `docker.io`; its single names lie under `library/`.

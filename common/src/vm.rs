@@ -149,7 +149,7 @@ impl Vm {
     }
 
     /// The disk that is the container: the first one in OS/BOOT, else the first whose image is
-    /// one of ours (decision D1).
+    /// one of ours.
     pub fn root_disk(&self) -> Option<&Disk> {
         let booted = self
             .boot_order
@@ -167,7 +167,7 @@ impl Vm {
             .or_else(|| self.disks.iter().find(|d| d.is_container_image()))
     }
 
-    /// The name inside: SET_HOSTNAME, else the VM's name made valid, else `one-<id>` (D21).
+    /// The name inside: SET_HOSTNAME, else the VM's name made valid, else `one-<id>`.
     pub fn hostname(&self) -> Hostname {
         let wished = self.context.as_ref().and_then(|c| c.get("SET_HOSTNAME"));
         wished

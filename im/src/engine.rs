@@ -1,6 +1,6 @@
 //! What the monitor asks of the engine, in structures of its own: only the fields that are
 //! needed, and every container read by itself, so that one odd container cannot blind the
-//! monitoring of all (trap T13).
+//! monitoring of all.
 
 use std::collections::HashMap;
 use std::io::Read;

@@ -1,5 +1,5 @@
 //! Traffic of network links from `/proc/net/dev`, which is of this process's own network
-//! namespace wherever sysfs was mounted (trap T14), and one read for all links.
+//! namespace wherever sysfs was mounted, and one read for all links.
 
 use std::collections::BTreeMap;
 

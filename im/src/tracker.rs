@@ -91,7 +91,7 @@ struct Vm {
 #[derive(Debug)]
 pub struct Tracker {
     vms: BTreeMap<VmId, Vm>,
-    /// A frozen VM is told when it stays so for longer than this (decision D7).
+    /// A frozen VM is told when it stays so for longer than this.
     freeze: Duration,
     sync_every: Duration,
     sync_at: Option<Instant>,

@@ -35,8 +35,8 @@ pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageInfo) -> CreateS
     }
 }
 
-/// Weight of 1024 a CPU; VCPU, where it is given, bounds hard; memory without extra swap
-/// (decisions D17, D18).
+/// Weight of 1024 a CPU; VCPU, where it is given, bounds hard; memory without extra
+/// swap.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "CPU is at most 4096 and MEMORY 2^30 MiB"
@@ -89,7 +89,7 @@ pub fn boot(
 }
 
 /// Entrypoint of the image, then DOCKERRUN of the disk, else as it was kept with the image, else
-/// ONEDOCK_DEFAULT_DOCKERRUN, else the image's command (decision D23, ONEDock's OD-V11).
+/// ONEDOCK_DEFAULT_DOCKERRUN, else the image's command, as in ONEDock.
 fn command(
     vm: &Vm,
     descriptor: &Descriptor,

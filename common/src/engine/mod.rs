@@ -125,7 +125,7 @@ pub struct Limits {
     pub cpu_shares: i64,
     /// Microseconds of processor time per 100 ms; 0 for no bound.
     pub cpu_quota_us: i64,
-    /// Bytes; swap is not added (decision D18).
+    /// Bytes; no swap is added, as a VM has none of its host's.
     pub memory: i64,
 }
 

@@ -1,6 +1,6 @@
 //! `shutdown`: the image's stop signal, KILL after the grace, success. The container and its root
 //! disk stay, for resume, undeploy and terminate alike: what removes them is the transfer
-//! manager's `delete` of the disk (decision D2).
+//! manager's `delete` of the disk.
 
 use std::time::Duration;
 
