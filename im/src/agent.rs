@@ -2,9 +2,8 @@
 //! events, one that waits for SIGUSR1.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,7 +85,7 @@ pub struct Agent {
     /// Why the engine did not answer the last time, when it did not.
     silent: Option<String>,
     unsent: u32,
-    events: Arc<AtomicBool>,
+    events: Followed,
 }
 
 impl Agent {
@@ -101,7 +100,7 @@ impl Agent {
             seen: None,
             silent: None,
             unsent: 0,
-            events: Arc::default(),
+            events: Followed::default(),
             config,
             place,
         }
@@ -206,7 +205,7 @@ impl Agent {
         let in_action = self.seen.as_ref().is_some_and(|s| !s.look.busy.is_empty());
         if report.again_soon {
             CONFIRM
-        } else if in_action || !self.events.load(Ordering::Relaxed) {
+        } else if in_action || !self.events.surely() {
             POLL.min(self.config.periods.state)
         } else {
             self.config.periods.state
@@ -318,7 +317,7 @@ impl Agent {
     /// places: one wake-up is as good as a hundred.
     fn listen(&self) -> Receiver<Wake> {
         let (give, take) = sync_channel(4);
-        let (engine, connected) = (self.place.engine.clone(), Arc::clone(&self.events));
+        let (engine, followed) = (self.place.engine.clone(), self.events.clone());
         let events = give.clone();
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new()
@@ -330,7 +329,7 @@ impl Agent {
         };
         spawn(
             "events",
-            Box::new(move || follow(&engine, &connected, &events)),
+            Box::new(move || follow(&engine, &followed, &events)),
         );
         spawn("refresh", Box::new(move || wait_for_refresh(&give)));
         take
@@ -357,20 +356,37 @@ fn is_forbidden(error: &EngineError) -> bool {
     matches!(error, EngineError::Http(HttpError::Forbidden { .. }))
 }
 
+/// Since when the engine's events are followed. The engine answers the request for them before it
+/// takes note of who asks, so that what happens in between is no event for anybody: it is relied
+/// upon only after a while, and until then the agent looks as if there were none.
+#[derive(Debug, Clone, Default)]
+struct Followed(Arc<Mutex<Option<Instant>>>);
+
+impl Followed {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn surely(&self) -> bool {
+        let since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() > POLL * 2)
+    }
+}
+
 /// Wakes the agent at each event of a VM's container. What the event says is not read: the list
 /// that follows is the truth (fault 44).
-fn follow(engine: &Engine, connected: &AtomicBool, wake: &SyncSender<Wake>) {
+fn follow(engine: &Engine, followed: &Followed, wake: &SyncSender<Wake>) {
     use std::io::Read;
     let mut buffer = vec![0; 4096];
     loop {
         if let Ok(mut stream) = engine.events() {
-            connected.store(true, Ordering::Relaxed);
+            followed.set(Some(Instant::now()));
             let _ = wake.try_send(Wake::Engine);
             while stream.read(&mut buffer).is_ok_and(|n| n > 0) {
                 let _ = wake.try_send(Wake::Engine);
             }
         }
-        connected.store(false, Ordering::Relaxed);
+        followed.set(None);
         let _ = wake.try_send(Wake::Engine);
         thread::park_timeout(POLL);
     }

@@ -101,7 +101,11 @@ impl Table {
         // to the front-end must not be shown what is in it.
         let damaged = |e: io::Error| Error::Archive {
             path: path.clone(),
-            reason: format!("it is no tar archive, or it is damaged ({})", e.kind()),
+            reason: match e.kind() {
+                // The reader's own word, see `Bounded`.
+                io::ErrorKind::FileTooLarge => "unpacked it is larger than is served".to_owned(),
+                kind => format!("it is no tar archive, or it is damaged ({kind})"),
+            },
         };
         let mut left = DOCUMENTS;
         for entry in entries.map_err(&damaged)? {
@@ -279,7 +283,7 @@ impl<R: Read> Read for Bounded<R> {
         self.left = self
             .left
             .checked_sub(read as u64)
-            .ok_or_else(|| io::Error::other("unpacked it is larger than is served"))?;
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "unpacked"))?;
         if Instant::now() > self.until {
             return Err(io::Error::other("reading it took too long"));
         }
