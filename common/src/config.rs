@@ -59,7 +59,8 @@ pub struct Config {
     pub stop_grace: Duration,
     /// ONEDOCK_PLATFORMS: platforms to keep of multi-platform images in place of the hosts'.
     pub platforms: Vec<String>,
-    /// ONEDOCK_INSECURE_REGISTRIES: registries that are spoken to without TLS.
+    /// ONEDOCK_INSECURE_REGISTRIES: registries that may speak plain HTTP and whose certificate is
+    /// not checked.
     pub insecure_registries: Vec<RegistryName>,
     /// ONEDOCK_REGISTRY_MIRRORS: `registry=URL` pairs: ask there in the registry's place.
     pub mirrors: Vec<(RegistryName, String)>,
