@@ -40,7 +40,6 @@ pub(crate) enum Task {
         source: Source,
         persistent: bool,
         dockerrun: Option<String>,
-        credential: Option<Credential>,
     },
     /// Put the context files that follow into the disk's folder.
     Context { disk: Place },

@@ -38,13 +38,25 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
             file.said(pushed)?
         }
     };
-    let source = Source::new(repository.clone(), digest.clone());
+    let source = Source::new(repository, digest);
+    if let Err(error) = complete(store, &source, image).await {
+        // `oned` knows no SOURCE of a `cp` that failed, so nobody would ever remove what is there.
+        if let Err(also) = store.client.delete_repository(source.repository()).await {
+            tracing::warn!("{also}");
+        }
+        return Err(error);
+    }
+    Ok(Answer::line(format!("{source} {FORMAT}")))
+}
+
+/// What lies beside the image: the tag of its present state, and its attributes.
+async fn complete(store: &Store, source: &Source, image: &Image) -> anyhow::Result<()> {
+    let repository = source.repository();
     store
         .client
-        .tag(&repository, &digest, &state_tag(&source)?)
+        .tag(repository, source.digest(), &state_tag(source)?)
         .await?;
-    keep_attributes(store, &repository, image).await?;
-    Ok(Answer::line(format!("{source} {FORMAT}")))
+    keep_attributes(store, repository, image).await
 }
 
 /// DOCKERRUN is kept with the image, so that it is there where INHERIT_IMAGE_ATTR is not set.

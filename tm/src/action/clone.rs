@@ -54,10 +54,6 @@ pub(crate) async fn run(
         image,
         dockerrun: attributes.dockerrun,
         persistent: kind == Kind::Persistent,
-        credential: onedock_registry::credential(
-            &config.auth_file,
-            source.repository().registry(),
-        )?,
         source,
     };
     remote::call(&target.location.host, task, Payload::Nothing).await?;

@@ -72,7 +72,6 @@ impl Bed {
             source: source(),
             persistent: true,
             dockerrun: None,
-            credential: None,
         })
     }
 

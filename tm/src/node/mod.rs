@@ -92,7 +92,6 @@ impl<E: Engine> Node<'_, E> {
                 source,
                 persistent,
                 dockerrun,
-                credential,
             } => {
                 let wanted = stage::Wanted {
                     image,
@@ -100,7 +99,7 @@ impl<E: Engine> Node<'_, E> {
                     persistent,
                     dockerrun,
                 };
-                stage::run(self, &disk, wanted, credential).await
+                stage::run(self, &disk, wanted).await
             }
             Task::Delete { place } => delete::run(self, &place).await,
             Task::Move { from, to } => r#move::run(self, &from, &to),

@@ -10,7 +10,6 @@ use onedock_common::boot::BootSpec;
 use onedock_common::descriptor::{Descriptor, VERSION, prepare_system_dir};
 use onedock_common::engine::Engine;
 use onedock_common::reference::Source;
-use onedock_common::secret::Credential;
 use tokio::time::{Instant, sleep};
 
 use super::Node;
@@ -34,7 +33,6 @@ pub(super) async fn run<E: Engine>(
     node: &Node<'_, E>,
     disk: &Place,
     wanted: Wanted,
-    credential: Option<Credential>,
 ) -> anyhow::Result<Outcome> {
     let id = disk
         .disk()
@@ -47,7 +45,7 @@ pub(super) async fn run<E: Engine>(
         .with_context(|| format!("the VM's folder {} cannot be made", disk.folder().display()))?;
     // Context files hold passwords: nobody but the drivers and root looks into a VM's folder.
     fs::set_permissions(disk.folder(), fs::Permissions::from_mode(0o750))?;
-    fetch(node, &wanted.image, credential).await?;
+    fetch(node, &wanted.image).await?;
     if let Some(container) = before.and_then(|d| d.container) {
         tracing::warn!(
             container = container.short(),
@@ -72,11 +70,7 @@ pub(super) async fn run<E: Engine>(
 
 /// Fetches the image unless it is here. Of many VMs that want it at once one fetches, the others
 /// wait for it (fault 32); one that is ended meanwhile lets go of the lock with its life.
-async fn fetch<E: Engine>(
-    node: &Node<'_, E>,
-    image: &Source,
-    credential: Option<Credential>,
-) -> anyhow::Result<()> {
+async fn fetch<E: Engine>(node: &Node<'_, E>, image: &Source) -> anyhow::Result<()> {
     if node.engine.image(image).await?.is_some() {
         return Ok(());
     }
@@ -97,10 +91,8 @@ async fn fetch<E: Engine>(
         return Ok(());
     }
     let registry = image.repository().registry();
-    let credential = match credential {
-        Some(credential) => Some(credential),
-        None => onedock_registry::credential(&node.config.auth_file, registry)?,
-    };
+    // The node's own account: the front-end's, which may push, stays there.
+    let credential = onedock_registry::credential(&node.config.auth_file, registry)?;
     node.engine
         .pull(image, credential.as_ref())
         .await
