@@ -190,6 +190,7 @@ impl<'a> Bench<'a> {
                 cpu_shares: 1024,
                 cpu_quota_us: 0,
                 memory: 64 << 20,
+                swap: 0,
             },
         };
         let docker = Docker::at(self.engine.socket())?;
@@ -286,6 +287,7 @@ impl<'a> Bench<'a> {
             persistent: false,
             dockerrun: None,
             container: None,
+            snapshots: Vec::new(),
         };
         descriptor.write(&system_dir.join("disk.0"))?;
         Ok(())
@@ -320,6 +322,7 @@ fn boot_spec(spec: &CreateSpec) -> Result<BootSpec> {
         search: Vec::new(),
         context: None,
         volumes: Vec::new(),
+        disks: Vec::new(),
     })
 }
 

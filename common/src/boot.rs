@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::files;
-use crate::ids::{ContainerId, NicId, VmId};
-use crate::names::{Hostname, IfName, Mac};
+use crate::ids::{ContainerId, DiskId, NicId, VmId};
+use crate::names::{DeviceName, Hostname, IfName, Mac, MountPath};
 use crate::paths::Paths;
 
 /// The version that this build writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest boot spec that is read, in bytes.
 pub const LIMIT: u64 = 1024 * 1024;
@@ -90,6 +90,39 @@ pub struct Nic {
     pub metric: Option<u32>,
 }
 
+/// A disk beside the root disk, plugged while the container is created but its process does not
+/// run yet, or into the running one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// DISK/DISK_ID.
+    pub id: DiskId,
+    /// What it is on the host.
+    pub source: DiskSource,
+    /// Where it is mounted; `None`: only the device is shown. A disk that holds no file system
+    /// which can be mounted (none, a partition table, swap) is shown as its device all the same.
+    pub mount: Option<MountPath>,
+    /// The device's name in `/dev` where it is shown as a device (DISK/TARGET).
+    pub device: DeviceName,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// What a disk is on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskSource {
+    /// A file, or a block device, as it is: raw, or ISO 9660.
+    Raw(PathBuf),
+    /// A file in qcow2 format.
+    Qcow2(PathBuf),
+    /// The tree of an image: the folder of the layer of a container that never runs, in the
+    /// engine's storage (`…/overlay2/<64 digits>`, with `diff`, `work` and `lower` in it).
+    Tree(PathBuf),
+    /// A folder, shown read-only: the files of a CD on a kernel that cannot mount one.
+    Folder(PathBuf),
+}
+
 /// Everything that makes this start of the container the VM's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +153,8 @@ pub struct BootSpec {
     /// The image's VOLUME paths: the engine's anonymous volumes at these places are dropped,
     /// so that their data stays on the root disk.
     pub volumes: Vec<PathBuf>,
+    /// The disks beside the root disk, in the order of their ids.
+    pub disks: Vec<Disk>,
 }
 
 impl BootSpec {
@@ -198,6 +233,13 @@ mod tests {
             search: vec![],
             context: Some("/var/lib/one/datastores/101/5/disk.5".into()),
             volumes: vec![],
+            disks: vec![Disk {
+                id: DiskId::new(1),
+                source: DiskSource::Qcow2("/var/lib/one/datastores/101/5/disk.1".into()),
+                mount: Some("/srv//data".parse().unwrap()),
+                device: "vdb".parse().unwrap(),
+                read_only: false,
+            }],
         }
     }
 
@@ -227,7 +269,9 @@ mod tests {
             ("one-5-0", "../../etc"),
             ("\"vm\":5", "\"vm\":-5"),
             ("\"dns\"", "\"dnz\""),
-            ("\"version\":1", "\"version\":2"),
+            ("\"version\":2", "\"version\":1"),
+            ("/srv/data", "/srv/../etc"),
+            ("\"vdb\"", "\"null\""),
             ("10.77.0.42/24", "10.77.0.42/64"),
         ] {
             let bad = good.replace(from, to);

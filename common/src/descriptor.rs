@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::files;
-use crate::ids::{ContainerId, DiskId, VmId};
+use crate::ids::{ContainerId, DiskId, SnapshotId, VmId};
 use crate::reference::Source;
 
 /// The version that this build writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
-/// The largest descriptor that is read, in bytes.
-const LIMIT: u64 = 1 << 20;
+/// The largest descriptor that is read, in bytes: less than the smallest disk, whose content is a
+/// tenant's and must never be taken for a descriptor (a raw disk has 1 MiB and more).
+const LIMIT: u64 = 512 * 1024;
 
 /// Why a descriptor could not be read or written.
 #[derive(Debug, Error)]
@@ -77,8 +78,35 @@ pub struct Descriptor {
     pub persistent: bool,
     /// The image's DOCKERRUN as it was kept with it; the VM's own DISK/DOCKERRUN stands before it.
     pub dockerrun: Option<String>,
-    /// The container; absent until the first `deploy`.
+    /// The container; absent until the first `deploy`, and after the disk has left a host.
     pub container: Option<ContainerId>,
+    /// The disk's snapshots, oldest first.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// A state of the disk that was kept: an image in the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// SNAPSHOT/ID, as `oned` counts them.
+    pub id: SnapshotId,
+    /// The image.
+    pub image: Source,
+    /// What it takes in the registry beyond the image that it stands on, in bytes.
+    pub bytes: u64,
+}
+
+/// What lies at `disk.<n>` of a VM's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A container: the root disk, or the tree of a further image.
+    Container(Box<Descriptor>),
+    /// A disk image in a file, or a link to one: raw, qcow2 or ISO 9660.
+    File,
+    /// A folder of context files.
+    Folder,
 }
 
 impl Descriptor {
@@ -117,6 +145,30 @@ impl Descriptor {
         serde_json::from_slice(&bytes).map_err(foreign)
     }
 
+    /// What lies at `path`. A descriptor that is damaged is an error, never a disk in a file.
+    pub fn find(path: &Path) -> Result<Found, DescriptorError> {
+        let io = |source| DescriptorError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let meta = match fs::symlink_metadata(path) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(e) => return Err(io(e)),
+        };
+        if meta.is_dir() {
+            return Ok(Found::Folder);
+        }
+        if !meta.is_file() || meta.len() > LIMIT {
+            return Ok(Found::File);
+        }
+        let bytes = files::read_bounded(path, LIMIT).map_err(io)?;
+        match bytes.first() {
+            Some(b'{') | None => Self::read(path).map(|d| Found::Container(Box::new(d))),
+            Some(_) => Ok(Found::File),
+        }
+    }
+
     /// Writes the descriptor, replacing an earlier one in one step. Every field can be read by a
     /// person: this is what an administrator looks at.
     pub fn write(&self, path: &Path) -> Result<(), DescriptorError> {
@@ -144,15 +196,18 @@ pub fn disk_path(system_dir: &Path, disk: DiskId) -> PathBuf {
 }
 
 /// Makes a VM's folder and the marker by which the host's monitor finds the datastore
-/// (`.monitor` holds the TM's name, `src/tm_mad/tm_common.sh`, `enable_local_monitoring`).
-pub fn prepare_system_dir(system_dir: &Path) -> io::Result<()> {
+/// (`.monitor` holds the name of the datastore's TM, `src/tm_mad/tm_common.sh`,
+/// `enable_local_monitoring`). `None`: a datastore that hosts share has no such marker.
+pub fn prepare_system_dir(system_dir: &Path, tm_mad: Option<&str>) -> io::Result<()> {
     fs::create_dir_all(system_dir)?;
     let datastore = system_dir
         .parent()
         .ok_or_else(|| io::Error::other("has no parent folder"))?;
     let marker = datastore.join(".monitor");
-    if !marker.exists() {
-        files::replace(&marker, b"onedock\n", 0o644)?;
+    if let Some(tm_mad) = tm_mad
+        && !marker.exists()
+    {
+        files::replace(&marker, format!("{tm_mad}\n").as_bytes(), 0o644)?;
     }
     Ok(())
 }
@@ -175,6 +230,7 @@ mod tests {
             persistent: false,
             dockerrun: Some("nginx -g 'daemon off;'".into()),
             container: None,
+            snapshots: Vec::new(),
         }
     }
 
@@ -212,8 +268,8 @@ mod tests {
     fn the_first_action_on_a_host_leaves_the_marker_of_the_datastore() {
         let dir = tempfile::tempdir().unwrap();
         let system_dir = dir.path().join("101/5");
-        prepare_system_dir(&system_dir).unwrap();
-        prepare_system_dir(&system_dir).unwrap();
+        prepare_system_dir(&system_dir, Some("onedock")).unwrap();
+        prepare_system_dir(&system_dir, Some("onedock")).unwrap();
         assert_eq!(
             fs::read_to_string(dir.path().join("101/.monitor")).unwrap(),
             "onedock\n"

@@ -51,6 +51,10 @@ number_id!(
     DiskId
 );
 number_id!(
+    /// A disk snapshot's id within its disk (`SNAPSHOT/ID`).
+    SnapshotId
+);
+number_id!(
     /// A NIC's id within its VM (`NIC/NIC_ID`).
     NicId
 );
@@ -133,16 +137,27 @@ impl fmt::Display for ContainerId {
 /// The container's name and the VM's DEPLOY_ID: `one-<vm id>`, the form that OpenNebula's
 /// own code takes for a VM of its own (`src/vnm_mad/remotes/lib/nic.rb`, wild VM detection).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ContainerName(VmId);
+pub struct ContainerName {
+    vm: VmId,
+    tree: Option<DiskId>,
+}
 
 impl ContainerName {
     /// The name of this VM's container.
     pub const fn of(vm: VmId) -> Self {
-        Self(vm)
+        Self { vm, tree: None }
+    }
+    /// The name of a container that is never started: the tree of an image that is a further disk
+    /// of the VM, `one-<vm id>-disk-<disk id>`. No text is read as such a name.
+    pub const fn of_tree(vm: VmId, disk: DiskId) -> Self {
+        Self {
+            vm,
+            tree: Some(disk),
+        }
     }
     /// The VM whose container it names.
     pub const fn vm(self) -> VmId {
-        self.0
+        self.vm
     }
 }
 
@@ -154,13 +169,16 @@ impl FromStr for ContainerName {
         if digits.len() > 1 && digits.starts_with('0') {
             return Err(bad());
         }
-        digits.parse().map(Self).map_err(|_| bad())
+        digits.parse().map(Self::of).map_err(|_| bad())
     }
 }
 
 impl fmt::Display for ContainerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "one-{}", self.0)
+        match self.tree {
+            None => write!(f, "one-{}", self.vm),
+            Some(disk) => write!(f, "one-{}-disk-{disk}", self.vm),
+        }
     }
 }
 

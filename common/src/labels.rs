@@ -12,6 +12,9 @@ pub const ONEDOCK: &str = "onedock";
 pub const VM: &str = "org.opennebula.vm";
 /// The id of the disk that the container is.
 pub const DISK: &str = "org.opennebula.disk";
+/// The VM's id on a container that is never started, the tree of a further disk: without [`VM`],
+/// so that no monitor takes it for the VM.
+pub const TREE: &str = "org.opennebula.tree";
 /// The image as it was staged.
 pub const SOURCE: &str = "org.opennebula.source";
 /// The version of the driver that made it.
@@ -30,4 +33,11 @@ pub fn is_of_vm(container: &ContainerInfo, vm: VmId) -> bool {
 /// Whether the container is this disk of this VM.
 pub fn is_disk(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {
     is_of_vm(container, vm) && says(container, DISK, &disk.to_string())
+}
+
+/// Whether the container is the tree of this disk of this VM.
+pub fn is_tree(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {
+    says(container, DRIVER, ONEDOCK)
+        && says(container, TREE, &vm.to_string())
+        && says(container, DISK, &disk.to_string())
 }

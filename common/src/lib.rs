@@ -29,5 +29,7 @@ pub mod vm;
 pub mod xml;
 
 pub use digest::Digest;
-pub use ids::{ContainerId, ContainerName, DatastoreId, DiskId, HostId, ImageId, NicId, VmId};
-pub use names::{Hostname, IfName, Mac};
+pub use ids::{
+    ContainerId, ContainerName, DatastoreId, DiskId, HostId, ImageId, NicId, SnapshotId, VmId,
+};
+pub use names::{DeviceName, Hostname, IfName, Mac, MountPath};

@@ -17,6 +17,16 @@ pub enum BadName {
     /// Not six octets in hexadecimal.
     #[error("\"{0}\" is not a MAC address (six pairs of hexadecimal digits with colons)")]
     Mac(String),
+    /// Not a name that a disk has.
+    #[error(
+        "\"{0}\" is not the name of a disk (sd, vd, hd or xvd and one to three letters, or sr and a number)"
+    )]
+    Device(String),
+    /// Not a place where a disk can be shown.
+    #[error(
+        "\"{0}\" is no place for a disk: an absolute path without \"..\", not /mnt, not beneath /proc, /sys, /dev or /context, and not the root itself"
+    )]
+    Mount(String),
     /// Not a host name of RFC 1123.
     #[error("\"{0}\" is not a host name (letters, digits, hyphens and dots, at most 63)")]
     Host(String),
@@ -73,6 +83,96 @@ impl From<IfName> for String {
 impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+macro_rules! text_name {
+    ($name:ident) => {
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+            fn try_from(text: String) -> Result<Self, BadName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+/// A disk's device as a template's TARGET names it: `sda`, `vdb`, `xvdc`, `hdd`, `sr0`. Nothing
+/// else, so that no device of the container's own can be named.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceName(String);
+text_name!(DeviceName);
+
+impl FromStr for DeviceName {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let letters = |rest: &str| {
+            (1..=3).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_lowercase())
+        };
+        let disk = ["xvd", "sd", "vd", "hd"]
+            .iter()
+            .any(|kind| text.strip_prefix(kind).is_some_and(letters));
+        let rom = text.strip_prefix("sr").is_some_and(|rest| {
+            (1..=2).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_digit())
+        });
+        if disk || rom {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName::Device(shown(text)))
+        }
+    }
+}
+
+/// Where a disk is shown in a container: an absolute path of plain names, kept without double
+/// slashes. The kernel's own trees, `/dev` and the context's place are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MountPath(String);
+text_name!(MountPath);
+
+impl FromStr for MountPath {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let bad = || BadName::Mount(shown(text));
+        if !text.starts_with('/') || text.len() > 1024 || text.bytes().any(|b| b < b' ') {
+            return Err(bad());
+        }
+        let names: Vec<&str> = text.split('/').filter(|n| !n.is_empty()).collect();
+        let plain = names
+            .iter()
+            .all(|n| *n != "." && *n != ".." && n.len() <= 255);
+        let reserved = match names.as_slice() {
+            [] => true,
+            ["proc" | "sys" | "dev" | "context", ..] => true,
+            // The context is shown there too.
+            ["mnt"] => true,
+            _ => false,
+        };
+        if plain && !reserved {
+            Ok(Self(format!("/{}", names.join("/"))))
+        } else {
+            Err(bad())
+        }
     }
 }
 

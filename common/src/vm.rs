@@ -76,6 +76,24 @@ pub struct Disk {
     pub dockerrun: Option<String>,
     /// SAVE=YES: changes go back to the image (a persistent image).
     pub save: bool,
+    /// SIZE in MiB: how large the VM's disk is.
+    pub size_mib: Option<u64>,
+    /// ORIGINAL_SIZE in MiB: how large its image is; absent for a volatile disk.
+    pub original_size_mib: Option<u64>,
+    /// FORMAT, in lower case: `raw` or `qcow2`.
+    pub format: Option<String>,
+    /// FS of a volatile disk, in lower case.
+    pub fs: Option<String>,
+    /// TARGET as `oned` gave it or the template asks: `sda`, `vdb`, or (a peer's habit) a path.
+    pub target: Option<String>,
+    /// MOUNTPOINT: where the disk is mounted inside.
+    pub mountpoint: Option<String>,
+    /// DEVICE=YES: the disk is shown as a block device.
+    pub device: bool,
+    /// READONLY=YES, and every CDROM.
+    pub read_only: bool,
+    /// ATTACH=YES: the disk that `attach_disk` or `detach_disk` is about.
+    pub attach: bool,
 }
 
 /// TEMPLATE/CONTEXT: the variables as users and `oned` wrote them.
@@ -259,6 +277,18 @@ impl Disk {
             kind: disk.text("TYPE")?.map(str::to_ascii_uppercase),
             dockerrun: disk.text("DOCKERRUN")?.map(str::to_owned),
             save: disk.switch("SAVE")?,
+            size_mib: disk.read("SIZE", parse_whole)?,
+            original_size_mib: disk.read("ORIGINAL_SIZE", parse_whole)?,
+            format: disk.text("FORMAT")?.map(str::to_ascii_lowercase),
+            fs: disk.text("FS")?.map(str::to_ascii_lowercase),
+            target: disk.text("TARGET")?.map(str::to_owned),
+            mountpoint: disk.text("MOUNTPOINT")?.map(str::to_owned),
+            device: disk.switch("DEVICE")?,
+            read_only: disk.switch("READONLY")?
+                || disk
+                    .text("TYPE")?
+                    .is_some_and(|t| t.eq_ignore_ascii_case("CDROM")),
+            attach: disk.switch("ATTACH")?,
         })
     }
 

@@ -158,6 +158,7 @@ fn spec(vm: u32, nics: Vec<Nic>) -> BootSpec {
         search: vec![],
         context: None,
         volumes: vec!["/data".into(), "/missing/volume".into()],
+        disks: Vec::new(),
     }
 }
 

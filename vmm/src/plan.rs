@@ -32,6 +32,7 @@ pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageInfo) -> CreateS
         cmd: nothing.then(|| vec![NO_COMMAND.to_owned()]),
         runtime: RUNTIME,
         limits: limits(&vm.capacity),
+        storage_mib: None,
     }
 }
 
@@ -48,6 +49,7 @@ pub fn limits(capacity: &Capacity) -> Limits {
         cpu_shares: shares.clamp(2, 262_144),
         cpu_quota_us: capacity.vcpu.map_or(0, |n| i64::from(n) * 100_000),
         memory: i64::try_from(capacity.memory_mib).unwrap_or(i64::MAX >> 20) << 20,
+        swap: 0,
     }
 }
 
@@ -85,6 +87,7 @@ pub fn boot(
         search: vm.search_domains(),
         context: vm.context.as_ref().map(|c| disk_path(system_dir, c.disk)),
         volumes: image.volumes.clone(),
+        disks: Vec::new(),
     })
 }
 
@@ -210,6 +213,7 @@ mod tests {
             persistent: false,
             dockerrun: None,
             container: None,
+            snapshots: Vec::new(),
         }
     }
 
@@ -242,7 +246,8 @@ mod tests {
             Limits {
                 cpu_shares: 512,
                 cpu_quota_us: 100_000,
-                memory: 256 << 20
+                memory: 256 << 20,
+                swap: 0,
             }
         );
         let spec = spec(&vm(), &descriptor(), &image(&["/entry"], &["serve"]));

@@ -1,6 +1,7 @@
 //! The real engine, through bollard on its unix socket. Requests carry no version prefix, so
 //! every engine from 20.10 on answers in its own default version.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,17 +9,21 @@ use bollard::errors::Error;
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-    InspectContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder,
-    PushImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
-    StartContainerOptions, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    LogsOptionsBuilder, PushImageOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::shapes;
-use super::{ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Limits, Watched};
+use super::{
+    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, Watched,
+};
 use crate::digest::Digest;
 use crate::ids::{ContainerId, ContainerName};
+use crate::labels;
 use crate::reference::{Repository, Source, Tag};
 use crate::secret::Credential;
 
@@ -338,6 +343,57 @@ impl Engine for Docker {
 
     async fn named(&self, name: ContainerName) -> Result<Option<ContainerInfo>, EngineError> {
         self.inspect(&name.to_string()).await
+    }
+
+    async fn pause(&self, container: &ContainerId) -> Result<(), EngineError> {
+        let request = self.client.pause_container(container.as_str());
+        match self.within("pause", WORK, request).await {
+            Err(e) => match self.container(container).await? {
+                Some(now) if now.paused => Ok(()),
+                _ => Err(e),
+            },
+            done => done,
+        }
+    }
+
+    async fn unpause(&self, container: &ContainerId) -> Result<(), EngineError> {
+        let request = self.client.unpause_container(container.as_str());
+        match self.within("unpause", WORK, request).await {
+            Err(e) if !e.is_missing() => match self.container(container).await? {
+                Some(now) if now.paused => Err(e),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    async fn layer(&self, container: &ContainerId) -> Result<Option<PathBuf>, EngineError> {
+        let request = self
+            .client
+            .inspect_container(container.as_str(), None::<InspectContainerOptions>);
+        let answer = self.within("inspect", QUICK, request).await?;
+        Ok(shapes::layer(answer))
+    }
+
+    async fn sizes(&self) -> Result<Vec<LayerSize>, EngineError> {
+        let ours = HashMap::from([(
+            "label".to_owned(),
+            vec![format!("{}={}", labels::DRIVER, labels::ONEDOCK)],
+        )]);
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .size(true)
+            .filters(&ours)
+            .build();
+        let request = self.client.list_containers(Some(options));
+        let all = self.within("list", WORK, request).await?;
+        Ok(all
+            .into_iter()
+            .map(|one| LayerSize {
+                labels: one.labels.unwrap_or_default().into_iter().collect(),
+                bytes: one.size_rw.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            })
+            .collect())
     }
 
     async fn last_lines(

@@ -3,9 +3,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, Limits, Watched};
+use super::{
+    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, Watched,
+};
 use crate::digest::Digest;
 use crate::ids::{ContainerId, ContainerName};
 use crate::reference::{Repository, Source, Tag};
@@ -125,6 +128,7 @@ impl FakeEngine {
             cpu_shares: 0,
             cpu_quota_us: 0,
             memory: 0,
+            swap: 0,
         };
         state.containers.push(FakeContainer {
             info: fresh(id, labels, limits),
@@ -345,6 +349,41 @@ impl Engine for FakeEngine {
                 .iter()
                 .find(|c| c.name == name)
                 .map(|c| c.info.clone()))
+        })
+    }
+
+    async fn pause(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.call("pause", |s| {
+            find(s, container)?.info.paused = true;
+            Ok(())
+        })
+    }
+
+    async fn unpause(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.call("unpause", |s| {
+            if let Ok(found) = find(s, container) {
+                found.info.paused = false;
+            }
+            Ok(())
+        })
+    }
+
+    async fn layer(&self, container: &ContainerId) -> Result<Option<PathBuf>, EngineError> {
+        self.call("layer", |s| {
+            find(s, container)?;
+            Ok(None)
+        })
+    }
+
+    async fn sizes(&self) -> Result<Vec<LayerSize>, EngineError> {
+        self.call("sizes", |s| {
+            Ok(s.containers
+                .iter()
+                .map(|c| LayerSize {
+                    labels: c.info.labels.clone(),
+                    bytes: 0,
+                })
+                .collect())
         })
     }
 

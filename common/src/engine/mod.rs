@@ -116,6 +116,9 @@ pub struct CreateSpec {
     pub runtime: &'static str,
     /// What it may use.
     pub limits: Limits,
+    /// The most that its layer may hold, in MiB, where the engine's storage can bound one; `None`
+    /// for no bound.
+    pub storage_mib: Option<u64>,
 }
 
 /// Limits that can be changed while it runs.
@@ -125,8 +128,11 @@ pub struct Limits {
     pub cpu_shares: i64,
     /// Microseconds of processor time per 100 ms; 0 for no bound.
     pub cpu_quota_us: i64,
-    /// Bytes; no swap is added, as a VM has none of its host's.
+    /// Bytes.
     pub memory: i64,
+    /// Bytes of swap beside the memory: what the VM's swap disks have, as a VM has none of its
+    /// host's.
+    pub swap: i64,
 }
 
 /// What the engine says of a container.
@@ -148,6 +154,15 @@ pub struct ContainerInfo {
     pub oom_killed: bool,
     /// The limits that it has now.
     pub limits: Limits,
+}
+
+/// The size of one container's own layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSize {
+    /// The container's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// How a start ended within the time that it was watched.
@@ -226,6 +241,19 @@ pub trait Engine {
         &self,
         name: ContainerName,
     ) -> impl Future<Output = Result<Option<ContainerInfo>, EngineError>>;
+    /// Freezes all its processes; one that is frozen is left so.
+    fn pause(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
+    /// Lets them go on; one that is not frozen is left so.
+    fn unpause(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
+    /// The folder of its own layer (`…/overlay2/<64 digits>`, with `diff`, `work` and `lower`);
+    /// `None` where the engine's storage has no such folder.
+    fn layer(
+        &self,
+        container: &ContainerId,
+    ) -> impl Future<Output = Result<Option<PathBuf>, EngineError>>;
+    /// What its own layer takes, in bytes, by the labels' VM and disk: one call for all containers
+    /// of the drivers.
+    fn sizes(&self) -> impl Future<Output = Result<Vec<LayerSize>, EngineError>>;
     /// The last lines that it wrote, at most `lines`.
     fn last_lines(
         &self,

@@ -1,7 +1,7 @@
 //! The engine's documents and ours: what an answer means, and what a request says.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
@@ -108,8 +108,25 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Result<ContainerInf
             // -1 after a quota was lifted.
             cpu_quota_us: host.cpu_quota.unwrap_or(0).max(0),
             memory: host.memory.unwrap_or(0),
+            // A kernel without swap accounting says -1 or 0.
+            swap: (host.memory_swap.unwrap_or(0) - host.memory.unwrap_or(0)).max(0),
         },
     })
+}
+
+/// The folder of a container's layer, where the engine stores it as overlay2 does.
+pub(super) fn layer(answer: ContainerInspectResponse) -> Option<PathBuf> {
+    let upper = answer
+        .graph_driver?
+        .data
+        .get("UpperDir")
+        .map(PathBuf::from)?;
+    let folder = upper.parent()?;
+    let digits = folder.file_name()?.to_str()?;
+    let of_overlay = folder.parent()?.file_name()? == "overlay2"
+        && upper.file_name()? == "diff"
+        && digits.parse::<crate::ids::ContainerId>().is_ok();
+    of_overlay.then(|| folder.to_owned())
 }
 
 /// A login in the engine's form.
@@ -141,7 +158,7 @@ pub(super) fn update_body(limits: Limits) -> ContainerUpdateBody {
             limits.cpu_quota_us
         }),
         memory: Some(limits.memory),
-        memory_swap: Some(limits.memory),
+        memory_swap: Some(limits.memory.saturating_add(limits.swap)),
         ..ContainerUpdateBody::default()
     }
 }
@@ -165,7 +182,10 @@ pub(super) fn create_body(spec: &CreateSpec) -> ContainerCreateBody {
             cpu_period: (spec.limits.cpu_quota_us != 0).then_some(CPU_PERIOD_US),
             cpu_quota: (spec.limits.cpu_quota_us != 0).then_some(spec.limits.cpu_quota_us),
             memory: Some(spec.limits.memory),
-            memory_swap: Some(spec.limits.memory),
+            memory_swap: Some(spec.limits.memory.saturating_add(spec.limits.swap)),
+            storage_opt: spec
+                .storage_mib
+                .map(|mib| HashMap::from([("size".to_owned(), format!("{mib}M"))])),
             // A tenant's output must not fill the host's disk.
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".into()),

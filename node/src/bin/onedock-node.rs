@@ -33,6 +33,13 @@ fn run() -> anyhow::Result<()> {
     }
     match serde_json::from_slice(&bytes).context("the request is not one of this version")? {
         Request::Unplug { vm, host_ends } => plug::pull(vm, &host_ends)?,
+        Request::PlugDisk { .. }
+        | Request::UnplugDisk { .. }
+        | Request::GrowDisk { .. }
+        | Request::SyncDisk { .. }
+        | Request::SettleDisks { .. }
+        | Request::PackLayer { .. }
+        | Request::BoundLayer { .. } => bail!("this request is not served"),
     }
     let answer = serde_json::to_string(&Answer { done: true })?;
     writeln!(io::stdout(), "{answer}").context("the answer cannot be written")

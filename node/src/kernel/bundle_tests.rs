@@ -38,6 +38,7 @@ fn spec() -> BootSpec {
             "/bound".into(),
             "/none".into(),
         ],
+        disks: Vec::new(),
     }
 }
 

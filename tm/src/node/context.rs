@@ -22,7 +22,7 @@ const COUNT: usize = 10_000;
 
 pub(super) fn unpack(disk: &Place, archive: impl Read) -> Result<()> {
     ensure!(disk.disk().is_some(), "context files go into a disk");
-    prepare_system_dir(disk.folder())?;
+    prepare_system_dir(disk.folder(), Some("onedock"))?;
     // Passwords are among them. The folder below is open, because the container's users may be
     // others on the host, but nobody on the host reaches it.
     fs::set_permissions(disk.folder(), fs::Permissions::from_mode(0o750))?;

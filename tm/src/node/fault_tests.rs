@@ -110,7 +110,9 @@ impl Bed {
                 cpu_shares: 1024,
                 cpu_quota_us: 0,
                 memory: 1 << 20,
+                swap: 0,
             },
+            storage_mib: None,
         };
         let id = runtime.block_on(self.node.engine.create(&spec)).unwrap();
         fs::write(self.node.paths.boot_spec(&id), "{}").unwrap();

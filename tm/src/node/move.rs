@@ -14,7 +14,7 @@ use crate::message::Outcome;
 
 pub(super) fn run<E>(node: &Node<'_, E>, from: &Place, to: &Place) -> Result<Outcome> {
     let _lock = node.lock(from.vm())?;
-    prepare_system_dir(to.folder())
+    prepare_system_dir(to.folder(), Some("onedock"))
         .with_context(|| format!("{} cannot be made", to.folder().display()))?;
     if from.disk().is_some() {
         rename(&from.path(), &to.path())?;

@@ -41,7 +41,7 @@ pub(super) async fn run<E: Engine>(
     let path = disk.path();
     // A second call for a disk that was staged, or a disk of an earlier life of this VM.
     let before = Descriptor::read(&path).ok();
-    prepare_system_dir(disk.folder())
+    prepare_system_dir(disk.folder(), Some("onedock"))
         .with_context(|| format!("the VM's folder {} cannot be made", disk.folder().display()))?;
     // Context files hold passwords: nobody but the drivers and root looks into a VM's folder.
     fs::set_permissions(disk.folder(), fs::Permissions::from_mode(0o750))?;
@@ -63,6 +63,7 @@ pub(super) async fn run<E: Engine>(
         persistent: wanted.persistent,
         dockerrun: wanted.dockerrun,
         container: None,
+        snapshots: Vec::new(),
     };
     descriptor.write(&path)?;
     Ok(Outcome::Done)

@@ -36,7 +36,7 @@ impl Bed {
         .parse()
         .unwrap();
         let system_dir = dir.path().join("datastores/101/5");
-        descriptor::prepare_system_dir(&system_dir).unwrap();
+        descriptor::prepare_system_dir(&system_dir, Some("onedock")).unwrap();
         fs::create_dir(system_dir.join("disk.5")).unwrap();
         let paths = Paths::at(dir.path().join("state"));
         fs::create_dir_all(paths.boot_dir()).unwrap();
@@ -68,6 +68,7 @@ impl Bed {
             persistent: false,
             dockerrun: None,
             container: None,
+            snapshots: Vec::new(),
         };
         descriptor.write(&self.system_dir.join("disk.0")).unwrap();
     }
