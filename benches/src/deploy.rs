@@ -192,6 +192,7 @@ impl<'a> Bench<'a> {
                 memory: 64 << 20,
                 swap: 0,
             },
+            storage_mib: None,
         };
         let docker = Docker::at(self.engine.socket())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -277,7 +278,7 @@ impl<'a> Bench<'a> {
 
     /// What `clone` leaves.
     fn stage(&self, vm: u32, system_dir: &Path) -> Result<()> {
-        descriptor::prepare_system_dir(system_dir)?;
+        descriptor::prepare_system_dir(system_dir, Some("onedock"))?;
         let descriptor = Descriptor {
             version: descriptor::VERSION,
             vm: VmId::new(vm),
