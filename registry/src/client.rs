@@ -58,7 +58,7 @@ pub enum Deleted {
 /// Talks to registries.
 #[derive(Debug)]
 pub struct Client {
-    options: Options,
+    pub(crate) options: Options,
     credentials: Credentials,
     endpoints: Mutex<HashMap<RegistryName, Arc<Endpoint>>>,
 }
@@ -271,7 +271,7 @@ impl Client {
     }
 
     /// The image of a reference for one platform, checked.
-    async fn image(
+    pub(crate) async fn image(
         &self,
         remote: &Remote,
         reference: &Reference,
@@ -306,7 +306,7 @@ impl Client {
     }
 
     /// Runs one call within the total deadline.
-    async fn within<T>(
+    pub(crate) async fn within<T>(
         &self,
         registry: &RegistryName,
         what: &str,
@@ -324,7 +324,7 @@ impl Client {
             .map_err(late)?
     }
 
-    async fn at<T>(
+    pub(crate) async fn at<T>(
         &self,
         repository: &Repository,
         what: &str,
@@ -336,7 +336,11 @@ impl Client {
         .await
     }
 
-    async fn remote(&self, repository: &Repository, deadline: Deadline) -> Result<Remote, Error> {
+    pub(crate) async fn remote(
+        &self,
+        repository: &Repository,
+        deadline: Deadline,
+    ) -> Result<Remote, Error> {
         Ok(Remote {
             endpoint: self.endpoint(repository.registry()).await?,
             path: repository.path().clone(),
@@ -345,7 +349,7 @@ impl Client {
     }
 
     /// The repository of shared layers beside `target`.
-    fn pool(&self, target: &Remote) -> Option<Remote> {
+    pub(crate) fn pool(&self, target: &Remote) -> Option<Remote> {
         let path = self.options.shared_layers.as_ref()?;
         (*path != target.path).then(|| target.beside(path))
     }
@@ -369,7 +373,7 @@ impl Client {
 }
 
 /// The repository of a reference; without a registry it is on Docker Hub.
-fn place(reference: &Reference) -> Repository {
+pub(crate) fn place(reference: &Reference) -> Repository {
     let registry = reference
         .registry()
         .cloned()
@@ -378,7 +382,7 @@ fn place(reference: &Reference) -> Repository {
 }
 
 /// What a reference names in its repository.
-async fn find(remote: &Remote, reference: &Reference) -> Result<Resolved, Error> {
+pub(crate) async fn find(remote: &Remote, reference: &Reference) -> Result<Resolved, Error> {
     match (reference.digest(), reference.tag()) {
         (Some(digest), _) => remote.manifest_of(digest).await,
         (None, Some(tag)) => remote.manifest_of_tag(tag).await,

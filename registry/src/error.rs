@@ -153,6 +153,24 @@ pub enum Error {
         /// What the system answered.
         source: std::io::Error,
     },
+    /// A local file that cannot be written.
+    #[error("{path} cannot be written", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// A layer's archive that broke off or is no archive; nothing was tagged.
+    #[error("the layer for {image} cannot be used: {reason}")]
+    Layer {
+        /// The image that it was for.
+        image: String,
+        /// Why.
+        reason: String,
+        /// What the reading answered, when that failed.
+        source: Option<std::io::Error>,
+    },
     /// A file of settings (credentials, certificates) that is damaged.
     #[error("{path} is not {expected}", path = path.display())]
     Settings {

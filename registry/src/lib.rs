@@ -8,6 +8,7 @@
 //! What a registry or an archive says is hostile input: sizes, counts, depths, names and
 //! redirects have limits, and URLs within manifests are never followed.
 
+mod append;
 mod archive;
 mod artifact;
 mod auth;
@@ -16,10 +17,13 @@ mod client;
 mod config;
 mod copy;
 mod credentials;
+mod disk;
 mod download;
+mod duplicate;
 mod endpoint;
 mod error;
 mod from_config;
+mod kind;
 mod manifest;
 mod options;
 mod pieces;
@@ -29,11 +33,15 @@ mod size;
 mod sweep;
 mod tls;
 mod transport;
+mod untag;
 mod upload;
 
+pub use append::Appended;
 pub use client::{Client, Deleted, Resolved, Size, archive_size};
 pub use config::ImageConfig;
 pub use credentials::credential;
 pub use error::Error;
+pub use kind::Kind;
+pub use onedock_common::disk_image::DiskMeta;
 pub use options::Options;
 pub use platform::{BadPlatform, Platform};
