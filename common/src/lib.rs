@@ -28,6 +28,7 @@ pub mod paths;
 pub mod reference;
 pub mod secret;
 pub mod vm;
+pub mod volume;
 pub mod xml;
 
 pub use digest::Digest;
