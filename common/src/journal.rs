@@ -4,6 +4,9 @@
 //!
 //! Nothing is synchronised to the disk: a host that goes down takes the engine's work with it.
 
+pub mod freezing;
+pub mod tree;
+
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -31,12 +34,15 @@ enum Entry {
 
 /// Notes that a container is about to be asked for.
 pub fn creating(paths: &Paths, vm: VmId, disk: DiskId) -> io::Result<()> {
-    let path = paths.journal(vm);
+    let entry = serde_json::to_vec(&Entry::Creating { disk })?;
+    note(&paths.journal(vm), &entry)
+}
+
+fn note(path: &Path, entry: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let entry = serde_json::to_vec(&Entry::Creating { disk })?;
-    fs::write(&path, entry)
+    fs::write(path, entry)
 }
 
 /// Notes that nothing of the VM is on its way any more.
@@ -55,7 +61,12 @@ pub fn on_its_way(paths: &Paths, vm: VmId, disk: DiskId) -> Option<Duration> {
         Ok(Entry::Creating { disk: noted }) => noted == disk,
         Err(_) => true,
     };
-    of_this.then(|| MAKING.saturating_sub(age(&path)))
+    of_this.then(|| left_of(&path)).flatten()
+}
+
+/// How much longer what the entry at `path` notes may be on its way; `None` without an entry.
+fn left_of(path: &Path) -> Option<Duration> {
+    path.exists().then(|| MAKING.saturating_sub(age(path)))
 }
 
 fn age(path: &Path) -> Duration {

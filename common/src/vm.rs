@@ -128,8 +128,13 @@ impl Vm {
 
     /// Reads the document that every other action receives.
     pub fn from_action(bytes: &[u8]) -> Result<Self, XmlError> {
+        Self::from_action_with(bytes, DEFAULT_PREFIX)
+    }
+
+    /// The same with the site's own prefix, as [`Self::from_deployment_with`].
+    pub fn from_action_with(bytes: &[u8], default_prefix: u8) -> Result<Self, XmlError> {
         let document = Element::document(bytes, "VMM_DRIVER_ACTION_DATA")?;
-        Self::from_node(&document.node().required_child("VM")?, DEFAULT_PREFIX)
+        Self::from_node(&document.node().required_child("VM")?, default_prefix)
     }
 
     fn from_node(vm: &Node<'_>, default_prefix: u8) -> Result<Self, XmlError> {

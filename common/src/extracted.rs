@@ -1,0 +1,69 @@
+//! Where the files of ISO images lie on a node: the context's of a system datastore that is not
+//! ours, and those of a CD on a kernel that cannot mount one. `deploy` and `reconfigure` write
+//! them; who removes the VM from the host removes them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::ids::{DiskId, VmId};
+use crate::paths::Paths;
+
+impl Paths {
+    /// The files of a VM's context, where it came as an ISO image.
+    pub fn context_folder(&self, vm: VmId) -> PathBuf {
+        self.state().join("context").join(vm.to_string())
+    }
+
+    /// The folder with the files of all CDs of a VM.
+    pub fn extracted_of(&self, vm: VmId) -> PathBuf {
+        self.state().join("extracted").join(vm.to_string())
+    }
+
+    /// The files of one CD.
+    pub fn extracted_folder(&self, vm: VmId, disk: DiskId) -> PathBuf {
+        self.extracted_of(vm).join(disk.to_string())
+    }
+}
+
+/// Removes all that was extracted for a VM; what is gone is removed.
+pub fn forget(paths: &Paths, vm: VmId) -> io::Result<()> {
+    remove(&paths.context_folder(vm))?;
+    remove(&paths.extracted_of(vm))
+}
+
+/// Removes what was extracted of one disk.
+pub fn forget_disk(paths: &Paths, vm: VmId, disk: DiskId) -> io::Result<()> {
+    remove(&paths.extracted_folder(vm, disk))
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_extracted_for_a_vm_goes_and_that_of_others_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        let (mine, other) = (VmId::new(5), VmId::new(6));
+        for folder in [
+            paths.context_folder(mine),
+            paths.extracted_folder(mine, DiskId::new(4)),
+            paths.context_folder(other),
+        ] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        forget_disk(&paths, mine, DiskId::new(4)).unwrap();
+        forget(&paths, mine).unwrap();
+        forget(&paths, mine).unwrap();
+        assert!(!paths.context_folder(mine).exists() && !paths.extracted_of(mine).exists());
+        assert!(paths.context_folder(other).exists());
+    }
+}
