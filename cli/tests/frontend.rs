@@ -188,7 +188,7 @@ fn shims_call_their_binaries(remotes: &Path) {
             count += 1;
         }
     }
-    assert_eq!(count, 23 + 25 + 15);
+    assert_eq!(count, 23 + 25 + 3 * 11 + 15);
     // run_monitord_client calls it by a path without its folder.
     for (words, said) in [
         (vec!["onedock", "0"], "<onedock-im><start><onedock><0>"),

@@ -1,5 +1,12 @@
 //! `vmm_exec/vmm_execrc`: for which disks a snapshot of a running VM is let through
 //! (`LIVE_DISK_SNAPSHOTS`, pairs of VM_MAD and TM_MAD).
+//!
+//! The TM_MAD that `one_vmm_exec` compares is the disk's own, which is that of its image's
+//! datastore, whatever the system datastore's is (`disk_snapshot_create`). So one pair lets
+//! through all that our transfer manager keeps, also in system datastores of kind `ssh`,
+//! `shared` and `local`. A disk of a stock datastore under a container is refused there, because
+//! the stock `snap_create_live` would ask virsh (`onedock-ssh` and the like stand nowhere);
+//! volatile disks `oned` itself refuses.
 
 use crate::edit::shell_rc;
 use crate::error::Result;
@@ -30,5 +37,7 @@ mod tests {
         let out = edit(text).unwrap();
         assert_eq!(out.text, text.replace("lxc-ssh", "lxc-ssh onedock-onedock"));
         assert_eq!(edit(&out.text).unwrap().changes.len(), 0);
+        let ours = out.text.matches(" onedock-").count();
+        assert_eq!(ours, 1, "a stock transfer manager knows no containers");
     }
 }

@@ -17,6 +17,10 @@ const IMPORTED_VMS_ACTIONS: &str = "terminate, terminate-hard, reboot, reboot-ha
 /// (`SYSTEM_DS_TYPES`, `src/datastore_mad/one_datastore.rb`), and ours.
 const SYSTEM_TYPES: &str = "shared,ssh,ceph,onedock";
 
+/// The stock kinds of system datastores in which a VM of our images may live as well
+/// (TM_MAD_SYSTEM). 6.10 has no `local`; there nobody can make a system datastore of that kind.
+pub(super) const OTHER_SYSTEMS: [&str; 3] = ["ssh", "shared", "local"];
+
 /// Opens a configuration file of OpenNebula.
 pub(super) fn open(path: &Path, text: &str) -> Result<Template> {
     Template::new(text).map_err(|Misread { line, what }| Error::Syntax {
@@ -54,25 +58,55 @@ pub(super) fn edit(path: &Path, text: &str) -> Result<Edit> {
             )));
         }
     }
-    template.ensure_vector(
-        "TM_MAD_CONF",
-        "onedock",
-        &[
-            ("LN_TARGET", "SYSTEM"),
-            ("CLONE_TARGET", "SYSTEM"),
-            ("SHARED", "NO"),
-            ("DS_MIGRATE", "YES"),
-            ("ALLOW_ORPHANS", "YES"),
-        ],
-    );
+    let transfer = transfer_conf();
+    let transfer: Vec<(&str, &str)> = transfer.iter().map(|(k, v)| (&**k, &**v)).collect();
+    template.ensure_vector("TM_MAD_CONF", "onedock", &transfer);
     template.ensure_vector(
         "DS_MAD_CONF",
         "onedock",
-        &[("REQUIRED_ATTRS", ""), ("PERSISTENT_ONLY", "NO")],
+        &[
+            ("REQUIRED_ATTRS", ""),
+            ("PERSISTENT_ONLY", "NO"),
+            ("MARKETPLACE_ACTIONS", "export"),
+        ],
     );
-    template.ensure_single("INHERIT_IMAGE_ATTR", "DOCKERRUN");
+    // MOUNTPOINT is ours. The stock MOUNT_POINT is of images of type FILESYSTEM (virtiofs), is
+    // set by `oned` itself for those alone (`src/image/Image.cc`), and is left to them.
+    for attribute in ["DOCKERRUN", "MOUNTPOINT", "DEVICE"] {
+        template.ensure_single("INHERIT_IMAGE_ATTR", attribute);
+    }
     template.ensure_single("INHERIT_VNET_ATTR", "NETWORK_MASK");
     Ok(template.finish())
+}
+
+/// TM_MAD_CONF. For each kind that TM_MAD_SYSTEM names `oned` wants three attributes more
+/// (`Datastore::set_tm_mad`), else no image datastore can be made. A disk of ours takes its room
+/// in the VM's own folder or engine, whatever the folder's kind, and is a file to `oned`.
+fn transfer_conf() -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = [
+        ("LN_TARGET", "SYSTEM"),
+        ("CLONE_TARGET", "SYSTEM"),
+        ("SHARED", "NO"),
+        ("DS_MIGRATE", "YES"),
+        // The states of a disk lie in the registry, or beside it in the VM's folder: they go
+        // along to another system datastore. 6.10 does not ask.
+        ("DS_MIGRATE_SNAP", "YES"),
+        ("ALLOW_ORPHANS", "YES"),
+        ("TM_MAD_SYSTEM", &OTHER_SYSTEMS.join(",")),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .into();
+    for system in OTHER_SYSTEMS {
+        let system = system.to_ascii_uppercase();
+        for (attribute, value) in [
+            ("LN_TARGET", "SYSTEM"),
+            ("CLONE_TARGET", "SYSTEM"),
+            ("DISK_TYPE", "FILE"),
+        ] {
+            all.push((format!("{attribute}_{system}"), value.to_owned()));
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -96,10 +130,36 @@ mod tests {
             let (before, after) = golden(release);
             let (out, changes, kept) = edit(Path::new("oned.conf"), &before).unwrap();
             assert_eq!(out, after, "release {release}");
-            assert_eq!((changes.len(), kept.len()), (8, 0));
+            assert_eq!((changes.len(), kept.len()), (10, 0));
             let (again, changes, _) = edit(Path::new("oned.conf"), &out).unwrap();
             assert_eq!((again, changes.len()), (out, 0));
         }
+    }
+
+    /// What the version before disks wrote, and what an administrator had said otherwise in it.
+    #[test]
+    fn an_installation_of_an_earlier_version_gets_what_lacks_and_keeps_what_is_said() {
+        let (before, after) = golden("7.4");
+        let earlier = format!(
+            "{before}\nTM_MAD_CONF = [\n    NAME = \"onedock\",\n    LN_TARGET = \"SYSTEM\",\n    \
+             CLONE_TARGET = \"SYSTEM\",\n    SHARED = \"NO\",\n    DS_MIGRATE = \"NO\",\n    \
+             ALLOW_ORPHANS = \"YES\"\n]\n\nDS_MAD_CONF = [\n    NAME = \"onedock\",\n    \
+             REQUIRED_ATTRS = \"\",\n    PERSISTENT_ONLY = \"NO\"\n]\n"
+        );
+        let (out, changes, kept) = edit(Path::new("oned.conf"), &earlier).unwrap();
+        for (name, value) in transfer_conf().iter().skip(4) {
+            assert!(out.contains(&format!("    {name} = \"{value}\"")), "{name}");
+        }
+        assert!(changes.contains(&"TM_MAD_CONF onedock TM_MAD_SYSTEM".to_owned()));
+        assert!(changes.contains(&"TM_MAD_CONF onedock DISK_TYPE_LOCAL".to_owned()));
+        assert!(changes.contains(&"DS_MAD_CONF onedock MARKETPLACE_ACTIONS".to_owned()));
+        assert_eq!(
+            kept,
+            ["TM_MAD_CONF onedock has DS_MIGRATE = \"NO\" (not \"YES\")"]
+        );
+        let count = |text: &str| text.matches("NAME = \"onedock\"").count();
+        assert_eq!(count(&out), count(&after), "nothing stands there twice");
+        assert_eq!(edit(Path::new("oned.conf"), &out).unwrap().1.len(), 0);
     }
 
     #[test]

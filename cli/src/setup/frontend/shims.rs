@@ -2,6 +2,8 @@
 //! name of the action: `onehost sync` follows links and would copy a linked binary dozens of
 //! times (`rsync -L`, `src/mad/ruby/HostSyncManager.rb`).
 
+use super::oned::OTHER_SYSTEMS;
+
 /// The VMM's actions: every one that `one_vmm_exec` can call, because a missing file makes it
 /// copy all remotes to the node before it fails.
 const VMM: [&str; 23] = [
@@ -59,6 +61,24 @@ const TM: [&str; 25] = [
     "snap_revert",
 ];
 
+/// What `oned` calls with the TM_MAD of the system datastore behind a dot (`clone.ssh`) where an
+/// image of ours lies in a datastore of another kind (`src/tm/TransferManager.cc`). `one_tm` calls
+/// the plain script when there is none with the suffix, under its plain name, so that only a
+/// file for each suffix tells the transfer manager whose folder it works in.
+const SUFFIXED: [&str; 11] = [
+    "clone",
+    "cpds",
+    "delete",
+    "ln",
+    "mv",
+    "mvds",
+    "resize",
+    "snap_create",
+    "snap_create_live",
+    "snap_delete",
+    "snap_revert",
+];
+
 /// The datastore's actions.
 const DATASTORE: [&str; 15] = [
     "backup",
@@ -79,19 +99,29 @@ const DATASTORE: [&str; 15] = [
 ];
 
 /// The files of one folder: their names and texts.
-type Files = Vec<(&'static str, String)>;
+type Files = Vec<(String, String)>;
 
 /// Every folder beneath the remotes with the shims in it.
 pub(super) fn all() -> Vec<(String, Files)> {
-    let family = |folder: &str, binary: &str, actions: &[&'static str]| {
-        let files = actions.iter().map(|a| (*a, shim(binary, a))).collect();
-        (folder.to_owned(), files)
+    let family = |folder: &str, binary: &str, actions: Vec<String>| {
+        let text = |a: String| (a.clone(), shim(binary, &a));
+        (folder.to_owned(), actions.into_iter().map(text).collect())
     };
+    let plain = |actions: &[&str]| actions.iter().map(|a| (*a).to_owned()).collect();
     vec![
-        family("vmm/onedock", "onedock-vmm", &VMM),
-        family("tm/onedock", "onedock-tm", &TM),
-        family("datastore/onedock", "onedock-datastore", &DATASTORE),
+        family("vmm/onedock", "onedock-vmm", plain(&VMM)),
+        family("tm/onedock", "onedock-tm", transfer_scripts()),
+        family("datastore/onedock", "onedock-datastore", plain(&DATASTORE)),
     ]
+}
+
+/// The plain scripts, and those for each other kind of system datastore.
+fn transfer_scripts() -> Vec<String> {
+    let plain = TM.iter().map(|a| (*a).to_owned());
+    let suffixed = OTHER_SYSTEMS
+        .iter()
+        .flat_map(|system| SUFFIXED.iter().map(move |a| format!("{a}.{system}")));
+    plain.chain(suffixed).collect()
 }
 
 fn shim(binary: &str, action: &str) -> String {
@@ -108,8 +138,24 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_complete() {
-        for (list, count) in [(&VMM[..], 23), (&TM[..], 25), (&DATASTORE[..], 15)] {
-            assert_eq!(list.iter().collect::<BTreeSet<_>>().len(), count);
-        }
+        let counts: Vec<usize> = all()
+            .iter()
+            .map(|(_, files)| files.iter().map(|(n, _)| n).collect::<BTreeSet<_>>().len())
+            .collect();
+        assert_eq!(counts, [23, 25 + 3 * 11, 15]);
+    }
+
+    #[test]
+    fn a_suffixed_script_tells_its_binary_the_suffix_and_only_where_the_plain_one_exists() {
+        let scripts = transfer_scripts();
+        assert!(scripts.contains(&"snap_create_live.local".to_owned()));
+        assert!(shim("onedock-tm", "mv.ssh").contains("/onedock-tm\" mv.ssh \"$@\""));
+        assert!(SUFFIXED.iter().all(|a| TM.contains(a)));
+        // Volatile disks and the context there are the stock transfer manager's.
+        assert!(
+            !scripts
+                .iter()
+                .any(|s| s.starts_with("mkimage.") || s.starts_with("context."))
+        );
     }
 }
