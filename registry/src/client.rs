@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use onedock_common::Digest;
 use onedock_common::reference::{Reference, RegistryName, Repository, Tag};
+use onedock_common::secret::Credential;
 use reqwest::{Method, StatusCode};
 use tokio::time::timeout_at;
 
@@ -75,6 +76,14 @@ impl Client {
             credentials,
             endpoints: Mutex::default(),
         })
+    }
+
+    /// The same client with this login for one registry, whatever its file says: what another
+    /// machine was entrusted with for one call.
+    #[must_use]
+    pub fn with_login(mut self, registry: &RegistryName, login: &Credential) -> Self {
+        self.credentials.set(registry, login);
+        self
     }
 
     /// Whether the registry answers and takes our login.

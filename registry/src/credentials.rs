@@ -93,6 +93,12 @@ impl Credentials {
         Some(Self(logins))
     }
 
+    /// Puts a login there, in the place of another one.
+    pub(crate) fn set(&mut self, registry: &RegistryName, login: &Credential) {
+        let text = format!("{}:{}", login.user, login.password);
+        self.0.insert(registry.as_str().to_owned(), Login(text));
+    }
+
     /// The login for a registry, else for the host and port that answers in its place.
     pub(crate) fn of(&self, registry: &RegistryName, authority: &str) -> Option<&Login> {
         let hub = registry.is_docker_hub().then(|| self.0.get(HUB_KEY));
