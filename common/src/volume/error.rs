@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Format, Fs};
+use super::{Format, Fs, least};
 
 /// Why a disk in a file could not be read, made or changed. What could not be changed is as it was.
 #[derive(Debug, Error)]
@@ -47,7 +47,7 @@ pub enum VolumeError {
     #[error(
         "disk {path} has {size} bytes, too few for {fs}, which needs {least} MiB at least; ask for a larger SIZE or another FS",
         path = path.display(),
-        least = fs.least() >> 20
+        least = least(*fs) >> 20
     )]
     TooSmall {
         /// The file.

@@ -4,83 +4,41 @@
 //! What is in such a file is a tenant's. It is never handed to a program that would find out the
 //! format by itself, because a raw disk that begins like a qcow2 image could name any file of the
 //! host as the one below it.
+//!
+//! What is made anew ([`make()`], [`make_fs`], [`make_swap`], [`copy()`], [`new_fsid`] of a qcow2) is
+//! written to a temporary file beside the old one and takes its place in one step ([`Staged`]): one
+//! that is cut off leaves what was there before. One disk has one writer at a time; the VM's lock
+//! sees to that.
 
-#[allow(dead_code)]
+mod blank;
+mod copy;
 mod error;
-mod format;
-mod fs;
+mod extents;
+mod fsid;
+mod grow;
+mod inspect;
+mod make;
+mod mark;
+mod mkfs;
+mod program;
+mod qcow2;
+mod staged;
 
-use std::path::Path;
-
+pub use crate::disk_image::{DiskFormat as Format, FileSystem as Fs};
+pub use blank::is_blank;
+pub use copy::copy;
 pub use error::VolumeError;
-pub use format::Format;
-pub use fs::Fs;
+pub use extents::{Extent, data_extents};
+pub use fsid::new_fsid;
+pub use grow::{grow, grow_file};
+pub use inspect::{Volume, inspect, inspect_as, open};
+pub use make::make;
+pub use mkfs::{least, make_fs, make_swap};
+pub use staged::{Staged, sweep};
 
-/// What a disk in a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Volume {
-    /// How the file is written.
-    pub format: Format,
-    /// The size of the disk as a VM sees it, in bytes.
-    pub size: u64,
-    /// What the file takes on its file system, in bytes.
-    pub allocated: u64,
-}
+/// The largest disk, in bytes (1 PiB): more is a mistake or an attack, and sums of sizes stay far
+/// from the end of 64 bits.
+pub const LIMIT: u64 = 1 << 50;
 
-fn not_built(path: &Path) -> VolumeError {
-    VolumeError::Unfit {
-        what: "what is not built yet",
-        format: Format::Raw,
-        path: path.to_owned(),
-    }
-}
-
-/// What the disk at `path` is. A link is followed once.
-pub fn inspect(path: &Path) -> Result<Volume, VolumeError> {
-    Err(not_built(path))
-}
-
-/// What the disk at `path` is, when its format is known: its content then decides nothing.
-pub fn inspect_as(path: &Path, _format: Format) -> Result<Volume, VolumeError> {
-    Err(not_built(path))
-}
-
-/// Whether nothing was ever written to the disk.
-pub async fn is_blank(path: &Path) -> Result<bool, VolumeError> {
-    Err(not_built(path))
-}
-
-/// Makes an empty disk of `size` bytes.
-pub async fn make(path: &Path, _format: Format, _size: u64) -> Result<(), VolumeError> {
-    Err(not_built(path))
-}
-
-/// Puts an empty file system onto the disk, over whatever is there.
-pub async fn make_fs(path: &Path, _fs: Fs) -> Result<(), VolumeError> {
-    Err(not_built(path))
-}
-
-/// Makes the disk a swap area.
-pub async fn make_swap(path: &Path) -> Result<(), VolumeError> {
-    Err(not_built(path))
-}
-
-/// Makes a disk that no VM uses now as large as `size` bytes, ext2/3/4 on it too.
-pub async fn grow(path: &Path, _size: u64) -> Result<(), VolumeError> {
-    Err(not_built(path))
-}
-
-/// Makes the file of a disk as large as `size` bytes, whatever is on it.
-pub async fn grow_file(path: &Path, _size: u64) -> Result<(), VolumeError> {
-    Err(not_built(path))
-}
-
-/// Gives a copy of a btrfs another identity.
-pub async fn new_fsid(path: &Path) -> Result<(), VolumeError> {
-    Err(not_built(path))
-}
-
-/// Copies a disk.
-pub async fn copy(path: &Path, _to: &Path) -> Result<(), VolumeError> {
-    Err(not_built(path))
-}
+#[cfg(test)]
+mod tests;
