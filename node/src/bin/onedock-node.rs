@@ -1,11 +1,13 @@
 //! The root part of the drivers: one typed request on standard input, run by `oneadmin` through
 //! one line of sudoers. It takes no arguments.
 
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use onedock_node::kernel::{error, plug};
+use onedock_node::kernel::{bound, error, pack, plug};
 use onedock_node::request::{Answer, LIMIT, Request};
 
 fn main() -> ExitCode {
@@ -33,13 +35,17 @@ fn run() -> anyhow::Result<()> {
     }
     match serde_json::from_slice(&bytes).context("the request is not one of this version")? {
         Request::Unplug { vm, host_ends } => plug::pull(vm, &host_ends)?,
+        Request::PackLayer { layer, whole } => {
+            // Not through `Stdout`, which looks for the ends of lines.
+            let out = io::stdout().as_fd().try_clone_to_owned()?;
+            return Ok(pack::pack(&layer, whole, File::from(out))?);
+        }
+        Request::BoundLayer { layer, size_mib } => bound::bound(&layer, size_mib)?,
         Request::PlugDisk { .. }
         | Request::UnplugDisk { .. }
         | Request::GrowDisk { .. }
         | Request::SyncDisk { .. }
-        | Request::SettleDisks { .. }
-        | Request::PackLayer { .. }
-        | Request::BoundLayer { .. } => bail!("this request is not served"),
+        | Request::SettleDisks { .. } => bail!("this request is not served"),
     }
     let answer = serde_json::to_string(&Answer { done: true })?;
     writeln!(io::stdout(), "{answer}").context("the answer cannot be written")

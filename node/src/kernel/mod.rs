@@ -2,6 +2,8 @@
 
 pub mod args;
 pub mod backend;
+#[expect(unsafe_code, reason = "quotas of a project have no safe form")]
+pub mod bound;
 pub mod bundle;
 pub mod chain;
 mod create;
@@ -16,6 +18,7 @@ pub mod etc_files;
 pub mod exec;
 pub mod links;
 pub mod namespace;
+pub mod pack;
 pub mod plug;
 pub mod record;
 #[expect(
