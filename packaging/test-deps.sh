@@ -7,11 +7,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/sandbox/lib.sh"
 need_root
 
-# engine and runtimes; registry; images; network; OpenNebula's network drivers are Ruby; rights
+# engine and runtimes; registry; images; network; OpenNebula's network drivers are Ruby;
+# rights; CDs
 install_packages docker.io crun runc docker-registry apache2-utils openssl \
     busybox-static tar gzip xz-utils curl \
     iptables ipset iproute2 iputils-ping procps util-linux \
-    ruby sudo rsync openssh-client openssh-server shellcheck git make
+    ruby sudo rsync openssh-client openssh-server shellcheck git make \
+    genisoimage xorriso
+install_disk_packages
 "$here/sandbox/tools.sh"
 
 # Set-ups give files to OpenNebula's user; the tests' are its, too.

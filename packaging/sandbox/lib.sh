@@ -81,6 +81,13 @@ install_packages() {
     rm -f "$log"
 }
 
+# What disks of VMs need (cli/src/setup/node/disks.rs). qemu-storage-daemon is in
+# qemu-system-common up to Debian 12, and in qemu-utils later.
+install_disk_packages() {
+    install_packages e2fsprogs xfsprogs btrfs-progs qemu-utils libarchive-tools fdisk
+    has qemu-storage-daemon || install_packages qemu-system-common
+}
+
 # Whether an oned is here and answers; one that is only installed does not.
 oned_answers() {
     has onevm && id oneadmin >/dev/null 2>&1 &&

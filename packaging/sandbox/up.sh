@@ -62,6 +62,7 @@ fi
 unset ONE_LOCATION
 install_packages docker.io crun docker-registry busybox-static curl iptables ipset iproute2 \
     ruby rsync sudo openssh-server openssl procps
+install_disk_packages
 
 # Its output is a line for each step; what was so already is left out.
 quietly() {

@@ -32,7 +32,8 @@ packages=(
     linux-image-cloud-amd64 systemd-sysv udev kmod dbus openssh-server iproute2 iptables
     nftables apparmor procps hostname util-linux ca-certificates
     docker.io crun docker-registry openssl sudo rsync ruby ipset busybox-static
-    curl jq
+    e2fsprogs xfsprogs btrfs-progs qemu-utils qemu-system-common libarchive-tools fdisk
+    curl jq genisoimage attr
 )
 include=$(IFS=,; echo "${packages[*]}")
 

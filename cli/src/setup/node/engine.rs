@@ -30,6 +30,10 @@ pub(super) struct Info {
     security_options: Vec<String>,
     cgroup_driver: String,
     swarm: Swarm,
+    /// The storage driver.
+    pub(super) driver: String,
+    /// Where it keeps its layers.
+    pub(super) docker_root_dir: String,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]

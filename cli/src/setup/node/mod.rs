@@ -3,6 +3,7 @@
 
 mod account;
 mod daemon;
+mod disks;
 mod engine;
 mod kernel;
 mod programs;
@@ -73,6 +74,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
         steps.push(trust::name_step(join));
     }
     steps.push(packages::step(PROGRAMS));
+    steps.extend(disks::steps());
     steps.push(runtime::crun_step());
     steps.extend(account::steps(join.as_ref()));
     steps.extend(folders(join.as_ref()));
@@ -95,6 +97,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     let joined = join.clone();
     Ok(Plan::with(steps, move |_| {
         let mut all = remarks.take();
+        all.extend(disks::notes(&engine));
         all.extend(notes(joined.as_ref()));
         all
     }))
@@ -105,7 +108,7 @@ fn folders(join: Option<&Join>) -> Steps {
     let oneadmin = || Owner::names(ONEADMIN, ONEADMIN);
     let state = PathBuf::from("/var/lib/onedock");
     let mut steps: Steps = vec![Folder::new(state.clone(), 0o750, oneadmin())];
-    for name in ["boot", "lock", "journal"] {
+    for name in ["boot", "lock", "journal", "context", "extracted"] {
         steps.push(Folder::new(state.join(name), 0o750, oneadmin()));
     }
     let datastores = join.map_or_else(

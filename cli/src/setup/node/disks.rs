@@ -1,0 +1,300 @@
+//! What a node needs for disks beside the root disk: programs that make and look at file
+//! systems, and modules of the kernel. A node that lacks one of them serves every VM that does
+//! not ask for it, so on a system without apt this is said and not refused.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::engine::Engine;
+use crate::command::{Command, find};
+use crate::owner::Owner;
+use crate::place::PutFile;
+use crate::setup::packages;
+use crate::step::{State, Step, Steps, act};
+
+/// A program, the package that brings it on Debian and Ubuntu, and what is not served without.
+type Tool = (&'static str, &'static str, &'static str);
+
+const TOOLS: &[Tool] = &[
+    (
+        "mkfs.ext4",
+        "e2fsprogs",
+        "disks with ext2, ext3 and ext4 are neither made nor grown",
+    ),
+    (
+        "mkfs.xfs",
+        "xfsprogs",
+        "disks with xfs are neither made nor grown",
+    ),
+    (
+        "mkfs.btrfs",
+        "btrfs-progs",
+        "disks with btrfs are neither made nor grown",
+    ),
+    ("qemu-img", "qemu-utils", "disks in qcow2 are refused"),
+    (
+        "bsdtar",
+        "libarchive-tools",
+        "VMs in system datastores of kind ssh, shared and local get no context, and CDs are not shown where the kernel has no iso9660",
+    ),
+    (
+        "sfdisk",
+        "fdisk",
+        "partition tables of disks cannot be looked at",
+    ),
+];
+
+/// Shows a qcow2 as a device on kernels with and without NBD. Debian 12 has it in the package of
+/// the emulators' common files, later releases in `qemu-utils`.
+const DAEMON: Tool = (
+    "qemu-storage-daemon",
+    "qemu-system-common",
+    "disks in qcow2 are refused",
+);
+
+/// What is loaded at each boot: loop devices for disks in files, FUSE for qcow2, overlay for the
+/// trees of images. The file systems load with their first mount.
+const MODULES: [&str; 3] = ["loop", "fuse", "overlay"];
+
+const AT_BOOT: &str = "# ONEDock: what disks of VMs need.\nloop\nfuse\noverlay\n";
+
+/// The file systems that a disk may have.
+const FILE_SYSTEMS: [&str; 4] = ["ext4", "xfs", "btrfs", "iso9660"];
+
+/// Programs and modules.
+pub(super) fn steps() -> Steps {
+    let mut steps = vec![tools_step(), daemon_step(), modules_step()];
+    let folder = PathBuf::from("/etc/modules-load.d");
+    if find("modprobe").is_some() && folder.is_dir() {
+        steps.push(PutFile::new(
+            folder.join("onedock.conf"),
+            AT_BOOT,
+            0o644,
+            Owner::root(),
+        ));
+    }
+    steps
+}
+
+fn tools_step() -> Box<dyn Step> {
+    act(
+        "programs for disks",
+        || {
+            let packages = lacking(&|p| find(p).is_some());
+            Ok(State::needed_if(
+                !packages.is_empty() && packages::has_apt(),
+                format!("install {}", packages.join(", ")),
+            ))
+        },
+        || packages::install(&lacking(&|p| find(p).is_some())),
+    )
+}
+
+fn daemon_step() -> Box<dyn Step> {
+    let (program, package, _) = DAEMON;
+    act(
+        program,
+        move || {
+            Ok(State::needed_if(
+                find(program).is_none() && packages::has_apt(),
+                format!("install it (in qemu-utils or {package})"),
+            ))
+        },
+        // The step before has installed qemu-utils, and had it been in there this one would have
+        // found it.
+        move || packages::install(&[package]),
+    )
+}
+
+fn modules_step() -> Box<dyn Step> {
+    act(
+        "kernel modules for disks",
+        || {
+            let lacking = modules_lacking();
+            Ok(State::needed_if(
+                !lacking.is_empty() && find("modprobe").is_some(),
+                format!("load {}", lacking.join(", ")),
+            ))
+        },
+        || {
+            for module in modules_lacking() {
+                // A kernel that has none of them anywhere serves VMs without such disks; the
+                // notes at the end name it.
+                let _ = Command::new("modprobe").args(["-q", "--", module]).ask()?;
+            }
+            Ok(())
+        },
+    )
+}
+
+fn lacking(is_there: &dyn Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut packages: Vec<_> = TOOLS
+        .iter()
+        .filter(|(program, ..)| !is_there(program))
+        .map(|(_, package, _)| *package)
+        .collect();
+    packages.dedup();
+    packages
+}
+
+fn modules_lacking() -> Vec<&'static str> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    not_in_kernel(&read("/proc/filesystems"), &read("/proc/devices"))
+}
+
+fn not_in_kernel(filesystems: &str, devices: &str) -> Vec<&'static str> {
+    MODULES
+        .into_iter()
+        .filter(|module| match *module {
+            // The node /dev/loop-control is there before the driver is.
+            "loop" => !devices.lines().any(|l| l.trim() == "7 loop"),
+            other => !has_file_system(filesystems, other),
+        })
+        .collect()
+}
+
+fn has_file_system(filesystems: &str, name: &str) -> bool {
+    filesystems
+        .lines()
+        .any(|line| line.split_whitespace().next_back() == Some(name))
+}
+
+/// What this node does not serve, once the steps are done.
+pub(super) fn notes(engine: &Engine) -> Vec<String> {
+    let mut notes: Vec<String> = TOOLS
+        .iter()
+        .chain([&DAEMON])
+        .filter(|(program, ..)| find(program).is_none())
+        .map(|(program, _, without)| format!("WARNING: {program} is not installed: {without}."))
+        .collect();
+    let lacking = modules_lacking();
+    if !lacking.is_empty() {
+        notes.push(format!(
+            "WARNING: the kernel has no {}: disks beside the root disk need them.",
+            lacking.join(", ")
+        ));
+    }
+    let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    notes.extend(describe(&|name| {
+        has_file_system(&filesystems, name) || loads(name)
+    }));
+    if let Ok(info) = engine.info() {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        notes.push(root_bound(
+            &info.driver,
+            has_project_quota(&mounts, &info.docker_root_dir),
+        ));
+    }
+    notes
+}
+
+/// Whether the kernel would find the file system at its first mount.
+fn loads(name: &str) -> bool {
+    let alias = format!("fs-{name}");
+    Command::new("modprobe")
+        .args(["-n", "-q", "--", &alias])
+        .ask()
+        .is_ok_and(|answer| answer.succeeded())
+}
+
+fn describe(has: &dyn Fn(&str) -> bool) -> Option<String> {
+    let (there, not): (Vec<&str>, Vec<&str>) = FILE_SYSTEMS.into_iter().partition(|fs| has(fs));
+    if not.is_empty() {
+        return None;
+    }
+    let instead: Vec<String> = not
+        .iter()
+        .map(|fs| match *fs {
+            "iso9660" => "the files of a CD are unpacked instead".to_owned(),
+            other => format!("a disk with {other} is shown as a device only"),
+        })
+        .collect();
+    Some(format!(
+        "The kernel mounts {}; {}.",
+        there.join(", "),
+        instead.join("; ")
+    ))
+}
+
+/// Whether SIZE of a root disk is a bound here.
+fn root_bound(driver: &str, project_quota: bool) -> String {
+    if matches!(driver, "overlay2" | "overlayfs") && project_quota {
+        "The engine's storage keeps quotas: SIZE bounds a root disk.".into()
+    } else {
+        "The engine's storage keeps no quota: SIZE does not bound a root disk (for that the \
+         engine's folder must be on xfs mounted with pquota, with the storage driver overlay2)."
+            .into()
+    }
+}
+
+/// Whether the file system of `folder` is an xfs with project quotas (proc_pid_mountinfo(5)).
+fn has_project_quota(mountinfo: &str, folder: &str) -> bool {
+    let mut best: Option<(usize, bool)> = None;
+    for line in mountinfo.lines() {
+        let Some((mount, kind)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(point) = mount.split(' ').nth(4) else {
+            continue;
+        };
+        let beneath = point == "/"
+            || folder
+                .strip_prefix(point)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // A later mount on the same point hides an earlier one.
+        if beneath && best.is_none_or(|(length, _)| point.len() >= length) {
+            let quota = kind.starts_with("xfs ")
+                && kind
+                    .rsplit(' ')
+                    .next()
+                    .is_some_and(|o| o.split(',').any(|o| o == "prjquota" || o == "pquota"));
+            best = Some((point.len(), quota));
+        }
+    }
+    best.is_some_and(|(_, quota)| quota)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_packages_of_missing_programs_are_installed() {
+        assert_eq!(lacking(&|_| true), Vec::<&str>::new());
+        assert_eq!(lacking(&|p| p != "bsdtar"), ["libarchive-tools"]);
+        assert_eq!(lacking(&|_| false).len(), TOOLS.len());
+    }
+
+    #[test]
+    fn a_driver_that_is_not_loaded_is_told_from_its_node() {
+        let devices = "Character devices:\n 10 misc\n\nBlock devices:\n  7 loop\n 77 loopy\n";
+        let filesystems = "nodev\tfuse\n\tfuseblk\nnodev\toverlay\n\text4\n";
+        assert_eq!(not_in_kernel(filesystems, devices), Vec::<&str>::new());
+        assert_eq!(not_in_kernel("\tfuseblk\n", " 77 loopy\n"), MODULES);
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_said_with_what_happens_instead() {
+        assert_eq!(describe(&|_| true), None);
+        let said = describe(&|fs| fs == "ext4" || fs == "xfs").unwrap();
+        assert_eq!(
+            said,
+            "The kernel mounts ext4, xfs; a disk with btrfs is shown as a device only; the files \
+             of a CD are unpacked instead."
+        );
+    }
+
+    #[test]
+    fn the_quota_is_that_of_the_mount_in_which_the_engine_keeps_its_layers() {
+        let info = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                    30 22 7:0 / /var/lib/docker rw shared:1 - xfs /dev/loop0 rw,attr2,prjquota\n\
+                    31 22 7:1 / /var/lib/docker2 rw - xfs /dev/loop1 rw,noquota\n";
+        assert!(has_project_quota(info, "/var/lib/docker"));
+        assert!(has_project_quota(info, "/var/lib/docker/1000.1000"));
+        assert!(!has_project_quota(info, "/var/lib/docker2"));
+        assert!(!has_project_quota(info, "/var/lib/dockers"));
+        assert!(!has_project_quota("", "/var/lib/docker"));
+        assert!(root_bound("overlay2", true).contains("bounds a root disk"));
+        assert!(root_bound("vfs", true).contains("does not bound"));
+    }
+}
