@@ -21,6 +21,7 @@ use crate::monitord::{Monitord, SendError, unix_time};
 use crate::probe::host::Host;
 use crate::probe::monitor::Meter;
 use crate::probe::{Proc, system};
+use crate::sizes::Sizer;
 use crate::tracker::{Report, Tracker};
 use crate::wire::{First, Kind};
 
@@ -77,6 +78,7 @@ pub struct Agent {
     config: Config,
     place: Place,
     stores: Prober,
+    sizes: Sizer,
     monitord: Monitord,
     host: Host,
     meter: Meter,
@@ -93,6 +95,7 @@ impl Agent {
     pub fn new(config: Config, place: Place) -> Self {
         Self {
             stores: Prober::new(config.datastores.clone()),
+            sizes: Sizer::new(place.engine.clone(), config.datastores.clone()),
             monitord: Monitord::new(config.clone()),
             host: Host::default(),
             meter: Meter::default(),
@@ -284,6 +287,7 @@ impl Agent {
                 Ok(Wake::Refresh) => {
                     due.system = Instant::now();
                     due.host = due.system;
+                    self.sizes.hurry();
                 }
                 Err(_) => {}
             }
@@ -298,7 +302,8 @@ impl Agent {
                 due.look = looked + pause;
             }
             if now >= due.vm {
-                let records = self.vm_records();
+                let mut records = self.vm_records();
+                records.extend(self.sizes.poll(now));
                 self.udp(Kind::MonitorVm, &records);
                 due.vm = now + p.vm;
             }

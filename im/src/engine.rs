@@ -4,8 +4,9 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::time::Duration;
 
-use onedock_common::{ContainerId, ContainerName, VmId, labels};
+use onedock_common::{ContainerId, ContainerName, DiskId, VmId, labels};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -15,6 +16,12 @@ use crate::http::{HttpError, Socket};
 /// `{"label":["org.opennebula.vm","org.opennebula.driver=onedock"]}`, percent-encoded.
 const FILTER: &str =
     "%7B%22label%22%3A%5B%22org.opennebula.vm%22%2C%22org.opennebula.driver%3Donedock%22%5D%7D";
+
+/// `{"label":["org.opennebula.driver=onedock"]}`: VMs, and the trees of their further disks.
+const ALL_FILTER: &str = "%7B%22label%22%3A%5B%22org.opennebula.driver%3Donedock%22%5D%7D";
+
+/// How long the engine may take to look at every file of every VM's layer.
+const WALK: Duration = Duration::from_secs(300);
 
 /// How many bytes and lines of a container's last output are told.
 const OUTPUT_BYTES: usize = 2048;
@@ -88,6 +95,17 @@ pub struct Listing {
     pub complete: bool,
 }
 
+/// What a disk that is a container takes in the engine's storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The VM.
+    pub vm: VmId,
+    /// DISK_ID.
+    pub disk: DiskId,
+    /// Bytes of its own layer.
+    pub bytes: u64,
+}
+
 /// What is asked about one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspected {
@@ -147,6 +165,15 @@ impl Engine {
         read_list(&body)
     }
 
+    /// What the layers of VMs and of their trees take. The engine walks each of them, so this
+    /// may take minutes on a full host.
+    pub fn taken(&self) -> Result<Vec<Taken>, EngineError> {
+        let path = format!("/containers/json?all=1&size=1&filters={ALL_FILTER}");
+        let body = self.socket.get_within(&path, WALK)?;
+        let entries: Vec<&RawValue> = read("/containers/json", &body)?;
+        Ok(entries.iter().filter_map(|e| read_taken(e.get())).collect())
+    }
+
     /// Looks at one container.
     pub fn inspect(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
         let body = self.socket.get(&format!("/containers/{id}/json"))?;
@@ -186,6 +213,7 @@ struct RawListed<'a> {
     names: Option<Vec<String>>,
     labels: Option<HashMap<String, String>>,
     state: &'a str,
+    size_rw: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +269,12 @@ fn read_listed(entry: &str) -> Option<Option<Listed>> {
     if label(labels::DRIVER) != Some(labels::ONEDOCK) {
         return Some(None);
     }
+    // The tree of a disk is never started. It has no label of a VM from us, but its image may
+    // bring one; and an image that brings the label of a tree does not hide its VM, which runs.
+    let state = State::read(raw.state);
+    if label(labels::TREE).is_some() && state == State::Created {
+        return Some(None);
+    }
     let Some(vm) = label(labels::VM) else {
         return Some(None);
     };
@@ -253,8 +287,24 @@ fn read_listed(entry: &str) -> Option<Option<Listed>> {
         vm,
         id: raw.id.parse().ok()?,
         own_name: raw.names.unwrap_or_default().contains(&own),
-        state: State::read(raw.state),
+        state,
     }))
+}
+
+/// The size of a VM's root disk or of a tree, told by labels and confirmed by the name, which
+/// only one container has. An engine that tells no size of one leaves it out.
+fn read_taken(entry: &str) -> Option<Taken> {
+    let raw: RawListed<'_> = serde_json::from_str(entry).ok()?;
+    let labels = raw.labels.unwrap_or_default();
+    let number = |name: &str| labels.get(name);
+    let disk: DiskId = number(labels::DISK)?.parse().ok()?;
+    let named = |name: ContainerName| raw.names.iter().flatten().any(|n| *n == format!("/{name}"));
+    let of = |label: &str| number(label).and_then(|n| n.parse::<VmId>().ok());
+    let vm = of(labels::VM)
+        .filter(|vm| named(ContainerName::of(*vm)))
+        .or_else(|| of(labels::TREE).filter(|vm| named(ContainerName::of_tree(*vm, disk))))?;
+    let bytes = raw.size_rw.and_then(|n| u64::try_from(n).ok())?;
+    Some(Taken { vm, disk, bytes })
 }
 
 /// The engine's log stream: frames of `[stream, 0, 0, 0, length as four bytes]` and text,
@@ -286,95 +336,5 @@ fn last_lines(body: &[u8], tty: bool) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIST: &str = include_str!("../tests/data/list-20.10.json");
-    const INSPECT: &str = include_str!("../tests/data/inspect-exited-20.10.json");
-
-    #[test]
-    fn a_recorded_list_of_20_10_gives_every_vm_with_its_state() {
-        let listing = read_list(LIST.as_bytes()).unwrap();
-        assert!(listing.complete);
-        let mut seen: Vec<_> = listing
-            .containers
-            .iter()
-            .map(|c| (c.vm.get(), c.state, c.own_name))
-            .collect();
-        seen.sort_by_key(|s| s.0);
-        assert_eq!(
-            seen,
-            [
-                (1, State::Running, true),
-                (2, State::Paused, true),
-                (3, State::Exited, true),
-                (4, State::Created, true),
-                (6, State::Exited, false),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_recorded_inspection_gives_how_it_ended() {
-        let raw: RawInspect = read("x", INSPECT.as_bytes()).unwrap();
-        assert_eq!((raw.state.exit_code, raw.state.pid), (3, 0));
-        assert!(!raw.state.oom_killed && !raw.config.tty);
-    }
-
-    fn one(state: &str, labels: &str) -> String {
-        let id = "ab".repeat(32);
-        format!(r#"{{"Id":"{id}","Names":["/one-5"],"Labels":{labels},"State":"{state}"}}"#)
-    }
-    const OURS: &str = r#"{"org.opennebula.vm":"5","org.opennebula.driver":"onedock"}"#;
-
-    #[test]
-    fn trap_13_one_odd_container_hides_no_other_and_makes_the_list_incomplete() {
-        let list = format!(
-            r#"[{},{{"Id":7}},{}]"#,
-            one("running", OURS),
-            one("new-word", OURS)
-        );
-        let listing = read_list(list.as_bytes()).unwrap();
-        assert!(!listing.complete);
-        let states: Vec<_> = listing.containers.iter().map(|c| c.state).collect();
-        assert_eq!(states, [State::Running, State::Other]);
-    }
-
-    #[test]
-    fn fault_65_containers_without_both_labels_or_with_a_foreign_value_are_not_ours() {
-        for labels in [
-            "{}",
-            r#"{"org.opennebula.vm":"5"}"#,
-            r#"{"org.opennebula.vm":"5","org.opennebula.driver":"other"}"#,
-            r#"{"org.opennebula.vm":"5\"]","org.opennebula.driver":"onedock"}"#,
-            r#"{"org.opennebula.vm":"-1","org.opennebula.driver":"onedock"}"#,
-        ] {
-            let listing = read_list(format!("[{}]", one("running", labels)).as_bytes()).unwrap();
-            assert_eq!(listing.containers, [], "{labels}");
-            assert!(listing.complete);
-        }
-    }
-
-    #[test]
-    fn attack_44_an_answer_that_is_no_list_is_an_error_and_not_an_empty_list() {
-        for bad in ["", "{}", "[", "null x", "[{]"] {
-            assert!(read_list(bad.as_bytes()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_last_lines_are_taken_out_of_the_engine_s_frames() {
-        let mut body = Vec::new();
-        for (stream, text) in [(1u8, "starting\n"), (2, "cannot open \"db\"\n")] {
-            body.extend([stream, 0, 0, 0]);
-            body.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
-            body.extend(text.as_bytes());
-        }
-        assert_eq!(last_lines(&body, false), ["starting", "cannot open \"db\""]);
-        assert_eq!(last_lines(b"a\r\n\r\nb", true), ["a", "b"]);
-        body.extend([1, 0, 0, 0, 255, 255, 255, 255, b'x']);
-        assert_eq!(last_lines(&body, false).len(), 3);
-        let long = "y".repeat(100_000);
-        assert!(last_lines(long.as_bytes(), true)[0].len() <= OUTPUT_BYTES);
-    }
-}
+#[path = "engine_tests.rs"]
+mod tests;

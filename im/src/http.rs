@@ -38,7 +38,7 @@ pub enum HttpError {
         socket: PathBuf,
     },
     /// No answer in time.
-    #[error("the Docker engine did not answer {path} within {} s", DEADLINE.as_secs())]
+    #[error("the Docker engine did not answer {path} in time")]
     Deadline {
         /// What was asked.
         path: String,
@@ -122,7 +122,12 @@ impl Socket {
 
     /// Asks for `path` and reads the whole answer within [`DEADLINE`].
     pub fn get(&self, path: &str) -> Result<Vec<u8>, HttpError> {
-        let (mut reader, length) = self.ask(path)?;
+        self.get_within(path, DEADLINE)
+    }
+
+    /// The same within another time, for what the engine has to work for.
+    pub fn get_within(&self, path: &str, time: Duration) -> Result<Vec<u8>, HttpError> {
+        let (mut reader, length) = self.ask(path, time)?;
         let mut body = Vec::new();
         let read = match length {
             Length::Known(n) if n > LIMIT => Err(io::Error::other("it is too large")),
@@ -137,15 +142,15 @@ impl Socket {
     /// Asks for an endless answer (`/events`) and returns once its head is there; each byte
     /// that comes later means that something happened.
     pub fn follow(&self, path: &str) -> Result<impl Read + use<>, HttpError> {
-        let (mut reader, _) = self.ask(path)?;
+        let (mut reader, _) = self.ask(path, DEADLINE)?;
         reader.get_mut().until = None;
         let clear = reader.get_ref().stream.set_read_timeout(None);
         clear.map_err(|e| failed(path, &e))?;
         Ok(reader)
     }
 
-    fn ask(&self, path: &str) -> Result<(BufReader<Timed>, Length), HttpError> {
-        let until = Instant::now() + DEADLINE;
+    fn ask(&self, path: &str, time: Duration) -> Result<(BufReader<Timed>, Length), HttpError> {
+        let until = Instant::now() + time;
         let mut stream = Timed {
             stream: self.connect().map_err(|problem| {
                 let socket = self.path.clone();

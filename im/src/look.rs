@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use onedock_common::journal::freezing;
 use onedock_common::lock::VmLock;
 use onedock_common::paths::Paths;
 use onedock_common::{ContainerId, VmId};
@@ -57,7 +58,18 @@ pub fn look(
     seen.look.complete = listing.complete;
     candidates.extend(seen.look.vms.keys());
     seen.look.busy.extend(candidates.into_iter().filter(held));
+    let frozen = half_frozen(&seen.look.vms, paths);
+    seen.look.busy.extend(frozen);
     Ok(seen)
+}
+
+/// The VMs that a call froze for a copy and could not let go on, because it was ended. Nobody
+/// suspended them, and the next action thaws them: they are in action until then.
+fn half_frozen(vms: &BTreeMap<VmId, State>, paths: &Paths) -> Vec<VmId> {
+    vms.iter()
+        .filter(|(vm, state)| **state == State::Paused && freezing::is_begun(paths, **vm))
+        .map(|(vm, _)| *vm)
+        .collect()
 }
 
 /// A lock that cannot be looked at counts as held: silence is never wrong.
@@ -142,5 +154,22 @@ mod tests {
         assert!(is_busy(&paths, VmId::new(7)) && !is_busy(&paths, VmId::new(8)));
         drop(held);
         assert!(!is_busy(&paths, VmId::new(7)));
+    }
+
+    #[test]
+    fn a_vm_that_a_dead_call_left_frozen_is_not_told_to_be_suspended() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        let (frozen, suspended) = (VmId::new(7), VmId::new(8));
+        let vms = BTreeMap::from([
+            (frozen, State::Paused),
+            (suspended, State::Paused),
+            (VmId::new(9), State::Running),
+        ]);
+        freezing::begin(&paths, frozen).unwrap();
+        freezing::begin(&paths, VmId::new(9)).unwrap();
+        assert_eq!(half_frozen(&vms, &paths), [frozen]);
+        freezing::end(&paths, frozen).unwrap();
+        assert_eq!(half_frozen(&vms, &paths), []);
     }
 }

@@ -13,6 +13,7 @@ use crate::look::{self, Seen};
 use crate::probe::host::Host;
 use crate::probe::monitor::Meter;
 use crate::probe::{Proc, system};
+use crate::sizes;
 use crate::start::{datastores as location, paths, remotes};
 use crate::tracker::Tracker;
 
@@ -79,7 +80,9 @@ pub fn run(probe: Probe) -> Result<String, ProbeError> {
             let seen = look(false)?;
             meter.probe(&proc, &engine, seen.running());
             thread::park_timeout(BETWEEN);
-            lines(&meter.probe(&proc, &engine, seen.running()))
+            let mut records = meter.probe(&proc, &engine, seen.running());
+            records.extend(sizes::probe(&engine, &location()));
+            lines(&records)
         }
         Probe::State => {
             let mut tracker = Tracker::new(Duration::ZERO, Duration::ZERO);
