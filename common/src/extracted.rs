@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::ids::{DiskId, VmId};
 use crate::paths::Paths;
 
@@ -29,12 +30,18 @@ impl Paths {
 /// Removes all that was extracted for a VM; what is gone is removed.
 pub fn forget(paths: &Paths, vm: VmId) -> io::Result<()> {
     remove(&paths.context_folder(vm))?;
+    remove(&paths.context_folder(vm).with_extension("new"))?;
     remove(&paths.extracted_of(vm))
 }
 
 /// Removes what was extracted of one disk.
 pub fn forget_disk(paths: &Paths, vm: VmId, disk: DiskId) -> io::Result<()> {
-    remove(&paths.extracted_folder(vm, disk))
+    let folder = paths.extracted_folder(vm, disk);
+    remove(&folder)?;
+    files::remove(&folder.with_extension("of"))?;
+    // The last one takes the VM's folder with it.
+    let _ = fs::remove_dir(paths.extracted_of(vm));
+    Ok(())
 }
 
 fn remove(folder: &Path) -> io::Result<()> {

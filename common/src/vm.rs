@@ -171,6 +171,16 @@ impl Vm {
         })
     }
 
+    /// The disk of this id.
+    pub fn disk(&self, id: DiskId) -> Option<&Disk> {
+        self.disks.iter().find(|disk| disk.id == id)
+    }
+
+    /// The disk that `attach_disk` or `detach_disk` is about.
+    pub fn attached(&self) -> Option<&Disk> {
+        self.disks.iter().find(|disk| disk.attach)
+    }
+
     /// The disk that is the container: the first one in OS/BOOT, else the first whose image is
     /// one of ours.
     pub fn root_disk(&self) -> Option<&Disk> {

@@ -11,16 +11,16 @@ use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     LogsOptionsBuilder, PushImageOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
-    WaitContainerOptionsBuilder,
+    RemoveImageOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
+    StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::shapes;
 use super::{
     ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, Watched,
 };
+use super::{memory, shapes};
 use crate::digest::Digest;
 use crate::ids::{ContainerId, ContainerName};
 use crate::labels;
@@ -332,6 +332,17 @@ impl Engine for Docker {
         )
         .await
         .map(drop)
+    }
+
+    async fn memory_held(&self, container: &ContainerId) -> Result<Option<u64>, EngineError> {
+        let options = StatsOptionsBuilder::default()
+            .stream(false)
+            .one_shot(true)
+            .build();
+        let mut answers = Box::pin(self.client.stats(container.as_str(), Some(options)));
+        let request = async { answers.next().await.transpose() };
+        let answer = self.within("stats", QUICK, request).await?;
+        Ok(answer.and_then(|a| a.memory_stats).and_then(memory::held))
     }
 
     async fn container(

@@ -46,6 +46,12 @@ struct State {
     hangs: Option<&'static str>,
     /// So many calls of `named` do not see a container that is there.
     unseen: u32,
+    /// Where layers lie; `None`: the engine's storage has no such folders.
+    layers: Option<PathBuf>,
+    /// It can bound no layer.
+    unbounded: bool,
+    /// What the processes of every container hold.
+    held: u64,
     made: u64,
 }
 
@@ -95,6 +101,27 @@ impl FakeEngine {
     /// the name is taken before the container can be seen.
     pub fn hide(&self, calls: u32) {
         self.state.borrow_mut().unseen = calls;
+    }
+
+    /// Lets every container have its layer in a folder beneath this one.
+    pub fn keep_layers(&self, folder: &std::path::Path) {
+        self.state.borrow_mut().layers = Some(folder.to_owned());
+    }
+
+    /// Stages a further image.
+    pub fn stage(&self, image: &Source) {
+        let mut state = self.state.borrow_mut();
+        state.images.insert(image.to_string(), ImageInfo::default());
+    }
+
+    /// Refuses to bound a layer, as an engine does whose storage keeps no quota.
+    pub fn bound_nothing(&self) {
+        self.state.borrow_mut().unbounded = true;
+    }
+
+    /// Lets the processes of every container hold so many bytes.
+    pub fn hold(&self, bytes: u64) {
+        self.state.borrow_mut().held = bytes;
     }
 
     /// The calls since the last [`Self::fail`] or [`Self::heal`].
@@ -256,6 +283,13 @@ impl Engine for FakeEngine {
                     message,
                 });
             }
+            if s.unbounded && spec.storage_mib.is_some() {
+                return Err(EngineError::Refused {
+                    call: "create",
+                    status: 500,
+                    message: "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".into(),
+                });
+            }
             let id = next_id(s);
             let info = fresh(id.clone(), spec.labels.clone(), spec.limits);
             s.containers.push(FakeContainer {
@@ -271,6 +305,12 @@ impl Engine for FakeEngine {
         self.call("start", |s| {
             let dies = s.dies_with;
             let found = find(s, container)?;
+            if found.info.paused {
+                return Err(EngineError::Conflict {
+                    call: "start",
+                    message: "cannot start a paused container, try unpause instead".into(),
+                });
+            }
             if !found.info.running {
                 found.starts += 1;
                 found.info.started_before = true;
@@ -296,6 +336,7 @@ impl Engine for FakeEngine {
         self.call("stop", |s| {
             if let Ok(found) = find(s, container) {
                 found.info.running = false;
+                found.info.paused = false;
             }
             Ok(())
         })
@@ -308,6 +349,7 @@ impl Engine for FakeEngine {
                 && found.info.running
             {
                 found.info.running = false;
+                found.info.paused = false;
                 found.info.exit_code = 137;
             }
             Ok(())
@@ -326,6 +368,13 @@ impl Engine for FakeEngine {
         self.call("limit", |s| {
             find(s, container)?.info.limits = limits;
             Ok(())
+        })
+    }
+
+    async fn memory_held(&self, container: &ContainerId) -> Result<Option<u64>, EngineError> {
+        self.call("memory_held", |s| {
+            let (held, running) = (s.held, find(s, container)?.info.running);
+            Ok(running.then_some(held))
         })
     }
 
@@ -371,7 +420,8 @@ impl Engine for FakeEngine {
     async fn layer(&self, container: &ContainerId) -> Result<Option<PathBuf>, EngineError> {
         self.call("layer", |s| {
             find(s, container)?;
-            Ok(None)
+            let folder = s.layers.as_ref();
+            Ok(folder.map(|f| f.join("overlay2").join(container.as_str())))
         })
     }
 

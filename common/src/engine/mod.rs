@@ -7,6 +7,7 @@
 mod docker;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod memory;
 mod shapes;
 
 use std::collections::BTreeMap;
@@ -231,6 +232,11 @@ pub trait Engine {
         container: &ContainerId,
         limits: Limits,
     ) -> impl Future<Output = Result<(), EngineError>>;
+    /// What its processes hold of its memory, in bytes; `None` for one that does not run.
+    fn memory_held(
+        &self,
+        container: &ContainerId,
+    ) -> impl Future<Output = Result<Option<u64>, EngineError>>;
     /// Looks at a container by its id.
     fn container(
         &self,
