@@ -61,6 +61,14 @@ impl Staged {
             .map_err(|e| VolumeError::io(WRITING, &self.temporary, 0, e))
     }
 
+    /// Keeps the format on the file that is being written, for calls on it before it is in place.
+    pub fn declare(&self, format: Format) -> Result<(), VolumeError> {
+        let file = File::open(&self.temporary)
+            .map_err(|e| VolumeError::io(WRITING, &self.temporary, 0, e))?;
+        mark::write(&file, format);
+        Ok(())
+    }
+
     /// Puts the complete file in place: its format kept on it, with the mode of the file that it
     /// replaces, synchronised, renamed, the folder synchronised.
     pub fn commit(self, format: Format) -> Result<(), VolumeError> {

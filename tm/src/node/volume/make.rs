@@ -1,0 +1,30 @@
+//! `mkimage` and `mkswap`: a volatile disk.
+
+use std::path::Path;
+
+use anyhow::Result;
+use onedock_common::volume::{self, Format};
+
+use super::bytes;
+use super::place::remove_states;
+
+/// Makes an empty disk. One of the same format and size that nothing was written to stays, so that
+/// the call can be repeated; a disk of a former life of the VM is replaced.
+pub(crate) async fn make(disk: &Path, size_mib: u64, format: Format) -> Result<()> {
+    of_bytes(disk, bytes(size_mib)?, format).await
+}
+
+pub(super) async fn of_bytes(disk: &Path, size: u64, format: Format) -> Result<()> {
+    remove_states(disk)?;
+    let same = volume::inspect(disk).is_ok_and(|v| (v.format, v.size) == (format, size));
+    if same && !disk.is_symlink() && volume::is_blank(disk).await? {
+        return Ok(());
+    }
+    Ok(volume::make(disk, format, size).await?)
+}
+
+/// Makes a swap disk.
+pub(crate) async fn make_swap(disk: &Path, size_mib: u64) -> Result<()> {
+    make(disk, size_mib, Format::Raw).await?;
+    Ok(volume::make_swap(disk).await?)
+}

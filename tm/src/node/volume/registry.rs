@@ -1,0 +1,127 @@
+//! Disks from the registry and into it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use onedock_common::disk_image::DiskMeta;
+use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::volume::{self, Staged};
+use onedock_common::{Digest, SnapshotId};
+use onedock_registry::Client;
+
+use super::make::of_bytes;
+use super::place::{remove_states, snap_file};
+use super::snapshot::{known, make_folder};
+
+/// What the disk becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// A copy beside others of the same image: its file system is another one.
+    Clone,
+    /// The image itself, which goes back to the registry afterwards.
+    Link,
+}
+
+/// Makes the disk of an image. It replaces whatever file is there; kept states of a former disk go.
+pub(crate) async fn fetch(
+    client: &Client,
+    source: &Source,
+    meta: &DiskMeta,
+    disk: &Path,
+    how: How,
+) -> Result<()> {
+    if meta.blank {
+        of_bytes(disk, meta.size, meta.format).await?;
+        if let Some(fs) = meta.fs {
+            volume::make_fs(disk, fs).await?;
+        }
+        return Ok(());
+    }
+    let staged = download(client, source, meta, disk).await?;
+    if how == How::Clone {
+        volume::new_fsid(staged.path()).await?;
+    }
+    remove_states(disk)?;
+    Ok(staged.commit(meta.format)?)
+}
+
+/// Brings a kept state of a persistent image beside its disk.
+pub(crate) async fn fetch_snapshot(
+    client: &Client,
+    source: &Source,
+    meta: &DiskMeta,
+    disk: &Path,
+    id: SnapshotId,
+) -> Result<()> {
+    make_folder(disk)?;
+    let file = snap_file(disk, id);
+    if meta.blank {
+        return of_bytes(&file, meta.size, meta.format).await;
+    }
+    let staged = download(client, source, meta, &file).await?;
+    Ok(staged.commit(meta.format)?)
+}
+
+async fn download(
+    client: &Client,
+    source: &Source,
+    meta: &DiskMeta,
+    path: &Path,
+) -> Result<Staged> {
+    let staged = Staged::beside(path)?;
+    let found = client
+        .get_disk(source, staged.path())
+        .await
+        .with_context(|| format!("disk {} was not fetched", path.display()))?;
+    ensure!(
+        found == *meta,
+        "{source} describes itself differently than a moment ago"
+    );
+    // Before anything looks at its content.
+    staged.declare(meta.format)?;
+    // A qcow2 that leads to other files, or one of another size than oned counts.
+    let volume = volume::inspect_as(staged.path(), meta.format)?;
+    ensure!(
+        volume.size == meta.size,
+        "{source} holds a disk of {} bytes and says {}",
+        volume.size,
+        meta.size
+    );
+    Ok(staged)
+}
+
+/// Keeps the disk, or one of its kept states, in the registry under a tag, as it is.
+pub(crate) async fn save(
+    client: &Client,
+    disk: &Path,
+    snapshot: Option<SnapshotId>,
+    repository: &Repository,
+    tag: &Tag,
+) -> Result<Digest> {
+    let Some(id) = snapshot else {
+        return save_file(client, disk, repository, tag).await;
+    };
+    known(disk, id)?;
+    save_file(client, &snap_file(disk, id), repository, tag).await
+}
+
+/// The same of any file of a disk, such as a [`spool`](super::spool()).
+pub(crate) async fn save_file(
+    client: &Client,
+    file: &Path,
+    repository: &Repository,
+    tag: &Tag,
+) -> Result<Digest> {
+    let volume = volume::inspect(file)?;
+    let (_, place) = volume::open(file)?;
+    let meta = DiskMeta {
+        format: volume.format,
+        size: volume.size,
+        fs: None,
+        blank: false,
+    };
+    client
+        .put_disk(&place, repository, tag, &meta)
+        .await
+        .with_context(|| format!("disk {} was not saved", file.display()))
+}
