@@ -20,7 +20,7 @@ pub enum PackError {
     Open {
         /// The folder.
         path: PathBuf,
-        /// What the kernel answered; ELOOP where a link stands in place of a folder.
+        /// What the kernel answered; ELOOP or ENOTDIR where a link stands in a folder's place.
         errno: Errno,
     },
     /// A folder that somebody else than the engine can change.

@@ -1,0 +1,171 @@
+//! A container's layer, packed by the real program and unpacked by a real engine.
+#![allow(clippy::unwrap_used, reason = "fixed values of a test")]
+
+mod changes;
+mod hostile;
+mod image;
+mod quota;
+mod tree;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use onedock_tests::engine_server::{Options, PrivateEngine};
+
+use tree::Tree;
+
+/// A running container's root, as its overlay shows it. The daemon has mounted it where the
+/// engine's namespaces are.
+fn merged(engine: &PrivateEngine, container: &str) -> Result<PathBuf> {
+    Ok(image::layer(engine, container)?.join("merged"))
+}
+
+fn run(engine: &PrivateEngine, name: &str, image: &str) -> Result<()> {
+    let arguments = ["run", "-d", "--network", "none", "--name", name, image];
+    engine.docker(&arguments).map(drop)
+}
+
+fn tree_of(engine: &PrivateEngine, container: &str) -> Result<Tree> {
+    let root = merged(engine, container)?;
+    engine.inside(|| tree::read(&root))
+}
+
+fn same(expected: &Tree, found: &Tree) -> Result<()> {
+    let differences = tree::differences(expected, found);
+    ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    ensure!(
+        found.len() > 30,
+        "only {} entries were compared",
+        found.len()
+    );
+    Ok(())
+}
+
+/// A base with a shell and files to change.
+fn base(engine: &PrivateEngine) -> Result<()> {
+    engine.busybox("shell:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
+    let root = tempfile::tempdir_in(engine.folder())?;
+    changes::base(root.path())?;
+    fs::create_dir(root.path().join("bin"))?;
+    fs::copy("/bin/busybox", root.path().join("bin/busybox"))
+        .or_else(|_| fs::copy("/usr/bin/busybox", root.path().join("bin/busybox")))?;
+    std::os::unix::fs::symlink("busybox", root.path().join("bin/sleep"))?;
+    engine.import("base:1", root.path(), &["CMD [\"/bin/sleep\", \"1000\"]"])
+}
+
+/// Changes, packs, loads, runs and compares, twice over; then the whole tree in one layer.
+fn survives(engine: &PrivateEngine, shift: u32) -> Result<()> {
+    base(engine)?;
+    run(engine, "first", "base:1")?;
+    let layer = image::layer(engine, "first")?;
+    let untouched = image::pack(engine, &layer, false)?;
+    ensure!(
+        fs::read(&untouched)? == [0; 1024],
+        "an unchanged layer has entries"
+    );
+
+    let root = merged(engine, "first")?;
+    engine.inside(|| changes::first(&root, shift))?;
+    let expected = tree_of(engine, "first")?;
+    let archive = image::pack(engine, &layer, false)?;
+    image::load(engine, "base:1", &archive, false, "next:1")?;
+    run(engine, "then", "next:1")?;
+    same(&expected, &tree_of(engine, "then")?)?;
+
+    let root = merged(engine, "then")?;
+    engine.inside(|| changes::second(&root, shift))?;
+    let expected = tree_of(engine, "then")?;
+    let layer = image::layer(engine, "then")?;
+    for (name, whole) in [("third", false), ("whole", true)] {
+        let archive = image::pack(engine, &layer, whole)?;
+        if whole {
+            let names = engine.run("tar", &["-tf", archive.to_str().unwrap()])?;
+            ensure!(!names.contains(".wh."), "{names}");
+            ensure!(!names.contains("dockerenv"), "{names}");
+        }
+        let tag = format!("{name}:1");
+        image::load(engine, "next:1", &archive, whole, &tag)?;
+        run(engine, name, &tag)?;
+        same(&expected, &tree_of(engine, name)?)?;
+        let layers = engine.docker(&["inspect", "--format", "{{len .RootFS.Layers}}", &tag])?;
+        ensure!(layers == if whole { "1" } else { "3" }, "{layers} layers");
+    }
+    no_mounts(engine, &layer)
+}
+
+/// No overlay of ours is left in the engine's mount namespace.
+fn no_mounts(engine: &PrivateEngine, layer: &Path) -> Result<()> {
+    let mounts = engine.run("cat", &["/proc/self/mounts"])?;
+    let own = format!(" {} ", layer.display());
+    ensure!(!mounts.contains(&own), "{mounts}");
+    Ok(())
+}
+
+#[test]
+fn a_layer_of_every_kind_of_file_is_the_same_in_the_container_of_its_image() -> Result<()> {
+    let engine = PrivateEngine::start(Options::default())?;
+    let driver = engine.docker(&["info", "--format", "{{.Driver}}"])?;
+    ensure!(driver == "overlay2", "the engine's storage is {driver}");
+    survives(&engine, 0)
+}
+
+/// The engine makes its user in the `/etc` that is its own.
+#[test]
+fn under_userns_remap_the_layer_has_the_containers_owners() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    // The container's root must reach its own files.
+    fs::set_permissions(data.path(), fs::Permissions::from_mode(0o711))?;
+    let engine = PrivateEngine::start(Options {
+        arguments: vec![
+            "--userns-remap=default".into(),
+            format!("--data-root={}", data.path().display()),
+        ],
+        ..Options::default()
+    })?;
+    let shift = engine.inside(|| {
+        let table = fs::read_to_string("/etc/subuid")?;
+        let line = table.lines().find(|line| line.starts_with("dockremap:"));
+        Ok(line.unwrap().split(':').nth(1).unwrap().parse()?)
+    })?;
+    survives(&engine, shift)?;
+
+    // A capability that the container's root has set is a plain one in the image.
+    let root = merged(&engine, "first")?;
+    let own = [
+        &[1, 0, 0, 3][..],
+        &changes::CAPABILITY[4..],
+        &u32::to_le_bytes(shift),
+    ]
+    .concat();
+    engine.inside(|| {
+        let flags = rustix::fs::XattrFlags::empty();
+        let file = root.join("capable");
+        fs::write(&file, "")?;
+        std::os::unix::fs::chown(&file, Some(shift + 5), Some(0))?;
+        Ok(rustix::fs::setxattr(
+            &file,
+            "security.capability",
+            &own,
+            flags,
+        )?)
+    })?;
+    let archive = image::pack(&engine, &image::layer(&engine, "first")?, false)?;
+    let mut archive = tar::Archive::new(fs::File::open(archive)?);
+    let found = archive.entries()?.find_map(|entry| {
+        let mut entry = entry.ok()?;
+        (&*entry.path_bytes() == b"capable").then_some(())?;
+        let owner = (entry.header().uid().ok()?, entry.header().gid().ok()?);
+        let records = entry.pax_extensions().ok()??;
+        let capability = records
+            .flatten()
+            .find(|r| r.key() == Ok("SCHILY.xattr.security.capability"))?;
+        Some((owner, capability.value_bytes().to_vec()))
+    });
+    ensure!(
+        found == Some(((5, 65_534), changes::CAPABILITY.to_vec())),
+        "{found:?}"
+    );
+    Ok(())
+}

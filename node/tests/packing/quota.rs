@@ -1,0 +1,35 @@
+//! The bound of a layer where the storage keeps none. Where it keeps one: the walk in the virtual
+//! machine, whose kernel has quotas on xfs.
+
+use std::process::Stdio;
+
+use anyhow::{Result, ensure};
+use onedock_node::request::Request;
+use onedock_tests::engine_server::{Options, PrivateEngine};
+
+use crate::image;
+
+#[test]
+fn a_layer_on_storage_without_quotas_is_not_bound() -> Result<()> {
+    let engine = PrivateEngine::start(Options::default())?;
+    engine.busybox("box:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
+    engine.docker(&["create", "--name", "box", "box:1"])?;
+    let request = Request::BoundLayer {
+        layer: image::layer(&engine, "box")?,
+        size_mib: 100,
+    };
+    let said = engine.inside(|| image::call(&request, Stdio::null()))?;
+    ensure!(said.contains("keeps no quota for this disk"), "{said}");
+    ensure!(said.lines().count() == 1, "{said}");
+
+    // What the engine says to a container that asks for one.
+    let arguments = ["create", "--storage-opt", "size=20M", "box:1"];
+    let output = engine.output("docker", &arguments)?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(!output.status.success());
+    ensure!(
+        said.contains("--storage-opt is supported only for overlay over xfs"),
+        "{said}"
+    );
+    Ok(())
+}
