@@ -19,7 +19,7 @@ use crate::copy::Copy;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::manifest::{CONFIG_LIMIT, ImageManifest, Manifest};
+use crate::manifest::CONFIG_LIMIT;
 use crate::options::Options;
 use crate::platform::Platform;
 use crate::remote::Remote;
@@ -277,41 +277,6 @@ impl Client {
             artifact::get(&remote, tag, media_type).await
         })
         .await
-    }
-
-    /// The image of a reference for one platform, checked.
-    pub(crate) async fn image(
-        &self,
-        remote: &Remote,
-        reference: &Reference,
-        platform: &Platform,
-    ) -> Result<ImageManifest, Error> {
-        let resolved = find(remote, reference).await?;
-        let image = match remote.parse(&resolved)? {
-            Manifest::Image(image) => image,
-            Manifest::Index(index) => {
-                let entries = index.wanted(std::slice::from_ref(platform));
-                let entries = entries.map_err(|(wanted, has)| Error::Platform {
-                    image: reference.to_string(),
-                    wanted,
-                    has,
-                })?;
-                let Some(entry) = entries.first() else {
-                    return Err(remote.refuse("its index is empty".to_owned()));
-                };
-                let child = remote.manifest_of(&entry.digest).await?;
-                match remote.parse(&child)? {
-                    Manifest::Image(image) => image,
-                    Manifest::Index(_) => {
-                        return Err(remote.refuse("its index names another index".to_owned()));
-                    }
-                }
-            }
-        };
-        image
-            .check(self.options.image_limit)
-            .map_err(|reason| remote.refuse(reason))?;
-        Ok(image)
     }
 
     /// Runs one call within the total deadline.

@@ -103,6 +103,14 @@ impl Copy<'_> {
         let layers = blobs
             .into_iter()
             .filter(|blob| blob.digest != image.config.digest);
+        self.layers(layers).await
+    }
+
+    /// Copies blobs, a few at once.
+    pub(crate) async fn layers(
+        &self,
+        layers: impl Iterator<Item = Descriptor>,
+    ) -> Result<(), Error> {
         let stop = &Stop::default();
         stream::iter(layers)
             .map(|layer| async move {

@@ -1,11 +1,17 @@
 //! A manifest with all that it names into another repository: an image of one or of all
 //! platforms, a disk, a reserved place.
 
+use std::collections::BTreeSet;
+
 use onedock_common::Digest;
 use onedock_common::reference::{Repository, Source, Tag};
 
-use crate::client::Client;
+use crate::client::{Client, Resolved, find};
+use crate::copy::Copy;
+use crate::disk_manifest::PIECES;
 use crate::error::Error;
+use crate::kind::of_manifest;
+use crate::manifest::{ImageManifest, Manifest};
 
 impl Client {
     /// Puts the same manifest under `tag` of `target`, byte for byte: the digest stays. Within a
@@ -16,7 +22,68 @@ impl Client {
         target: &Repository,
         tag: &Tag,
     ) -> Result<Digest, Error> {
-        let _ = (from, target, tag);
-        Err(Error::Stopped)
+        let what = format!("the copy of {from}");
+        self.within(target.registry(), &what, async |deadline| {
+            let source = self.remote(from.repository(), deadline).await?;
+            let resolved = find(&source, &from.reference()).await?;
+            of_manifest(&source, &resolved).await?;
+            let target = self.remote(target, deadline).await?;
+            let copy = Copy {
+                image: &from.reference(),
+                pool: self.pool(&target),
+                source,
+                target,
+                platforms: &[],
+                limit: self.options.image_limit,
+            };
+            copy.exactly(resolved, tag).await
+        })
+        .await
+    }
+}
+
+impl Copy<'_> {
+    async fn exactly(&self, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
+        match self.source.parse(&resolved)? {
+            Manifest::Image(image) => self.every_blob(&image).await?,
+            Manifest::Index(index) => {
+                let children: BTreeSet<_> = index.entries.iter().map(|e| &e.digest).collect();
+                for digest in children {
+                    let child = self.source.manifest_of(digest).await?;
+                    let Manifest::Image(image) = self.source.parse(&child)? else {
+                        return Err(self
+                            .source
+                            .refuse("its index names another index".to_owned()));
+                    };
+                    self.every_blob(&image).await?;
+                    self.target
+                        .put_manifest(None, &child.media_type, child.bytes)
+                        .await?;
+                }
+            }
+        }
+        self.target
+            .put_manifest(Some(tag), &resolved.media_type, resolved.bytes)
+            .await
+    }
+
+    async fn every_blob(&self, image: &ImageManifest) -> Result<(), Error> {
+        let refuse = |reason: String| self.source.refuse(reason);
+        let blobs = image.blobs().map_err(refuse)?;
+        if blobs.len() > PIECES + 1 {
+            return Err(refuse(format!("it has {} layers", blobs.len())));
+        }
+        let sizes = blobs.iter().map(|blob| blob.size);
+        let total = sizes.fold(0, u64::saturating_add);
+        if total > self.limit {
+            return Err(refuse(format!(
+                "it has {total} bytes and at most {} are served",
+                self.limit
+            )));
+        }
+        if blobs.iter().any(|blob| !blob.urls.is_empty()) {
+            return Err(refuse("it names layers that are kept elsewhere".to_owned()));
+        }
+        self.layers(blobs.into_iter()).await
     }
 }

@@ -153,6 +153,14 @@ pub enum Error {
         /// What the system answered.
         source: std::io::Error,
     },
+    /// A disk's file that is refused.
+    #[error("{path} cannot be kept as a disk: {reason}", path = path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A local file that cannot be written.
     #[error("{path} cannot be written", path = path.display())]
     Write {

@@ -3,8 +3,11 @@
 use onedock_common::disk_image::DiskMeta;
 use onedock_common::reference::Source;
 
-use crate::client::Client;
-use crate::error::Error;
+use crate::client::{Client, Resolved, find};
+use crate::disk_manifest::{DISK_CONFIG, DISK_CONFIG_LIMIT, RESERVED_CONFIG, check_meta};
+use crate::error::{Error, one_line};
+use crate::manifest::{Manifest, is_image_config};
+use crate::remote::Remote;
 
 /// What a manifest holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,34 @@ pub enum Kind {
 impl Client {
     /// What the manifest holds, by the media type of its configuration. Any other is an error.
     pub async fn kind(&self, source: &Source) -> Result<Kind, Error> {
-        let _ = source;
-        Err(Error::Stopped)
+        let what = "to ask what an image is";
+        self.at(source.repository(), what, async |remote| {
+            let resolved = find(&remote, &source.reference()).await?;
+            of_manifest(&remote, &resolved).await
+        })
+        .await
+    }
+}
+
+/// What this manifest of the repository holds.
+pub(crate) async fn of_manifest(remote: &Remote, resolved: &Resolved) -> Result<Kind, Error> {
+    let Manifest::Image(image) = remote.parse(resolved)? else {
+        return Ok(Kind::Image);
+    };
+    match image.config.media_type.as_str() {
+        RESERVED_CONFIG => Ok(Kind::Reserved),
+        DISK_CONFIG => {
+            let json = remote.small_blob(&image.config, DISK_CONFIG_LIMIT).await?;
+            let damaged = |reason: String| remote.refuse(reason);
+            let meta: DiskMeta = serde_json::from_slice(&json)
+                .map_err(|e| damaged(format!("what it says of its disk is damaged ({e})")))?;
+            check_meta(&meta).map_err(damaged)?;
+            Ok(Kind::Disk(meta))
+        }
+        other if is_image_config(other) => Ok(Kind::Image),
+        other => Err(remote.refuse(format!(
+            "it is neither a container image nor a disk but {}",
+            one_line(other)
+        ))),
     }
 }

@@ -15,6 +15,7 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+pub(crate) const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// The largest manifest, in bytes (the distribution specification asks registries for 4 MiB).
 pub(crate) const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -85,6 +86,14 @@ fn kind(media_type: &str) -> Option<bool> {
         DOCKER_INDEX | OCI_INDEX => Some(true),
         _ => None,
     }
+}
+
+/// Whether this is the configuration of a container image.
+pub(crate) fn is_image_config(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        DOCKER_CONFIG | OCI_CONFIG | "application/octet-stream"
+    )
 }
 
 /// The media type of a manifest that came with this Content-Type: its own word counts first.
@@ -162,7 +171,7 @@ impl Descriptor {
         match self.media_type.as_str() {
             "application/vnd.docker.image.rootfs.diff.tar"
             | "application/vnd.oci.image.layer.v1.tar" => Ok(Packing::Tar),
-            DOCKER_LAYER_GZIP | "application/vnd.oci.image.layer.v1.tar+gzip" => Ok(Packing::Gzip),
+            DOCKER_LAYER_GZIP | OCI_LAYER_GZIP => Ok(Packing::Gzip),
             "application/vnd.oci.image.layer.v1.tar+zstd" => Ok(Packing::Zstd),
             other if other.contains("foreign") || other.contains("nondistributable") => {
                 Err(format!(
@@ -182,10 +191,7 @@ impl Descriptor {
 impl ImageManifest {
     /// Refuses what cannot or must not be copied, before a byte of it is asked for.
     pub(crate) fn check(&self, limit: u64) -> Result<(), String> {
-        if !matches!(
-            self.config.media_type.as_str(),
-            DOCKER_CONFIG | OCI_CONFIG | "application/octet-stream"
-        ) {
+        if !is_image_config(&self.config.media_type) {
             return Err(format!(
                 "it is no container image but {}",
                 crate::error::one_line(&self.config.media_type)

@@ -1,9 +1,14 @@
 //! One tag away, and only that one.
 
 use onedock_common::reference::{Repository, Tag};
+use serde_json::json;
 
+use crate::artifact;
 use crate::client::{Client, Deleted};
 use crate::error::Error;
+
+/// What a tag points at on its way out.
+const MARK: &str = "application/vnd.opennebula.onedock.mark.v1+json";
 
 impl Client {
     /// Takes one tag away; what it pointed at stays, with its other tags. A tag that is not
@@ -13,7 +18,18 @@ impl Client {
     /// its own, which then goes. Cut off in between, the tag points at that marker, which is
     /// neither an image nor a disk, and the next call finishes it.
     pub async fn untag(&self, repository: &Repository, tag: &Tag) -> Result<Deleted, Error> {
-        let _ = (repository, tag);
-        Err(Error::Stopped)
+        self.at(repository, "to remove a tag", async |remote| {
+            match remote.manifest_of_tag(tag).await {
+                Err(e) if e.is_not_found() => return Ok(Deleted::Before),
+                // Whatever it is that cannot be read, its tag can go.
+                Ok(_) | Err(Error::Image { .. }) => {}
+                Err(e) => return Err(e),
+            }
+            let mark = json!({ "tag": tag.as_str() }).to_string();
+            let own = artifact::put(&remote, tag, MARK, mark.as_bytes()).await?;
+            remote.delete_manifest(&own).await?;
+            Ok(Deleted::Now)
+        })
+        .await
     }
 }

@@ -35,6 +35,13 @@ struct Sent {
     pieces: Result<(), Error>,
 }
 
+/// How one attempt to send a blob ended.
+enum Attempt<T> {
+    Done(T),
+    /// Not, but another may.
+    Again(Error),
+}
+
 impl Remote {
     /// The size of a blob that is here; `None` when it is not.
     pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
@@ -173,40 +180,61 @@ impl Remote {
     ) -> Result<T, Error> {
         let mut restarts = 0;
         loop {
-            let location = self.begin().await?;
-            let what = format!("a blob of {}", self.path);
-            let ask = Ask::new(what, Method::PATCH, location.clone(), self.push());
-            let mut pieces = open();
-            let sent = self.stream(&ask, &mut pieces).await;
-            let failed = match sent.answer {
-                Ok(response) if response.status() == StatusCode::ACCEPTED => {
-                    let mut location = self.location(&response)?;
-                    match sent.pieces.and_then(|()| finished(pieces)) {
-                        Ok((digest, told)) => {
-                            location
-                                .query_pairs_mut()
-                                .append_pair("digest", digest.as_str());
-                            let put = Ask::new(ask.what, Method::PUT, location, ask.scopes);
-                            let wanted = [StatusCode::CREATED];
-                            self.endpoint.expect(&put, self.deadline, &wanted).await?;
-                            return Ok(told);
-                        }
-                        Err(e) => {
-                            self.cancel(location).await;
-                            return Err(e);
-                        }
+            match self.attempt(open(), &mut finished).await? {
+                Attempt::Done(told) => return Ok(told),
+                Attempt::Again(failed) => self.restart(failed, &mut restarts).await?,
+            }
+        }
+    }
+
+    /// As [`Remote::put_unknown`], of pieces that cannot be opened twice.
+    pub(crate) async fn put_once<P: Pieces, T>(
+        &self,
+        pieces: P,
+        mut finished: impl FnMut(P) -> Result<(Digest, T), Error>,
+    ) -> Result<T, Error> {
+        match self.attempt(pieces, &mut finished).await? {
+            Attempt::Done(told) => Ok(told),
+            Attempt::Again(failed) => Err(failed),
+        }
+    }
+
+    async fn attempt<P: Pieces, T>(
+        &self,
+        mut pieces: P,
+        finished: &mut impl FnMut(P) -> Result<(Digest, T), Error>,
+    ) -> Result<Attempt<T>, Error> {
+        let location = self.begin().await?;
+        let what = format!("a blob of {}", self.path);
+        let ask = Ask::new(what, Method::PATCH, location.clone(), self.push());
+        let sent = self.stream(&ask, &mut pieces).await;
+        match sent.answer {
+            Ok(response) if response.status() == StatusCode::ACCEPTED => {
+                let mut location = self.location(&response)?;
+                match sent.pieces.and_then(|()| finished(pieces)) {
+                    Ok((digest, told)) => {
+                        location
+                            .query_pairs_mut()
+                            .append_pair("digest", digest.as_str());
+                        let put = Ask::new(ask.what, Method::PUT, location, ask.scopes);
+                        let wanted = [StatusCode::CREATED];
+                        self.endpoint.expect(&put, self.deadline, &wanted).await?;
+                        Ok(Attempt::Done(told))
+                    }
+                    Err(e) => {
+                        self.cancel(location).await;
+                        Err(e)
                     }
                 }
-                answer => {
-                    self.cancel(location).await;
-                    sent.pieces?;
-                    match answer {
-                        Ok(response) => self.worth_another(response, &ask.what).await?,
-                        Err(e) => e,
-                    }
-                }
-            };
-            self.restart(failed, &mut restarts).await?;
+            }
+            answer => {
+                self.cancel(location).await;
+                sent.pieces?;
+                Ok(Attempt::Again(match answer {
+                    Ok(response) => self.worth_another(response, &ask.what).await?,
+                    Err(e) => e,
+                }))
+            }
         }
     }
 

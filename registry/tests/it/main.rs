@@ -7,7 +7,9 @@
 
 mod archives;
 mod copies;
+mod disks;
 mod images;
+mod layers;
 mod lies;
 mod lying;
 mod upkeep;

@@ -1,0 +1,57 @@
+//! The one image that a reference means on one platform.
+
+use onedock_common::reference::Reference;
+
+use crate::client::{Client, Resolved, find};
+use crate::error::Error;
+use crate::manifest::{ImageManifest, Manifest};
+use crate::platform::Platform;
+use crate::remote::Remote;
+
+impl Client {
+    /// The image of a reference for one platform, checked.
+    pub(crate) async fn image(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ImageManifest, Error> {
+        let found = self.image_manifest(remote, reference, platform).await;
+        found.map(|(_, image)| image)
+    }
+
+    /// The same, with the manifest as the registry holds it.
+    pub(crate) async fn image_manifest(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<(Resolved, ImageManifest), Error> {
+        let resolved = find(remote, reference).await?;
+        let (resolved, image) = match remote.parse(&resolved)? {
+            Manifest::Image(image) => (resolved, image),
+            Manifest::Index(index) => {
+                let entries = index.wanted(std::slice::from_ref(platform));
+                let entries = entries.map_err(|(wanted, has)| Error::Platform {
+                    image: reference.to_string(),
+                    wanted,
+                    has,
+                })?;
+                let Some(entry) = entries.first() else {
+                    return Err(remote.refuse("its index is empty".to_owned()));
+                };
+                let child = remote.manifest_of(&entry.digest).await?;
+                match remote.parse(&child)? {
+                    Manifest::Image(image) => (child, image),
+                    Manifest::Index(_) => {
+                        return Err(remote.refuse("its index names another index".to_owned()));
+                    }
+                }
+            }
+        };
+        image
+            .check(self.options.image_limit)
+            .map_err(|reason| remote.refuse(reason))?;
+        Ok((resolved, image))
+    }
+}
