@@ -4,13 +4,22 @@ use std::collections::BTreeMap;
 
 use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::ContainerInfo;
-use onedock_common::labels::{DISK, DRIVER, ONEDOCK, SOURCE, VERSION, VM, says};
+use onedock_common::labels::{DISK, DRIVER, ONEDOCK, SOURCE, TREE, VERSION, VM, says};
 
 /// All of them. They stand over labels of the same name that an image carries (attack 12).
 pub(crate) fn of(descriptor: &Descriptor) -> BTreeMap<String, String> {
+    all(VM, descriptor)
+}
+
+/// Those of a further disk's tree.
+pub(crate) fn of_tree(descriptor: &Descriptor) -> BTreeMap<String, String> {
+    all(TREE, descriptor)
+}
+
+fn all(vm: &'static str, descriptor: &Descriptor) -> BTreeMap<String, String> {
     [
         (DRIVER, ONEDOCK.to_owned()),
-        (VM, descriptor.vm.to_string()),
+        (vm, descriptor.vm.to_string()),
         (DISK, descriptor.disk.to_string()),
         (SOURCE, descriptor.image.to_string()),
         (VERSION, env!("CARGO_PKG_VERSION").to_owned()),

@@ -2,10 +2,13 @@
 //! what a VM becomes is decided in [`plan`], which touches nothing.
 
 mod action;
+mod checkpoint;
 mod host_ends;
+mod iso;
 mod labels;
 pub mod plan;
 mod request;
+mod root;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -17,12 +20,15 @@ use onedock_common::engine::Docker;
 use onedock_common::paths::Paths;
 
 pub use action::Action;
+pub use root::{Root, Sudo};
 
 /// What every action works with.
 #[derive(Debug)]
-pub struct Host<E> {
+pub struct Host<E, R> {
     /// The container engine.
     pub engine: E,
+    /// Who does what needs root.
+    pub root: R,
     /// Where the state of this node lies.
     pub paths: Paths,
     /// `onedock.conf`.
@@ -37,6 +43,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
     let config = Config::load()?;
     let host = Host {
         engine: Docker::local()?,
+        root: Sudo,
         paths: Paths::system(),
         config,
     };

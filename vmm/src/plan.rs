@@ -1,15 +1,17 @@
 //! From the VM's description to what is asked of the engine and of the runtime. Pure: the same
 //! input gives the same plan, and nothing is touched.
 
-use std::path::Path;
+pub mod disks;
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::boot::{self, BootSpec, FirstProcess};
 use onedock_common::config::Config;
-use onedock_common::descriptor::{Descriptor, disk_path};
+use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::{CreateSpec, ImageInfo, Limits};
 use onedock_common::nic::{BridgeKind, Method};
-use onedock_common::vm::{Capacity, Vm};
+use onedock_common::vm::Vm;
 use onedock_common::{ContainerName, IfName, VmId};
 
 use crate::labels;
@@ -31,35 +33,57 @@ pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageInfo) -> CreateS
         labels: labels::of(descriptor),
         cmd: nothing.then(|| vec![NO_COMMAND.to_owned()]),
         runtime: RUNTIME,
-        limits: limits(&vm.capacity),
-        storage_mib: None,
+        limits: limits(vm),
+        storage_mib: vm.disk(descriptor.disk).and_then(disks::bound),
     }
 }
 
-/// Weight of 1024 a CPU; VCPU, where it is given, bounds hard; memory without extra
-/// swap.
+/// The container whose layer is the tree of a further disk. It never runs, so that its command
+/// and its limits mean nothing.
+pub fn tree(vm: &Vm, descriptor: &Descriptor) -> CreateSpec {
+    CreateSpec {
+        name: ContainerName::of_tree(vm.id, descriptor.disk),
+        image: descriptor.image.clone(),
+        hostname: vm.hostname(),
+        labels: labels::of_tree(descriptor),
+        cmd: Some(vec![NO_COMMAND.to_owned()]),
+        runtime: RUNTIME,
+        limits: Limits {
+            cpu_shares: 0,
+            cpu_quota_us: 0,
+            memory: 0,
+            swap: 0,
+        },
+        storage_mib: vm.disk(descriptor.disk).and_then(disks::bound),
+    }
+}
+
+/// Weight of 1024 a CPU; VCPU, where it is given, bounds hard; memory with as much swap as the
+/// VM's swap disks have.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "CPU is at most 4096 and MEMORY 2^30 MiB"
 )]
-pub fn limits(capacity: &Capacity) -> Limits {
+pub fn limits(vm: &Vm) -> Limits {
+    let capacity = &vm.capacity;
     let shares = (capacity.cpu * 1024.0).round() as i64;
     Limits {
         // The kernel takes 2 to 262144.
         cpu_shares: shares.clamp(2, 262_144),
         cpu_quota_us: capacity.vcpu.map_or(0, |n| i64::from(n) * 100_000),
         memory: i64::try_from(capacity.memory_mib).unwrap_or(i64::MAX >> 20) << 20,
-        swap: 0,
+        swap: disks::swap(vm.disks.iter()),
     }
 }
 
-/// The boot spec of the next start.
+/// The boot spec of the next start. `context` is the folder of the context files.
 pub fn boot(
     vm: &Vm,
     descriptor: &Descriptor,
     image: &ImageInfo,
     config: &Config,
-    system_dir: &Path,
+    context: Option<PathBuf>,
+    disks: Vec<boot::Disk>,
     boot_id: &str,
 ) -> anyhow::Result<BootSpec> {
     let args = command(vm, descriptor, image, config)?;
@@ -85,9 +109,9 @@ pub fn boot(
         nics: nics(vm)?,
         dns,
         search: vm.search_domains(),
-        context: vm.context.as_ref().map(|c| disk_path(system_dir, c.disk)),
+        context,
         volumes: image.volumes.clone(),
-        disks: Vec::new(),
+        disks,
     })
 }
 
@@ -100,7 +124,7 @@ fn command(
     config: &Config,
 ) -> anyhow::Result<Vec<String>> {
     let wished = vm
-        .root_disk()
+        .disk(descriptor.disk)
         .and_then(|disk| disk.dockerrun.as_deref())
         .or(descriptor.dockerrun.as_deref())
         .or(config.default_dockerrun.as_deref());
@@ -232,7 +256,8 @@ mod tests {
             descriptor,
             image,
             &Config::default(),
-            Path::new("/ds/101/5"),
+            Some("/ds/101/5/disk.5".into()),
+            Vec::new(),
             "b",
         )
         .unwrap()
@@ -240,22 +265,25 @@ mod tests {
 
     #[test]
     fn the_traced_vm_becomes_limits_and_a_boot_spec() {
-        let limits = limits(&vm().capacity);
+        let limits = limits(&vm());
         assert_eq!(
             limits,
             Limits {
                 cpu_shares: 512,
                 cpu_quota_us: 100_000,
                 memory: 256 << 20,
-                swap: 0,
+                swap: 32 << 20,
             }
         );
         let spec = spec(&vm(), &descriptor(), &image(&["/entry"], &["serve"]));
         assert_eq!(spec.args, ["/entry", "serve"]);
         assert_eq!(spec.first, FirstProcess::Command);
-        assert_eq!(spec.context.as_deref(), Some(Path::new("/ds/101/5/disk.5")));
+        assert_eq!(
+            spec.context.as_deref(),
+            Some(std::path::Path::new("/ds/101/5/disk.5"))
+        );
         assert_eq!(spec.hostname.as_str(), "web01");
-        assert_eq!(spec.volumes, [Path::new("/data")]);
+        assert_eq!(spec.volumes, [std::path::Path::new("/data")]);
         assert_eq!(
             spec.nics.iter().map(|n| n.metric).collect::<Vec<_>>(),
             [None, Some(100)]

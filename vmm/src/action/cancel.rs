@@ -9,9 +9,10 @@ use super::LOCK_WAIT;
 use super::shutdown::{How, end};
 use crate::Host;
 use crate::request::DeployedRequest;
+use crate::root::Root;
 
-pub(super) async fn run<E: Engine>(
-    host: &Host<E>,
+pub(super) async fn run<E: Engine, R: Root>(
+    host: &Host<E, R>,
     request: &DeployedRequest,
 ) -> anyhow::Result<Answer> {
     let _lock = VmLock::acquire(&host.paths, request.name.vm(), LOCK_WAIT)?;

@@ -2,142 +2,13 @@
 //! is left must be as if it had run once, or not at all. The engine is the one in memory; the
 //! same actions run against the real one in the workspace's tests.
 
-use std::fs;
-use std::path::PathBuf;
-
 use onedock_common::VmId;
 use onedock_common::answer::Answer;
 use onedock_common::boot::BootSpec;
-use onedock_common::config::Config;
-use onedock_common::descriptor::{self, Descriptor};
-use onedock_common::engine::ImageInfo;
-use onedock_common::engine::fake::{Failure, FakeEngine};
-use onedock_common::paths::Paths;
-use onedock_common::reference::Source;
+use onedock_common::engine::fake::Failure;
 
 use super::Action;
-use crate::Host;
-
-const TRACED: &str = include_str!("../../../common/testdata/deploy-7.4.0.xml");
-
-struct Bed {
-    host: Host<FakeEngine>,
-    system_dir: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl Bed {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let source: Source = format!(
-            "docker://front:5000/onedock/img-6@sha256:{}",
-            "ab".repeat(32)
-        )
-        .parse()
-        .unwrap();
-        let system_dir = dir.path().join("datastores/101/5");
-        descriptor::prepare_system_dir(&system_dir, Some("onedock")).unwrap();
-        fs::create_dir(system_dir.join("disk.5")).unwrap();
-        let paths = Paths::at(dir.path().join("state"));
-        fs::create_dir_all(paths.boot_dir()).unwrap();
-        fs::create_dir_all(paths.state().join("lock")).unwrap();
-        let image = ImageInfo {
-            cmd: vec!["httpd".into()],
-            ..ImageInfo::default()
-        };
-        let bed = Self {
-            host: Host {
-                engine: FakeEngine::with_image(&source, image),
-                paths,
-                config: Config::default(),
-            },
-            system_dir,
-            _dir: dir,
-        };
-        bed.stage(&source);
-        bed
-    }
-
-    fn stage(&self, source: &Source) {
-        let descriptor = Descriptor {
-            version: descriptor::VERSION,
-            vm: VmId::new(5),
-            disk: onedock_common::DiskId::new(0),
-            image: source.clone(),
-            source: source.clone(),
-            persistent: false,
-            dockerrun: None,
-            container: None,
-            snapshots: Vec::new(),
-        };
-        descriptor.write(&self.system_dir.join("disk.0")).unwrap();
-    }
-
-    fn descriptor(&self) -> Descriptor {
-        Descriptor::read(&self.system_dir.join("disk.0")).unwrap()
-    }
-
-    fn deploy_with(&self, document: &str) -> anyhow::Result<Answer> {
-        let file = self.system_dir.join("deployment.0").display().to_string();
-        self.act("deploy", &[&file, "node1", "5", "node1"], document)
-    }
-
-    fn deploy(&self) -> anyhow::Result<Answer> {
-        self.deploy_with(TRACED)
-    }
-
-    /// With a clock that goes on as soon as everybody waits for it.
-    fn deploy_in_no_time(&self) -> anyhow::Result<Answer> {
-        let file = self.system_dir.join("deployment.0").display().to_string();
-        let arguments = [file.as_str(), "node1", "5", "node1"].map(str::to_owned);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let document = || Ok(TRACED.as_bytes().to_vec());
-        runtime.block_on(Action::Deploy.run(&self.host, &arguments, document))
-    }
-
-    fn end(&self, action: &str) -> anyhow::Result<Answer> {
-        self.act(action, &["one-5", "node1", "5", "node1"], "")
-    }
-
-    fn act(&self, action: &str, arguments: &[&str], document: &str) -> anyhow::Result<Answer> {
-        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let action: Action = action.parse().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(action.run(&self.host, &arguments, || Ok(document.as_bytes().to_vec())))
-    }
-
-    /// The state that a single undisturbed `deploy` leaves.
-    fn assert_runs_once(&self, starts: u32) {
-        let containers = self.host.engine.containers();
-        assert_eq!(containers.len(), 1, "{containers:?}");
-        let container = &containers[0];
-        assert!(container.info.running);
-        assert_eq!(container.starts, starts);
-        assert_eq!(
-            self.descriptor().container.as_ref(),
-            Some(&container.info.id)
-        );
-        assert!(
-            BootSpec::read(&self.host.paths, &container.info.id)
-                .unwrap()
-                .is_some()
-        );
-    }
-
-    /// The state before the first `deploy`.
-    fn assert_nothing_left(&self) {
-        assert!(self.host.engine.containers().is_empty());
-        assert_eq!(self.descriptor().container, None);
-        assert_eq!(fs::read_dir(self.host.paths.boot_dir()).unwrap().count(), 0);
-    }
-}
+use super::bed::{Bed, small};
 
 #[test]
 fn a_first_deploy_answers_the_deploy_id_with_four_calls_of_the_engine() {
@@ -298,7 +169,7 @@ fn fault_17_a_resume_with_another_template_has_its_capacity_and_nics() {
     let bed = Bed::new();
     bed.deploy().unwrap();
     bed.end("shutdown").unwrap();
-    let changed = TRACED
+    let changed = small()
         .replace("<MEMORY><![CDATA[256]]>", "<MEMORY><![CDATA[512]]>")
         .replace(
             "<IP><![CDATA[10.77.0.23]]></IP>",
@@ -381,14 +252,15 @@ fn reboot_and_reset_start_the_same_container_again() {
 #[test]
 fn a_vm_on_a_system_datastore_of_another_kind_is_refused_with_one_clear_line() {
     let bed = Bed::new();
-    let other = TRACED.replacen(
+    let small = small();
+    let other = small.replacen(
         "<TM_MAD><![CDATA[onedock]]></TM_MAD>\n   <DS_ID>",
-        "<TM_MAD><![CDATA[ssh]]></TM_MAD>\n   <DS_ID>",
+        "<TM_MAD><![CDATA[ceph]]></TM_MAD>\n   <DS_ID>",
         1,
     );
-    assert_ne!(other, TRACED);
+    assert_ne!(other, small);
     let error = bed.deploy_with(&other).unwrap_err().to_string();
-    assert!(error.contains("TM_MAD=ssh"), "{error}");
+    assert!(error.contains("TM_MAD=ceph"), "{error}");
     bed.assert_nothing_left();
 }
 

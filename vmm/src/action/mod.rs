@@ -1,13 +1,27 @@
 //! The actions of `src/vmm_mad/remotes`, each in a module named like it.
 
+mod attach_disk;
+#[cfg(test)]
+mod bed;
 mod cancel;
+mod context;
 mod deploy;
+mod detach_disk;
+mod disks;
 mod ending;
 #[cfg(test)]
 mod fault_tests;
+mod making;
 mod reboot;
+mod reconfigure;
 mod reset;
+mod resize;
+mod resize_disk;
+mod restore;
+mod running;
+mod save;
 mod shutdown;
+mod start;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,7 +31,11 @@ use onedock_common::engine::Engine;
 use thiserror::Error;
 
 use crate::Host;
-use crate::request::{DeployRequest, DeployedRequest};
+use crate::request::{
+    CheckpointRequest, DeployRequest, DeployedRequest, DiskRequest, ReconfigureRequest,
+    ResizeDiskRequest,
+};
+use crate::root::Root;
 
 /// How long an action waits for another one on the same VM.
 const LOCK_WAIT: Duration = Duration::from_secs(180);
@@ -37,8 +55,20 @@ pub enum Action {
     Reset,
     /// Before the context is written anew: nothing to do, the folder is shown inside.
     Prereconfigure,
-    /// After the context was written anew: it is there already.
+    /// After the context was written anew.
     Reconfigure,
+    /// Shows a further disk in the running container.
+    AttachDisk,
+    /// Takes one out.
+    DetachDisk,
+    /// Changes CPU, VCPU and MEMORY.
+    Resize,
+    /// Shows a disk in its new size.
+    ResizeDisk,
+    /// Freezes it, or ends it and keeps its disks.
+    Save,
+    /// Lets it go on, or starts it.
+    Restore,
     /// Known, and refused with one clear line.
     NotServed(&'static str),
 }
@@ -50,19 +80,13 @@ pub struct UnknownAction(String);
 
 /// What 7.4.0 asks and this version does not serve.
 const NOT_SERVED: &[&str] = &[
-    "attach_disk",
     "attach_nic",
-    "detach_disk",
     "detach_nic",
     "exec",
     "exec_cancel",
     "migrate",
     "migrate_local",
     "poll",
-    "resize",
-    "resize_disk",
-    "restore",
-    "save",
     "snapshot_create",
     "snapshot_delete",
     "snapshot_revert",
@@ -79,6 +103,12 @@ impl FromStr for Action {
             "reset" => Self::Reset,
             "prereconfigure" => Self::Prereconfigure,
             "reconfigure" => Self::Reconfigure,
+            "attach_disk" => Self::AttachDisk,
+            "detach_disk" => Self::DetachDisk,
+            "resize" => Self::Resize,
+            "resize_disk" => Self::ResizeDisk,
+            "save" => Self::Save,
+            "restore" => Self::Restore,
             other => match NOT_SERVED.iter().find(|known| **known == other) {
                 Some(known) => Self::NotServed(known),
                 None => return Err(UnknownAction(other.chars().take(40).collect())),
@@ -89,20 +119,39 @@ impl FromStr for Action {
 
 impl Action {
     /// Does it. `input` reads standard input, for the actions that need the document.
-    pub async fn run<E: Engine>(
+    pub async fn run<E: Engine, R: Root>(
         self,
-        host: &Host<E>,
+        host: &Host<E, R>,
         arguments: &[String],
         input: impl FnOnce() -> anyhow::Result<Vec<u8>>,
     ) -> anyhow::Result<Answer> {
         let deployed = |action| DeployedRequest::parse(action, arguments);
+        let disk = |action| DiskRequest::parse(action, arguments);
         match self {
             Self::Deploy => deploy::run(host, &DeployRequest::parse(arguments)?, &input()?).await,
             Self::Shutdown => shutdown::run(host, &deployed("shutdown")?).await,
             Self::Cancel => cancel::run(host, &deployed("cancel")?).await,
             Self::Reboot => reboot::run(host, &deployed("reboot")?).await,
             Self::Reset => reset::run(host, &deployed("reset")?).await,
-            Self::Prereconfigure | Self::Reconfigure => Ok(Answer::done()),
+            Self::Prereconfigure => Ok(Answer::done()),
+            Self::Reconfigure => {
+                reconfigure::run(host, &ReconfigureRequest::parse(arguments)?).await
+            }
+            Self::AttachDisk => attach_disk::run(host, &disk("attach_disk")?, &input()?).await,
+            Self::DetachDisk => detach_disk::run(host, &disk("detach_disk")?, &input()?).await,
+            Self::Resize => resize::run(host, &deployed("resize")?, &input()?).await,
+            Self::ResizeDisk => {
+                let request = ResizeDiskRequest::parse(arguments)?;
+                resize_disk::run(host, &request, &input()?).await
+            }
+            Self::Save => {
+                let request = CheckpointRequest::of_save(arguments)?;
+                save::run(host, &request, &input()?).await
+            }
+            Self::Restore => {
+                let request = CheckpointRequest::of_restore(arguments)?;
+                restore::run(host, &request, &input()?).await
+            }
             Self::NotServed(name) => Err(anyhow::anyhow!(
                 "{name} is not served by onedock {}; the VM is as it was",
                 env!("CARGO_PKG_VERSION")

@@ -6,13 +6,15 @@ use onedock_common::answer::Answer;
 use onedock_common::engine::{Engine, Watched};
 use onedock_common::lock::VmLock;
 
-use super::shutdown::{How, end, own};
+use super::running::own;
+use super::shutdown::{How, end_this};
 use super::{LOCK_WAIT, ending};
 use crate::Host;
 use crate::request::DeployedRequest;
+use crate::root::Root;
 
-pub(super) async fn run<E: Engine>(
-    host: &Host<E>,
+pub(super) async fn run<E: Engine, R: Root>(
+    host: &Host<E, R>,
     request: &DeployedRequest,
 ) -> anyhow::Result<Answer> {
     let _lock = VmLock::acquire(&host.paths, request.name.vm(), LOCK_WAIT)?;
@@ -20,15 +22,15 @@ pub(super) async fn run<E: Engine>(
 }
 
 /// Ends the container and starts it anew.
-pub(super) async fn again<E: Engine>(
-    host: &Host<E>,
+pub(super) async fn again<E: Engine, R: Root>(
+    host: &Host<E, R>,
     name: ContainerName,
     how: How,
 ) -> anyhow::Result<Answer> {
     let container = own(host, name).await?.with_context(|| {
         format!("the container {name} is not on this host, so it cannot be rebooted")
     })?;
-    let ended = end(host, name, how).await?;
+    let ended = end_this(host, name, &container, how).await?;
     host.engine.start(&container.id).await?;
     if host
         .engine

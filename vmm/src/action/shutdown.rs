@@ -4,15 +4,18 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use onedock_common::ContainerName;
 use onedock_common::answer::Answer;
 use onedock_common::boot::BootSpec;
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::labels::is_of_vm;
 use onedock_common::lock::VmLock;
-use onedock_common::{ContainerName, IfName};
+use onedock_node::request::Request;
 
+use super::running::own;
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployedRequest;
+use crate::root::Root;
 use crate::{Host, host_ends};
 
 /// How a running container is ended.
@@ -23,66 +26,76 @@ pub(super) enum How {
     AtOnce,
 }
 
-pub(super) async fn run<E: Engine>(
-    host: &Host<E>,
+pub(super) async fn run<E: Engine, R: Root>(
+    host: &Host<E, R>,
     request: &DeployedRequest,
 ) -> anyhow::Result<Answer> {
     let _lock = VmLock::acquire(&host.paths, request.name.vm(), LOCK_WAIT)?;
     end(host, request.name, How::Gently(host.config.stop_grace)).await
 }
 
-/// Ends the VM's container if it runs, and waits for its host interfaces to go. One that is gone
-/// or foreign is not there to be ended.
-pub(super) async fn end<E: Engine>(
-    host: &Host<E>,
+/// Ends the VM's container if it runs, and waits for its host interfaces and its disks to be let
+/// go. One that is gone or foreign is not there to be ended.
+pub(super) async fn end<E: Engine, R: Root>(
+    host: &Host<E, R>,
     name: ContainerName,
     how: How,
 ) -> anyhow::Result<Answer> {
-    let Some(container) = own(host, name).await? else {
-        return Ok(Answer::done().with_notes(vec![format!("{name} is not on this host any more")]));
-    };
+    match own(host, name).await? {
+        Some(container) => end_this(host, name, &container, how).await,
+        None => {
+            let note = format!("{name} is not on this host any more");
+            Ok(Answer::done().with_notes(vec![note]))
+        }
+    }
+}
+
+/// The same for a container that is known.
+pub(super) async fn end_this<E: Engine, R: Root>(
+    host: &Host<E, R>,
+    name: ContainerName,
+    container: &ContainerInfo,
+    how: How,
+) -> anyhow::Result<Answer> {
     let mut notes = Vec::new();
     if container.running {
+        if container.paused {
+            // No signal reaches a process that is frozen.
+            host.engine.unpause(&container.id).await?;
+        }
         match how {
             How::Gently(grace) => host.engine.stop(&container.id, grace).await?,
             How::AtOnce => host.engine.kill(&container.id).await?,
         }
-    } else if ending::is_telling(&container) {
-        let told = ending::told(&host.engine, &container).await;
+    } else if ending::is_telling(container) {
+        let told = ending::told(&host.engine, container).await;
         notes.push(format!("the VM had already ended by itself with {told}"));
     }
-    host_ends::gone(name.vm(), &ends(host, &container)).await?;
+    let vm = name.vm();
+    let Some(spec) = last_spec(host, container) else {
+        return Ok(Answer::done().with_notes(notes));
+    };
+    let ends: Vec<_> = spec.nics.into_iter().map(|nic| nic.host).collect();
+    host_ends::gone(&host.root, vm, &ends).await?;
+    if !spec.disks.is_empty() {
+        // The transfer manager moves the disks' files next: they must be complete.
+        let request = Request::SettleDisks {
+            vm,
+            container: container.id.clone(),
+        };
+        host.root
+            .ask(&request)
+            .await
+            .context("the VM has ended, but its disks are not let go of")?;
+    }
     Ok(Answer::done().with_notes(notes))
 }
 
-/// The VM's container by its name and labels.
-pub(super) async fn own<E: Engine>(
-    host: &Host<E>,
-    name: ContainerName,
-) -> anyhow::Result<Option<ContainerInfo>> {
-    let found = host.engine.named(name).await?;
-    Ok(found.filter(|container| {
-        let ours = is_of_vm(container, name.vm());
-        if !ours {
-            tracing::warn!(
-                container = container.id.short(),
-                "{name} is a foreign container, left alone"
-            );
-        }
-        ours
-    }))
-}
-
-/// The host interfaces that its last start plugged. A boot spec that cannot be read names none;
-/// the kernel removes them all the same.
-fn ends<E>(host: &Host<E>, container: &ContainerInfo) -> Vec<IfName> {
-    match BootSpec::read(&host.paths, &container.id) {
-        Ok(spec) => spec
-            .map(|s| s.nics.into_iter().map(|nic| nic.host).collect())
-            .unwrap_or_default(),
-        Err(e) => {
-            tracing::warn!("{e}");
-            Vec::new()
-        }
-    }
+/// What its last start plugged. A boot spec that cannot be read names nothing; the kernel lets go
+/// of all the same.
+fn last_spec<E, R>(host: &Host<E, R>, container: &ContainerInfo) -> Option<BootSpec> {
+    BootSpec::read(&host.paths, &container.id).unwrap_or_else(|e| {
+        tracing::warn!("{e}");
+        None
+    })
 }

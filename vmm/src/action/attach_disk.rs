@@ -1,0 +1,133 @@
+//! `attach_disk`: a further disk for the running container. The boot spec is written anew, so
+//! that the next start has it too; an attach that fails leaves nothing.
+
+use anyhow::{Context as _, bail, ensure};
+use onedock_common::answer::Answer;
+use onedock_common::boot::BootSpec;
+use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::lock::VmLock;
+use onedock_common::vm::{Disk, Vm};
+use onedock_common::{VmId, boot};
+use onedock_node::request::Request;
+
+use super::disks::{Disks, look};
+use super::start::taken_back;
+use super::{LOCK_WAIT, running};
+use crate::plan::disks::{self as planned, Place};
+use crate::request::DiskRequest;
+use crate::root::Root;
+use crate::{Host, plan};
+
+pub(super) async fn run<E: Engine, R: Root>(
+    host: &Host<E, R>,
+    request: &DiskRequest,
+    document: &[u8],
+) -> anyhow::Result<Answer> {
+    let vm = Vm::from_action(document)?;
+    let disk = concerned(&vm, request)?;
+    let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
+    let container = running::there(host, request.name).await?;
+    running::ensure_runs(&container, vm.id)?;
+    if !planned::is_shown(disk) {
+        allow(host, &vm, &container).await?;
+        return Ok(Answer::done());
+    }
+    let mut spec = running::spec(host, &container)?;
+    let others: Vec<Place> = spec.disks.iter().map(Place::from).collect();
+    // An attach whose answer was lost.
+    if let Some(there) = spec.disks.iter().find(|there| there.id == disk.id) {
+        host.root.ask(&plug(vm.id, &container, there)).await?;
+        return Ok(Answer::done());
+    }
+    let staged = look(&vm, &request.system_dir, disk.id)?;
+    let place = planned::one(disk, staged.seen(), &others)?;
+    if let Some(hidden) = planned::hides(&place, &others) {
+        bail!(
+            "DISK {} would be mounted over DISK {}; give it another MOUNTPOINT",
+            place.id,
+            hidden.id
+        );
+    }
+    planned::file_system(disk)?;
+
+    let mut notes = Vec::new();
+    let mut disks = Disks::new(host, &vm, &request.system_dir);
+    let mut asked = false;
+    let done = async {
+        let ready = disks.prepare(disk, staged, place, &mut notes).await?;
+        asked = true;
+        host.root.ask(&plug(vm.id, &container, &ready)).await?;
+        insert(&mut spec, ready);
+        running::keep(host, &container, &spec)
+    };
+    let Err(error) = done.await else {
+        return Ok(Answer::done().with_notes(notes));
+    };
+    let undo = async {
+        // An answer that was lost may have left it plugged.
+        let unplugged = if asked {
+            host.root.ask(&unplug(vm.id, &container, disk)).await
+        } else {
+            Ok(())
+        };
+        disks.undo().await.and(unplugged)
+    };
+    Err(taken_back(error, undo).await)
+}
+
+/// The disk that the call is about: ATTACH=YES in the document, and the one of the path.
+pub(super) fn concerned<'a>(vm: &'a Vm, request: &DiskRequest) -> anyhow::Result<&'a Disk> {
+    ensure!(
+        vm.id == request.name.vm(),
+        "the document describes VM {}, not {}",
+        vm.id,
+        request.name.vm()
+    );
+    vm.attached()
+        .filter(|disk| disk.id == request.disk)
+        .with_context(|| {
+            format!(
+                "VM {} has no DISK {} that is being attached or detached; nothing was done",
+                vm.id, request.disk
+            )
+        })
+}
+
+/// Sets the memory and swap that the document asks for; as before when that fails.
+pub(super) async fn allow<E: Engine, R>(
+    host: &Host<E, R>,
+    vm: &Vm,
+    container: &ContainerInfo,
+) -> anyhow::Result<()> {
+    let limits = plan::limits(vm);
+    if limits == container.limits {
+        return Ok(());
+    }
+    let set = host.engine.limit(&container.id, limits).await;
+    let Err(error) = set.context("the VM's capacity cannot be changed") else {
+        return Ok(());
+    };
+    let back = async { Ok(host.engine.limit(&container.id, container.limits).await?) };
+    Err(taken_back(error, back).await)
+}
+
+pub(super) fn plug(vm: VmId, container: &ContainerInfo, disk: &boot::Disk) -> Request {
+    Request::PlugDisk {
+        vm,
+        container: container.id.clone(),
+        disk: disk.clone(),
+    }
+}
+
+pub(super) fn unplug(vm: VmId, container: &ContainerInfo, disk: &Disk) -> Request {
+    Request::UnplugDisk {
+        vm,
+        container: container.id.clone(),
+        disk: disk.id,
+    }
+}
+
+fn insert(spec: &mut BootSpec, disk: boot::Disk) {
+    spec.disks.push(disk);
+    spec.disks.sort_by_key(|disk| disk.id);
+}

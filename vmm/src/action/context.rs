@@ -1,0 +1,49 @@
+//! The folder with a VM's context files. On a system datastore of ours the transfer manager
+//! writes the files themselves; on those of OpenNebula's own (`ssh`, `shared`, `local`) it is an
+//! ISO image, whose files are brought into a folder that the container keeps in view.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use onedock_common::VmId;
+use onedock_common::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::vm::Vm;
+
+use super::disks::extract;
+use crate::{Host, iso};
+
+/// The folder for the next start.
+pub(super) async fn folder<E, R>(
+    host: &Host<E, R>,
+    vm: &Vm,
+    system_dir: &Path,
+) -> anyhow::Result<Option<PathBuf>> {
+    match &vm.context {
+        None => Ok(None),
+        Some(context) => {
+            let path = disk_path(system_dir, context.disk);
+            of(host, vm.id, path).await.map(Some)
+        }
+    }
+}
+
+/// The folder of the context that lies at `path`, brought up to date.
+pub(super) async fn of<E, R>(
+    host: &Host<E, R>,
+    vm: VmId,
+    path: PathBuf,
+) -> anyhow::Result<PathBuf> {
+    match Descriptor::find(&path)? {
+        Found::Folder => Ok(path),
+        Found::File => {
+            let folder = host.paths.context_folder(vm);
+            extract(path, folder.clone(), iso::replace)
+                .await
+                .context("the VM's context")?;
+            Ok(folder)
+        }
+        Found::Nothing | Found::Container(_) => {
+            bail!("the context files of the VM are not at {}", path.display())
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `detach_disk`: takes a disk out of the running container, and out of its boot spec. A disk that
+//! is out already is detached; one that the VM does not have is refused, as is one in use.
+
+use anyhow::ensure;
+use onedock_common::answer::Answer;
+use onedock_common::boot::BootSpec;
+use onedock_common::engine::Engine;
+use onedock_common::extracted;
+use onedock_common::labels::is_disk;
+use onedock_common::lock::VmLock;
+use onedock_common::vm::Vm;
+
+use super::attach_disk::{allow, concerned, plug, unplug};
+use super::start::taken_back;
+use super::{LOCK_WAIT, running};
+use crate::Host;
+use crate::plan::disks as planned;
+use crate::request::DiskRequest;
+use crate::root::Root;
+
+pub(super) async fn run<E: Engine, R: Root>(
+    host: &Host<E, R>,
+    request: &DiskRequest,
+    document: &[u8],
+) -> anyhow::Result<Answer> {
+    let mut vm = Vm::from_action(document)?;
+    let disk = concerned(&vm, request)?.clone();
+    let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
+    let container = running::there(host, request.name).await?;
+    ensure!(
+        !is_disk(&container, vm.id, disk.id),
+        "DISK {} is the VM's root disk, which cannot be detached",
+        disk.id
+    );
+    let mut notes = Vec::new();
+    if container.running {
+        running::ensure_runs(&container, vm.id)?;
+    } else {
+        notes.push("the VM does not run any more; the disk is out of it".to_owned());
+    }
+    if !planned::is_shown(&disk) {
+        vm.disks.retain(|other| other.id != disk.id);
+        allow(host, &vm, &container).await?;
+        return Ok(Answer::done().with_notes(notes));
+    }
+    let spec = BootSpec::read(&host.paths, &container.id)?;
+    let there = spec
+        .as_ref()
+        .and_then(|spec| spec.disks.iter().find(|there| there.id == disk.id))
+        .cloned();
+    if there.is_none() {
+        notes.push(format!("DISK {} was out of the VM already", disk.id));
+    }
+    let done = async {
+        if container.running {
+            host.root.ask(&unplug(vm.id, &container, &disk)).await?;
+        }
+        if let (Some(mut spec), Some(_)) = (spec, &there) {
+            spec.disks.retain(|there| there.id != disk.id);
+            running::keep(host, &container, &spec)?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = done.await {
+        let back = async {
+            match there.filter(|_| container.running) {
+                Some(there) => host.root.ask(&plug(vm.id, &container, &there)).await,
+                None => Ok(()),
+            }
+        };
+        return Err(taken_back(error, back).await);
+    }
+    extracted::forget_disk(&host.paths, vm.id, disk.id)?;
+    Ok(Answer::done().with_notes(notes))
+}

@@ -1,0 +1,260 @@
+//! The disks of a VM on their way from the VM's folder into the boot spec: looked at, made as
+//! large as the template says, given their file system, and what was made for them taken back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use onedock_common::boot::{self, DiskSource};
+use onedock_common::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::engine::Engine;
+use onedock_common::vm::{Disk, Vm};
+use onedock_common::volume::{self, Format, Volume};
+use onedock_common::{ContainerId, DiskId, extracted, journal};
+
+use super::making::{Making, Part};
+use crate::plan::disks::{self as planned, Place, Seen};
+use crate::{Host, iso, plan};
+
+/// What lies at `disk.<n>`, and its descriptor where it is a container.
+#[derive(Debug)]
+pub(super) enum Staged {
+    Container(Box<Descriptor>),
+    File,
+}
+
+impl Staged {
+    pub(super) fn seen(&self) -> Seen {
+        match self {
+            Self::Container(_) => Seen::Container,
+            Self::File => Seen::File,
+        }
+    }
+}
+
+/// Looks at one disk in the VM's folder.
+pub(super) fn look(vm: &Vm, system_dir: &Path, disk: DiskId) -> anyhow::Result<Staged> {
+    let path = disk_path(system_dir, disk);
+    match Descriptor::find(&path)? {
+        Found::Container(descriptor) => {
+            ensure!(
+                descriptor.vm == vm.id && descriptor.disk == disk,
+                "{} belongs to disk {} of VM {}",
+                path.display(),
+                descriptor.disk,
+                descriptor.vm
+            );
+            Ok(Staged::Container(descriptor))
+        }
+        Found::File => Ok(Staged::File),
+        Found::Nothing => bail!(
+            "DISK {disk} is not at {}; the transfer manager has not brought it to this host",
+            path.display()
+        ),
+        Found::Folder => bail!("DISK {disk} cannot be used: {} is a folder", path.display()),
+    }
+}
+
+/// Looks at all disks of the template.
+pub(super) fn look_all(vm: &Vm, system_dir: &Path) -> anyhow::Result<BTreeMap<DiskId, Staged>> {
+    vm.disks
+        .iter()
+        .map(|disk| Ok((disk.id, look(vm, system_dir, disk.id)?)))
+        .collect()
+}
+
+/// What one call makes for a VM's disks, to be taken back when the call fails.
+pub(super) struct Disks<'a, E, R> {
+    host: &'a Host<E, R>,
+    vm: &'a Vm,
+    system_dir: &'a Path,
+    trees: Vec<(ContainerId, Descriptor)>,
+    extracted: Vec<DiskId>,
+}
+
+impl<'a, E: Engine, R> Disks<'a, E, R> {
+    pub(super) fn new(host: &'a Host<E, R>, vm: &'a Vm, system_dir: &'a Path) -> Self {
+        Self {
+            host,
+            vm,
+            system_dir,
+            trees: Vec::new(),
+            extracted: Vec::new(),
+        }
+    }
+
+    /// Makes one disk ready to be shown at its place.
+    pub(super) async fn prepare(
+        &mut self,
+        disk: &Disk,
+        staged: Staged,
+        place: Place,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<boot::Disk> {
+        let source = match staged {
+            Staged::Container(descriptor) => DiskSource::Tree(self.tree(*descriptor, notes).await?),
+            Staged::File => self.file(disk).await?,
+        };
+        Ok(boot::Disk {
+            id: place.id,
+            source,
+            mount: place.mount,
+            device: place.device,
+            read_only: place.read_only,
+        })
+    }
+
+    async fn file(&mut self, disk: &Disk) -> anyhow::Result<DiskSource> {
+        let path = disk_path(self.system_dir, disk.id);
+        let found = inspect(disk, &path)?;
+        if found.format == Format::Iso && !disk.device && !kernel_reads_iso() {
+            return self.extract(disk.id, path).await;
+        }
+        if !disk.read_only && found.format != Format::Iso {
+            fit(disk, &path, &found).await?;
+        }
+        Ok(match found.format {
+            Format::Qcow2 => DiskSource::Qcow2(path),
+            Format::Raw | Format::Iso => DiskSource::Raw(path),
+        })
+    }
+
+    async fn extract(&mut self, disk: DiskId, image: PathBuf) -> anyhow::Result<DiskSource> {
+        let target = self.host.paths.extracted_folder(self.vm.id, disk);
+        if !target.exists() {
+            self.extracted.push(disk);
+        }
+        extract(image, target.clone(), iso::once)
+            .await
+            .with_context(|| format!("DISK {disk}"))?;
+        Ok(DiskSource::Folder(target))
+    }
+
+    /// The layer of a further image's tree, whose container is made when there is none.
+    async fn tree(
+        &mut self,
+        mut descriptor: Descriptor,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<PathBuf> {
+        let disk = descriptor.disk;
+        let engine = &self.host.engine;
+        let id = match descriptor.container.clone() {
+            Some(id) => id,
+            None => {
+                let making = Making {
+                    engine,
+                    paths: &self.host.paths,
+                    vm: self.vm.id,
+                    disk,
+                    part: Part::Tree,
+                };
+                let id = making
+                    .create(plan::tree(self.vm, &descriptor), notes)
+                    .await?;
+                self.trees.push((id.clone(), descriptor.clone()));
+                making.remember(&mut descriptor, &disk_path(self.system_dir, disk), &id)?;
+                id
+            }
+        };
+        let layer = engine.layer(&id).await;
+        let gone = matches!(&layer, Err(e) if e.is_missing());
+        ensure!(
+            !gone,
+            "the container {} of DISK {disk} was removed behind OpenNebula's back, and what was written to the disk with it; 'onevm recover --recreate' makes a new one",
+            id.short()
+        );
+        layer?.with_context(|| {
+            format!("DISK {disk} is an image of a container, which can be a further disk only where the Docker engine stores layers with overlay2; this host's engine does not")
+        })
+    }
+
+    /// Takes back what this call made; all of it is tried.
+    pub(super) async fn undo(self) -> anyhow::Result<()> {
+        let mut failed = Ok(());
+        for (id, mut descriptor) in self.trees {
+            let path = disk_path(self.system_dir, descriptor.disk);
+            let gone = async {
+                self.host.engine.remove(&id).await?;
+                descriptor.container = None;
+                descriptor.write(&path)?;
+                journal::tree::settled(&self.host.paths, self.vm.id, descriptor.disk)?;
+                anyhow::Ok(())
+            };
+            failed = gone.await.and(failed);
+        }
+        for disk in self.extracted {
+            let gone = extracted::forget_disk(&self.host.paths, self.vm.id, disk);
+            failed = gone.map_err(anyhow::Error::from).and(failed);
+        }
+        failed
+    }
+}
+
+/// What the file is. Where a transfer manager of OpenNebula's own brought it, FORMAT says so, and
+/// its content, which the VM writes, decides nothing; ours marks its files.
+pub(super) fn inspect(disk: &Disk, path: &Path) -> anyhow::Result<Volume> {
+    let is_cdrom = disk.kind.as_deref() == Some("CDROM");
+    let foreign = disk.tm_mad.as_deref().is_some_and(|tm| tm != "onedock");
+    let said = disk.format.as_deref().and_then(|f| f.parse().ok());
+    let found = match said {
+        Some(format) if foreign && !is_cdrom => volume::inspect_as(path, format),
+        _ => volume::inspect(path),
+    };
+    found.with_context(|| format!("DISK {}", disk.id))
+}
+
+/// Makes a disk as large as SIZE, and gives it its file system while nothing is on it.
+async fn fit(disk: &Disk, path: &Path, found: &Volume) -> anyhow::Result<()> {
+    let named = || format!("DISK {}", disk.id);
+    if let Some(size) = planned::bytes(disk)
+        && size > found.size
+    {
+        volume::grow(path, size).await.with_context(named)?;
+    }
+    if let Some(fs) = planned::file_system(disk)?
+        && volume::is_blank(path).await.with_context(named)?
+    {
+        volume::make_fs(path, fs).await.with_context(named)?;
+    }
+    Ok(())
+}
+
+/// Reads an ISO image on a thread of its own.
+pub(super) async fn extract(
+    image: PathBuf,
+    target: PathBuf,
+    how: fn(&Path, &Path) -> Result<(), iso::IsoError>,
+) -> anyhow::Result<()> {
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent)
+            .and_then(|()| closed(parent))
+            .with_context(|| {
+                format!(
+                    "{} cannot be made; run 'onedock setup node' on this host",
+                    parent.display()
+                )
+            })?;
+    }
+    tokio::task::spawn_blocking(move || how(&image, &target)).await??;
+    Ok(())
+}
+
+/// Context files hold secrets: no other user of the host gets below this folder.
+fn closed(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o750))
+}
+
+/// Whether this kernel can mount a CD, by itself or with a module that it would load.
+fn kernel_reads_iso() -> bool {
+    let lists = |path: &Path, word: &str| {
+        fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.contains(word)))
+    };
+    if lists(Path::new("/proc/filesystems"), "iso9660") {
+        return true;
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let modules = Path::new("/lib/modules").join(release.trim());
+    lists(&modules.join("modules.dep"), "/isofs.ko")
+}

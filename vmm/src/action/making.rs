@@ -1,0 +1,155 @@
+//! Making a container for a disk: the VM's own, or the tree of a further disk. What is asked of
+//! the engine is noted before, so that whoever deletes the VM finds what a call that was cut off
+//! may still bring.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use onedock_common::descriptor::Descriptor;
+use onedock_common::engine::{ContainerInfo, CreateSpec, Engine, EngineError};
+use onedock_common::labels::is_tree;
+use onedock_common::paths::Paths;
+use onedock_common::{ContainerId, DiskId, VmId, journal};
+use tokio::time::{Instant, sleep};
+
+/// How often a container that the engine still makes is looked for.
+const STEP: Duration = Duration::from_millis(10);
+
+/// What the container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The VM itself.
+    Root,
+    /// A container that never runs.
+    Tree,
+}
+
+/// One container to make.
+pub(super) struct Making<'a, E> {
+    pub(super) engine: &'a E,
+    pub(super) paths: &'a Paths,
+    pub(super) vm: VmId,
+    pub(super) disk: DiskId,
+    pub(super) part: Part,
+}
+
+impl<E: Engine> Making<'_, E> {
+    /// Makes it. A note for the VM's log where its size could not be bounded.
+    pub(super) async fn create(
+        &self,
+        mut spec: CreateSpec,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<ContainerId> {
+        let noted = match self.part {
+            Part::Root => journal::creating(self.paths, self.vm, self.disk),
+            Part::Tree => journal::tree::creating(self.paths, self.vm, self.disk),
+        };
+        noted.with_context(|| {
+            format!(
+                "{} cannot be written; run 'onedock setup node' on this host",
+                self.paths.journal(self.vm).display()
+            )
+        })?;
+        let mut made = self.engine.create(&spec).await;
+        if let (Some(mib), Err(e)) = (spec.storage_mib, &made)
+            && is_unbounded(e)
+        {
+            notes.push(format!(
+                "DISK {} has no bound of {mib} MiB, because the storage of this host's Docker engine keeps no quotas",
+                self.disk
+            ));
+            spec.storage_mib = None;
+            made = self.engine.create(&spec).await;
+        }
+        if matches!(
+            made,
+            Err(EngineError::Refused { .. } | EngineError::Missing { .. })
+        ) {
+            self.settle()?;
+        }
+        match made {
+            Ok(id) => Ok(id),
+            Err(EngineError::Refused { message, .. })
+                if message.to_ascii_lowercase().contains("unknown runtime")
+                    || message.contains("unknown or invalid runtime") =>
+            {
+                bail!(
+                    "the runtime onedock is not registered with this host's Docker engine; run 'onedock setup node' there"
+                )
+            }
+            Err(EngineError::Conflict { message, .. }) => self.taken(&spec, &message).await,
+            Err(e) => Err(e).with_context(|| self.failed()),
+        }
+    }
+
+    fn failed(&self) -> String {
+        match self.part {
+            Part::Root => "the container cannot be made".to_owned(),
+            Part::Tree => format!("the tree of DISK {} cannot be made", self.disk),
+        }
+    }
+
+    /// The name is taken: of a call that was cut off the engine still works on the request, and
+    /// takes a name some time before the container can be seen. What comes of it is taken up;
+    /// where nothing does, the name is free again.
+    async fn taken(&self, spec: &CreateSpec, message: &str) -> anyhow::Result<ContainerId> {
+        let deadline = Instant::now() + journal::MAKING;
+        while Instant::now() < deadline {
+            if let Some(container) = self.engine.named(spec.name).await? {
+                if is_as_asked(&container, spec) {
+                    return Ok(container.id);
+                }
+                if self.part == Part::Root || !is_tree(&container, self.vm, self.disk) {
+                    bail!(
+                        "the name {} is taken by another container ({}); rename or remove it",
+                        spec.name,
+                        container.id.short()
+                    );
+                }
+                // The disk was staged anew, of another image or another of its states.
+                self.engine.remove(&container.id).await?;
+            }
+            match self.engine.create(spec).await {
+                Err(EngineError::Conflict { .. }) => sleep(STEP).await,
+                made => return made.with_context(|| self.failed()),
+            }
+        }
+        bail!("{}: {message}", self.failed())
+    }
+
+    /// Writes into the descriptor which container it is; from then on it is found by that.
+    pub(super) fn remember(
+        &self,
+        descriptor: &mut Descriptor,
+        path: &Path,
+        id: &ContainerId,
+    ) -> anyhow::Result<()> {
+        if descriptor.container.as_ref() != Some(id) {
+            descriptor.container = Some(id.clone());
+            descriptor.write(path)?;
+        }
+        self.settle()
+    }
+
+    fn settle(&self) -> anyhow::Result<()> {
+        match self.part {
+            Part::Root => journal::settled(self.paths, self.vm)?,
+            Part::Tree => journal::tree::settled(self.paths, self.vm, self.disk)?,
+        }
+        Ok(())
+    }
+}
+
+fn is_as_asked(container: &ContainerInfo, spec: &CreateSpec) -> bool {
+    let labels = &container.labels;
+    !container.started_before
+        && (spec.labels.iter()).all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// Whether the engine refuses only the bound (`daemon/graphdriver/overlay2`: `--storage-opt is
+/// supported only for overlay over xfs with 'pquota' mount option`; others: `--storage-opt is not
+/// supported`).
+fn is_unbounded(error: &EngineError) -> bool {
+    matches!(error, EngineError::Refused { message, .. } if message.contains("storage-opt") || message.contains("pquota"))
+}

@@ -1,0 +1,48 @@
+//! `resize`: CPU, VCPU and MEMORY of the running container, up and down. Less memory than its
+//! processes hold is refused: on cgroup v2 the kernel would kill them for it.
+
+use anyhow::{Context as _, bail, ensure};
+use onedock_common::answer::Answer;
+use onedock_common::engine::Engine;
+use onedock_common::lock::VmLock;
+use onedock_common::vm::Vm;
+
+use super::attach_disk::allow;
+use super::{LOCK_WAIT, running};
+use crate::request::DeployedRequest;
+use crate::{Host, plan};
+
+pub(super) async fn run<E: Engine, R>(
+    host: &Host<E, R>,
+    request: &DeployedRequest,
+    document: &[u8],
+) -> anyhow::Result<Answer> {
+    let vm = Vm::from_action(document)?;
+    ensure!(
+        vm.id == request.name.vm(),
+        "the document describes VM {}, not {}",
+        vm.id,
+        request.name.vm()
+    );
+    let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
+    let container = running::there(host, request.name).await?;
+    let limits = plan::limits(&vm);
+    if container.running && limits.memory < container.limits.memory {
+        let held = host
+            .engine
+            .memory_held(&container.id)
+            .await
+            .context("what the VM's processes hold of its memory cannot be told")?;
+        if let Some(held) =
+            held.filter(|held| i64::try_from(*held).is_ok_and(|h| h >= limits.memory))
+        {
+            bail!(
+                "MEMORY cannot be lowered to {} MB, because the VM's processes hold {} MB of it; nothing was changed",
+                limits.memory >> 20,
+                held.div_ceil(1 << 20)
+            );
+        }
+    }
+    allow(host, &vm, &container).await?;
+    Ok(Answer::done())
+}

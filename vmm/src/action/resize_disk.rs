@@ -1,0 +1,145 @@
+//! `resize_disk`: a running VM sees a disk in its new size. The transfer manager's `resize` was
+//! before, and grew the file or could not know that the VM runs; both is well. A disk only grows.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use onedock_common::answer::Answer;
+use onedock_common::boot::DiskSource;
+use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::labels::is_disk;
+use onedock_common::lock::VmLock;
+use onedock_common::vm::Vm;
+use onedock_common::volume::{self, Format};
+use onedock_node::request::Request;
+
+use super::attach_disk::allow;
+use super::{LOCK_WAIT, running};
+use crate::Host;
+use crate::plan::disks as planned;
+use crate::request::ResizeDiskRequest;
+use crate::root::Root;
+
+pub(super) async fn run<E: Engine, R: Root>(
+    host: &Host<E, R>,
+    request: &ResizeDiskRequest,
+    document: &[u8],
+) -> anyhow::Result<Answer> {
+    let mut vm = Vm::from_action(document)?;
+    let id = request.disk;
+    ensure!(
+        vm.id == request.name.vm(),
+        "the document describes VM {}, not {}",
+        vm.id,
+        request.name.vm()
+    );
+    let number = vm.disks.iter().position(|disk| disk.id == id);
+    let Some(disk) = number.and_then(|number| vm.disks.get_mut(number)) else {
+        bail!("VM {} has no DISK {id}; nothing was done", vm.id);
+    };
+    disk.size_mib = Some(request.size_mib);
+    let (read_only, shown) = (disk.read_only, planned::is_shown(disk));
+    let bytes = planned::bytes(disk)
+        .with_context(|| format!("DISK {id} cannot have {} MB", request.size_mib))?;
+    let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
+    let container = running::there(host, request.name).await?;
+    if is_disk(&container, vm.id, id) {
+        let layer = host.engine.layer(&container.id).await?;
+        return bound(host, request, layer.as_deref()).await;
+    }
+    if !shown {
+        allow(host, &vm, &container).await?;
+        return Ok(Answer::done());
+    }
+    ensure!(
+        !read_only,
+        "DISK {id} can only be read, so it cannot grow; nothing was done"
+    );
+    let spec = running::spec(host, &container)?;
+    let there = spec.disks.iter().find(|there| there.id == id);
+    let there = there.with_context(|| {
+        format!(
+            "DISK {id} is not in the running VM {}; nothing was done",
+            vm.id
+        )
+    })?;
+    match &there.source {
+        DiskSource::Tree(layer) => bound(host, request, Some(layer)).await,
+        DiskSource::Folder(_) => bail!("DISK {id} is a CD, which cannot grow"),
+        DiskSource::Raw(path) => {
+            let size = volume::inspect_as(path, Format::Raw)?.size;
+            ensure_grows(request, bytes, size)?;
+            if container.running {
+                volume::grow_file(path, bytes).await?;
+            } else {
+                volume::grow(path, bytes).await?;
+            }
+            grow(host, request, &container).await
+        }
+        DiskSource::Qcow2(path) => {
+            let size = volume::inspect_as(path, Format::Qcow2)?.size;
+            ensure_grows(request, bytes, size)?;
+            if !container.running {
+                volume::grow(path, bytes).await?;
+            }
+            grow(host, request, &container).await
+        }
+    }
+}
+
+fn ensure_grows(request: &ResizeDiskRequest, bytes: u64, size: u64) -> anyhow::Result<()> {
+    ensure!(
+        bytes >= size,
+        "DISK {} has {} MB and cannot be made smaller ({} MB); nothing was changed",
+        request.disk,
+        size.div_ceil(1 << 20),
+        request.size_mib
+    );
+    Ok(())
+}
+
+async fn grow<E, R: Root>(
+    host: &Host<E, R>,
+    request: &ResizeDiskRequest,
+    container: &ContainerInfo,
+) -> anyhow::Result<Answer> {
+    if !container.running {
+        return Ok(Answer::done());
+    }
+    running::ensure_runs(container, request.name.vm())?;
+    let asked = Request::GrowDisk {
+        vm: request.name.vm(),
+        container: container.id.clone(),
+        disk: request.disk,
+        size_mib: request.size_mib,
+    };
+    host.root.ask(&asked).await?;
+    Ok(Answer::done())
+}
+
+/// The disk of a container has no size but its bound, which not every storage of the engine keeps.
+async fn bound<E, R: Root>(
+    host: &Host<E, R>,
+    request: &ResizeDiskRequest,
+    layer: Option<&Path>,
+) -> anyhow::Result<Answer> {
+    let unbounded = || {
+        let note = format!(
+            "resize_disk: DISK {} is bounded by nothing but the space of the host, because the storage of its Docker engine keeps no quotas",
+            request.disk
+        );
+        Ok(Answer::done().with_notes(vec![note]))
+    };
+    let Some(layer) = layer else {
+        return unbounded();
+    };
+    let asked = Request::BoundLayer {
+        layer: layer.to_owned(),
+        size_mib: request.size_mib,
+    };
+    match host.root.ask(&asked).await {
+        Ok(()) => Ok(Answer::done()),
+        Err(e) if e.to_string().contains("keeps no") => unbounded(),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,98 @@
+//! The VM's container as it is now.
+
+use anyhow::{Context as _, ensure};
+use onedock_common::boot::BootSpec;
+use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::journal::freezing;
+use onedock_common::labels::is_of_vm;
+use onedock_common::{ContainerName, VmId};
+
+use crate::Host;
+
+/// The VM's container by its name and labels.
+pub(super) async fn own<E: Engine, R>(
+    host: &Host<E, R>,
+    name: ContainerName,
+) -> anyhow::Result<Option<ContainerInfo>> {
+    let found = host.engine.named(name).await?;
+    let found = found.filter(|container| {
+        let ours = is_of_vm(container, name.vm());
+        if !ours {
+            tracing::warn!(
+                container = container.id.short(),
+                "{name} is a foreign container, left alone"
+            );
+        }
+        ours
+    });
+    match found {
+        Some(container) => thawed(host, name.vm(), container).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Lets go on what a call that has died froze for the time of a copy. What `save` froze stays so.
+pub(super) async fn thawed<E: Engine, R>(
+    host: &Host<E, R>,
+    vm: VmId,
+    mut container: ContainerInfo,
+) -> anyhow::Result<ContainerInfo> {
+    if !freezing::is_begun(&host.paths, vm) {
+        return Ok(container);
+    }
+    if container.paused {
+        tracing::warn!("the VM was left frozen by a call that died, it goes on");
+        host.engine.unpause(&container.id).await?;
+        container.paused = false;
+    }
+    freezing::end(&host.paths, vm)?;
+    Ok(container)
+}
+
+/// The VM's container, which has to be on this host.
+pub(super) async fn there<E: Engine, R>(
+    host: &Host<E, R>,
+    name: ContainerName,
+) -> anyhow::Result<ContainerInfo> {
+    own(host, name)
+        .await?
+        .with_context(|| format!("the container {name} is not on this host"))
+}
+
+/// Refuses a VM that does not run, or is suspended.
+pub(super) fn ensure_runs(container: &ContainerInfo, vm: VmId) -> anyhow::Result<()> {
+    ensure!(
+        container.running,
+        "VM {vm} does not run any more (exit code {}); its state is told within a second",
+        container.exit_code
+    );
+    ensure!(
+        !container.paused,
+        "VM {vm} is suspended; resume it before its devices are changed"
+    );
+    Ok(())
+}
+
+/// The boot spec of a container that was started.
+pub(super) fn spec<E, R>(host: &Host<E, R>, container: &ContainerInfo) -> anyhow::Result<BootSpec> {
+    BootSpec::read(&host.paths, &container.id)?.with_context(|| {
+        format!(
+            "there is no boot spec {}; power the VM off and resume it to have it written anew",
+            host.paths.boot_spec(&container.id).display()
+        )
+    })
+}
+
+/// Writes it anew, so that the next start has the same.
+pub(super) fn keep<E, R>(
+    host: &Host<E, R>,
+    container: &ContainerInfo,
+    spec: &BootSpec,
+) -> anyhow::Result<()> {
+    spec.write(&host.paths, &container.id).with_context(|| {
+        format!(
+            "the boot spec cannot be written to {}; run 'onedock setup node' on this host",
+            host.paths.boot_dir().display()
+        )
+    })
+}

@@ -1,0 +1,318 @@
+//! Starting a VM, for `deploy` and `restore` alike. One that fails undoes what it made itself: a
+//! container that it created goes; one that was there before stays, stopped, its layer untouched.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use onedock_common::answer::Answer;
+use onedock_common::boot::{self, BootSpec};
+use onedock_common::descriptor::{Descriptor, disk_path};
+use onedock_common::engine::{ContainerInfo, Engine, ImageInfo, Watched};
+use onedock_common::labels::{is_disk, is_of_vm};
+use onedock_common::vm::Vm;
+use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
+use tokio::time::timeout;
+
+use super::disks::{Disks, Staged};
+use super::making::{Making, Part};
+use super::{context, disks, ending, running};
+use crate::plan::disks::{self as planned, Place};
+use crate::{Host, labels, plan};
+
+/// How long taking back may last: an engine that hangs has had its time before.
+const UNDO: Duration = Duration::from_secs(30);
+
+/// The kinds of system datastore (TM_MAD) that a VM can lie in.
+const SYSTEMS: [&str; 4] = ["onedock", "ssh", "shared", "local"];
+
+/// One start of a VM.
+pub(super) struct Start<'a, E, R> {
+    pub(super) host: &'a Host<E, R>,
+    pub(super) system_dir: &'a Path,
+    pub(super) vm: &'a Vm,
+}
+
+/// What is there when it begins.
+enum Before {
+    /// No container yet.
+    Nothing,
+    /// The VM's container.
+    Ours(ContainerInfo),
+}
+
+impl<E: Engine, R> Start<'_, E, R> {
+    pub(super) async fn run(&self) -> anyhow::Result<Answer> {
+        let name = ContainerName::of(self.vm.id).to_string();
+        self.ensure_served()?;
+        let mut staged = disks::look_all(self.vm, self.system_dir)?;
+        let seen: BTreeMap<_, _> = staged.iter().map(|(id, s)| (*id, s.seen())).collect();
+        let root = planned::root(self.vm, &seen).context(
+            "the VM has no disk of an image from a datastore with DS_MAD=onedock; a container is made of such an image",
+        )?;
+        let Some(Staged::Container(mut descriptor)) = staged.remove(&root) else {
+            bail!("DISK {root} is not a container");
+        };
+        let path = disk_path(self.system_dir, root);
+
+        let before = self.find(&descriptor).await?;
+        if let Before::Ours(container) = &before
+            && container.running
+        {
+            // `oned` asks again when an answer was lost: the VM runs, so this is the answer.
+            if container.paused {
+                self.host.engine.unpause(&container.id).await?;
+            }
+            self.making(root)
+                .remember(&mut descriptor, &path, &container.id)?;
+            return Ok(Answer::line(name));
+        }
+        let image = self.image(&descriptor).await?;
+        let places = planned::all(self.vm, root, &seen)?;
+        // What the template says wrong is refused before anything is made.
+        let mut spec = self.spec(&descriptor, &image)?;
+        for disk in &self.vm.disks {
+            planned::file_system(disk)?;
+        }
+        spec.context = context::folder(self.host, self.vm, self.system_dir).await?;
+
+        let mut notes = Vec::new();
+        let mut disks = Disks::new(self.host, self.vm, self.system_dir);
+        let started = async {
+            self.prepare(&mut disks, places, staged, &mut spec, &mut notes)
+                .await?;
+            match before {
+                Before::Ours(container) => {
+                    notes.extend(self.last_end(&container).await);
+                    self.resume(&mut descriptor, &path, &container, &spec).await
+                }
+                Before::Nothing => {
+                    self.first(&mut descriptor, &path, &image, &spec, &mut notes)
+                        .await
+                }
+            }
+        };
+        match started.await {
+            Ok(()) => Ok(Answer::line(name).with_notes(notes)),
+            Err(error) => Err(taken_back(error, disks.undo()).await),
+        }
+    }
+
+    fn ensure_served(&self) -> anyhow::Result<()> {
+        let Some(placement) = &self.vm.placement else {
+            return Ok(());
+        };
+        ensure!(
+            SYSTEMS.contains(&placement.tm_mad.as_str()),
+            "the VM's system datastore {} has TM_MAD={}, which this driver does not serve; use one with TM_MAD=onedock, ssh, shared or local",
+            placement.datastore,
+            placement.tm_mad
+        );
+        Ok(())
+    }
+
+    fn spec(&self, descriptor: &Descriptor, image: &ImageInfo) -> anyhow::Result<BootSpec> {
+        let boot_id = boot::boot_id().context("this boot of the host cannot be told")?;
+        let config = &self.host.config;
+        plan::boot(
+            self.vm,
+            descriptor,
+            image,
+            config,
+            None,
+            Vec::new(),
+            &boot_id,
+        )
+    }
+
+    fn making(&self, disk: DiskId) -> Making<'_, E> {
+        Making {
+            engine: &self.host.engine,
+            paths: &self.host.paths,
+            vm: self.vm.id,
+            disk,
+            part: Part::Root,
+        }
+    }
+
+    /// The container that the descriptor names, else one that an interrupted `deploy` made.
+    async fn find(&self, descriptor: &Descriptor) -> anyhow::Result<Before> {
+        let engine = &self.host.engine;
+        let vm = self.vm.id;
+        if let Some(id) = &descriptor.container {
+            let container = engine.container(id).await?.with_context(|| {
+                format!(
+                    "the container {} of VM {vm} was removed behind OpenNebula's back, and its root disk with it; 'onevm recover --recreate' makes a new one",
+                    id.short(),
+                )
+            })?;
+            ensure!(
+                is_disk(&container, vm, descriptor.disk),
+                "DISK {} was a further disk of the VM until now, and its container cannot become the VM's own; put the former root disk first in OS/BOOT",
+                descriptor.disk
+            );
+            return Ok(Before::Ours(self.thawed(vm, container).await?));
+        }
+        let name = ContainerName::of(vm);
+        let Some(container) = engine.named(name).await? else {
+            return Ok(Before::Nothing);
+        };
+        ensure!(
+            is_of_vm(&container, vm),
+            "the name {name} is taken by a container that is not OpenNebula's ({}); rename or remove it",
+            container.id.short()
+        );
+        if labels::is_made_of(&container, descriptor)
+            && (container.running || !container.started_before)
+        {
+            return Ok(Before::Ours(self.thawed(vm, container).await?));
+        }
+        // The disk was staged anew after this container had lived: `oned` gave it up.
+        tracing::warn!(
+            container = container.id.short(),
+            "removing the container of an earlier life of this VM"
+        );
+        engine.remove(&container.id).await?;
+        BootSpec::remove(&self.host.paths, &container.id)?;
+        Ok(Before::Nothing)
+    }
+
+    async fn thawed(&self, vm: VmId, container: ContainerInfo) -> anyhow::Result<ContainerInfo> {
+        running::thawed(self.host, vm, container).await
+    }
+
+    async fn image(&self, descriptor: &Descriptor) -> anyhow::Result<ImageInfo> {
+        self.host
+            .engine
+            .image(&descriptor.image)
+            .await?
+            .with_context(|| {
+                format!(
+                    "the image {} is not on this host; it was removed after it was staged",
+                    descriptor.image
+                )
+            })
+    }
+
+    /// Makes the further disks ready, in the order of their ids.
+    async fn prepare(
+        &self,
+        disks: &mut Disks<'_, E, R>,
+        places: Vec<Place>,
+        mut staged: BTreeMap<DiskId, Staged>,
+        spec: &mut BootSpec,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
+        for place in places {
+            if let (Some(disk), Some(staged)) = (self.vm.disk(place.id), staged.remove(&place.id)) {
+                let ready = disks.prepare(disk, staged, place, notes).await?;
+                spec.disks.push(ready);
+            }
+        }
+        Ok(())
+    }
+
+    /// What ended the VM since it was last started from here: `oned` hears of it only as
+    /// POWEROFF, so it is told to the VM's log now.
+    async fn last_end(&self, container: &ContainerInfo) -> Option<String> {
+        if !ending::is_telling(container) {
+            return None;
+        }
+        let told = ending::told(&self.host.engine, container).await;
+        Some(format!("deploy: the last run of the VM ended with {told}"))
+    }
+
+    /// Makes the container and starts it; one that does not start is removed.
+    async fn first(
+        &self,
+        descriptor: &mut Descriptor,
+        path: &Path,
+        image: &ImageInfo,
+        spec: &BootSpec,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
+        let making = self.making(descriptor.disk);
+        let asked = plan::container(self.vm, descriptor, image);
+        let id = making.create(asked, notes).await?;
+        let started = match making.remember(descriptor, path, &id) {
+            Ok(()) => self.start(&id, spec).await,
+            Err(e) => Err(e),
+        };
+        let Err(error) = started else { return Ok(()) };
+        let removed = async {
+            self.host.engine.remove(&id).await?;
+            BootSpec::remove(&self.host.paths, &id)?;
+            descriptor.container = None;
+            descriptor.write(path)?;
+            Ok(())
+        };
+        Err(taken_back(error, removed).await)
+    }
+
+    /// Starts the container that is there; one that does not start is left stopped.
+    async fn resume(
+        &self,
+        descriptor: &mut Descriptor,
+        path: &Path,
+        container: &ContainerInfo,
+        spec: &BootSpec,
+    ) -> anyhow::Result<()> {
+        self.making(descriptor.disk)
+            .remember(descriptor, path, &container.id)?;
+        let limits = plan::limits(self.vm);
+        if container.limits != limits {
+            self.host
+                .engine
+                .limit(&container.id, limits)
+                .await
+                .context("the VM's capacity cannot be set")?;
+        }
+        let Err(error) = self.start(&container.id, spec).await else {
+            return Ok(());
+        };
+        // An answer that was lost may have left it running, while `oned` believes it is not.
+        let stopped = async { Ok(self.host.engine.kill(&container.id).await?) };
+        Err(taken_back(error, stopped).await)
+    }
+
+    /// Starts, and watches the first process for a short time: what dies in it never ran.
+    async fn start(&self, id: &ContainerId, spec: &BootSpec) -> anyhow::Result<()> {
+        let engine = &self.host.engine;
+        spec.write(&self.host.paths, id).with_context(|| {
+            format!(
+                "the boot spec cannot be written to {}; run 'onedock setup node' on this host",
+                self.host.paths.boot_dir().display()
+            )
+        })?;
+        engine.start(id).await?;
+        if engine.watch(id, self.host.config.deploy_watch).await? == Watched::Lives {
+            return Ok(());
+        }
+        let container = engine
+            .container(id)
+            .await?
+            .context("the container vanished while it was started")?;
+        bail!(
+            "the VM's command ended at once with {}",
+            ending::told(engine, &container).await
+        )
+    }
+}
+
+/// The error that an action ends with; it tells both if taking back fails too.
+pub(super) async fn taken_back(
+    error: anyhow::Error,
+    undo: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Error {
+    let also = match timeout(UNDO, undo).await {
+        Ok(Ok(())) => return error,
+        Ok(Err(also)) => format!("{also:#}"),
+        Err(_) => format!(
+            "the Docker engine did not answer within {} s",
+            UNDO.as_secs()
+        ),
+    };
+    anyhow::anyhow!("{error:#}; and what this call did could not be taken back: {also}")
+}
