@@ -42,6 +42,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let unnamed = registry.is_none() && !configuration::names_registry(&remotes);
     let mut steps = tree::steps(&remotes, &options.from, registry, &owner)?;
 
+    let upgrade = oned::completes(&layout.etc().join("oned.conf"));
     let (oned, kept) = edit_step(layout.etc().join("oned.conf"), oned::edit);
     let (monitord, kept_too) = edit_step(layout.etc().join("monitord.conf"), monitord::edit);
     steps.push(oned);
@@ -63,6 +64,17 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
             .into_iter()
             .any(edited);
         notes.extend(next_commands(&layout, restart, summary.changed() > 0));
+        if upgrade {
+            notes.push(
+                "Each datastore with TM_MAD=onedock that is there already takes over the new \
+                 settings by an update, as oneadmin, after the restart:"
+                    .into(),
+            );
+            notes.push(
+                "  echo 'TM_MAD=\"onedock\"' > again && onedatastore update ID again --append"
+                    .into(),
+            );
+        }
         notes
     }))
 }

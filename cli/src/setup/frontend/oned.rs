@@ -79,6 +79,19 @@ pub(super) fn edit(path: &Path, text: &str) -> Result<Edit> {
     Ok(template.finish())
 }
 
+/// Whether the file has a TM_MAD_CONF of ours to which something is added: `oned` copies it into
+/// a datastore only when that is made or its TM_MAD is set.
+pub(super) fn completes(path: &Path) -> bool {
+    std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| edit(path, &text).ok())
+        .is_some_and(|(_, changes, _)| {
+            changes
+                .iter()
+                .any(|c| c.starts_with("TM_MAD_CONF onedock "))
+        })
+}
+
 /// TM_MAD_CONF. For each kind that TM_MAD_SYSTEM names `oned` wants three attributes more
 /// (`Datastore::set_tm_mad`), else no image datastore can be made. A disk of ours takes its room
 /// in the VM's own folder or engine, whatever the folder's kind, and is a file to `oned`.
@@ -146,6 +159,12 @@ mod tests {
              ALLOW_ORPHANS = \"YES\"\n]\n\nDS_MAD_CONF = [\n    NAME = \"onedock\",\n    \
              REQUIRED_ATTRS = \"\",\n    PERSISTENT_ONLY = \"NO\"\n]\n"
         );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("oned.conf");
+        for (text, is_upgrade) in [(&before, false), (&earlier, true), (&after, false)] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(completes(&path), is_upgrade);
+        }
         let (out, changes, kept) = edit(Path::new("oned.conf"), &earlier).unwrap();
         for (name, value) in transfer_conf().iter().skip(4) {
             assert!(out.contains(&format!("    {name} = \"{value}\"")), "{name}");
