@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::blank::blocking;
 use super::error::{READING, WRITING};
 use super::make::set_length;
-use super::{Staged, VolumeError, data_extents, inspect, mark};
+use super::{Format, Staged, VolumeError, data_extents, inspect, mark};
 
 /// How much is copied in one go, in bytes.
 const STEP: u64 = 8 << 20;
@@ -20,10 +20,25 @@ const STEP: u64 = 8 << 20;
 /// copy that is cut off leaves what was there before.
 pub async fn copy(from: &Path, to: &Path) -> Result<(), VolumeError> {
     let (from, to) = (from.to_owned(), to.to_owned());
-    blocking(to.clone(), move || write(&from, &to)).await
+    blocking(to.clone(), move || {
+        let (staged, format) = write(&from, &to)?;
+        staged.commit(format)
+    })
+    .await
 }
 
-fn write(from: &Path, to: &Path) -> Result<(), VolumeError> {
+/// The same while a VM stands still for it: the copy is there when this ends, and a crash of the
+/// host may lose it.
+pub async fn copy_for_now(from: &Path, to: &Path) -> Result<(), VolumeError> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    blocking(to.clone(), move || {
+        let (staged, format) = write(&from, &to)?;
+        staged.commit_for_now(format)
+    })
+    .await
+}
+
+fn write(from: &Path, to: &Path) -> Result<(Staged, Format), VolumeError> {
     let (mut source, from) = inspect::open(from)?;
     let known = mark::read(&source);
     // A copy of what could not be used would be found out later, where nobody knows why.
@@ -40,7 +55,7 @@ fn write(from: &Path, to: &Path) -> Result<(), VolumeError> {
         }
     }
     drop(target);
-    staged.commit(format)
+    Ok((staged, format))
 }
 
 fn copy_part(source: &File, target: &File, offset: u64, length: u64) -> io::Result<()> {

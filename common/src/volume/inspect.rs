@@ -33,10 +33,15 @@ pub fn inspect(path: &Path) -> Result<Volume, VolumeError> {
 }
 
 /// What the disk at `path` is, when its format is known (DISK/FORMAT): its content then decides
-/// nothing, but must not contradict a qcow2.
+/// nothing, but must not contradict a qcow2. The format is kept on the file, where it has none yet,
+/// for whatever is done with it afterwards.
 pub fn inspect_as(path: &Path, format: Format) -> Result<Volume, VolumeError> {
     let (mut file, path) = open(path)?;
-    of(&mut file, &path, Some(format))
+    let volume = of(&mut file, &path, Some(format))?;
+    if mark::read(&file).is_none() {
+        mark::write(&file, format);
+    }
+    Ok(volume)
 }
 
 pub(super) fn of(

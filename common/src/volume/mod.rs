@@ -26,7 +26,7 @@ mod staged;
 
 pub use crate::disk_image::{DiskFormat as Format, FileSystem as Fs};
 pub use blank::is_blank;
-pub use copy::copy;
+pub use copy::{copy, copy_for_now};
 pub use error::VolumeError;
 pub use extents::{Extent, data_extents};
 pub use fsid::new_fsid;

@@ -72,6 +72,15 @@ impl Staged {
     /// Puts the complete file in place: its format kept on it, with the mode of the file that it
     /// replaces, synchronised, renamed, the folder synchronised.
     pub fn commit(self, format: Format) -> Result<(), VolumeError> {
+        self.put(format, true)
+    }
+
+    /// The same for a file that need not outlive a crash of the host.
+    pub(super) fn commit_for_now(self, format: Format) -> Result<(), VolumeError> {
+        self.put(format, false)
+    }
+
+    fn put(self, format: Format, lasting: bool) -> Result<(), VolumeError> {
         let put = || {
             let file = File::open(&self.temporary)?;
             let mode = match fs::symlink_metadata(&self.place) {
@@ -80,11 +89,13 @@ impl Staged {
             };
             file.set_permissions(Permissions::from_mode(mode))?;
             mark::write(&file, format);
-            file.sync_all()?;
+            if lasting {
+                file.sync_all()?;
+            }
             fs::rename(&self.temporary, &self.place)?;
             match self.place.parent() {
-                Some(dir) => File::open(dir)?.sync_all(),
-                None => Ok(()),
+                Some(dir) if lasting => File::open(dir)?.sync_all(),
+                _ => Ok(()),
             }
         };
         let size = fs::metadata(&self.temporary).map_or(0, |m| m.len());

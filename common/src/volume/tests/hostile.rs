@@ -78,6 +78,9 @@ fn attack_a_raw_disk_into_which_a_guest_wrote_a_qcow2_image_stays_raw() {
     let bare = dir.path().join("disk.3");
     fs::write(&bare, fs::read(&to).unwrap()).unwrap();
     assert_eq!(inspect_as(&bare, Format::Raw).unwrap().size, 4 * MIB);
+    // From then on it is known.
+    block(grow(&bare, 8 * MIB)).unwrap();
+    assert_eq!(fs::metadata(&bare).unwrap().len(), 8 * MIB);
     assert!(inspect_as(&bare, Format::Qcow2).is_err());
 }
 

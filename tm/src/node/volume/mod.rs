@@ -28,7 +28,7 @@ pub(crate) use registry::{How, fetch, fetch_snapshot, save, save_file};
 pub(crate) use send::send;
 pub(crate) use sizes::sizes;
 pub(crate) use snapshot::{snap_create, snap_delete, snap_revert};
-pub(crate) use spool::spool;
+pub(crate) use spool::{Spool, snap_keep, spool};
 
 /// Makes a disk that no VM uses now larger, with an ext2, ext3 or ext4 on it.
 pub(crate) async fn grow(disk: &Path, size_mib: u64) -> Result<()> {

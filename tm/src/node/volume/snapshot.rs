@@ -11,8 +11,8 @@ use onedock_common::{files, volume};
 
 use super::place::{snap_file, snap_folder, snapshots};
 
-/// Keeps the disk's present state. Of a running VM the caller has frozen the container and brought
-/// what it wrote into the file.
+/// Keeps the present state of a disk that no VM uses now. For one in use there are
+/// [`spool`](super::spool()) and [`snap_keep`](super::snap_keep).
 pub(crate) async fn snap_create(disk: &Path, id: SnapshotId) -> Result<()> {
     volume::inspect(disk)?;
     make_folder(disk)?;
@@ -63,7 +63,7 @@ pub(super) fn known(disk: &Path, id: SnapshotId) -> Result<()> {
 }
 
 /// The folder goes with the last state in it.
-fn forget_empty_folder(disk: &Path) {
+pub(super) fn forget_empty_folder(disk: &Path) {
     if let Err(error) = fs::remove_dir(snap_folder(disk))
         && !matches!(
             error.kind(),

@@ -147,6 +147,27 @@ fn a_spool_has_the_disk_as_it_was_and_goes_with_its_use() {
 }
 
 #[test]
+fn a_spool_of_a_running_vm_becomes_a_snapshot_after_the_vm_goes_on() {
+    let (dir, disk) = place();
+    block(make(&disk, 8, Format::Raw)).unwrap();
+    put(&disk, b"first");
+    let copy = block(spool(&disk)).unwrap();
+    put(&disk, b"other");
+    snap_keep(&disk, id(2), &copy).unwrap();
+    assert!(snap_keep(&disk, id(3), &copy).is_err());
+    drop(copy);
+    assert_eq!(names(dir.path()), ["disk.1", "disk.1.snap"]);
+    block(snap_revert(&disk, id(2))).unwrap();
+    assert_eq!(word(&disk), b"first");
+    assert_eq!(inspect(&disk).unwrap().format, Format::Raw);
+    let copy = block(spool(&disk)).unwrap();
+    block(snap_delete(&disk, id(2))).unwrap();
+    fs::remove_file(copy.path()).unwrap();
+    assert!(snap_keep(&disk, id(3), &copy).is_err());
+    assert_eq!(names(dir.path()), ["disk.1"]);
+}
+
+#[test]
 fn a_disk_grows_and_one_without_end_is_refused() {
     let (_dir, disk) = place();
     block(make(&disk, 8, Format::Qcow2)).unwrap();
