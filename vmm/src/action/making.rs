@@ -147,9 +147,9 @@ fn is_as_asked(container: &ContainerInfo, spec: &CreateSpec) -> bool {
         && (spec.labels.iter()).all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Whether the engine refuses only the bound (`daemon/graphdriver/overlay2`: `--storage-opt is
-/// supported only for overlay over xfs with 'pquota' mount option`; others: `--storage-opt is not
-/// supported`).
+/// Whether the engine refuses only the bound (overlay2: `--storage-opt is supported only for
+/// overlay over xfs with 'pquota' mount option`; vfs: `Filesystem does not support, or has not
+/// enabled quotas`).
 fn is_unbounded(error: &EngineError) -> bool {
-    matches!(error, EngineError::Refused { message, .. } if message.contains("storage-opt") || message.contains("pquota"))
+    matches!(error, EngineError::Refused { message, .. } if message.contains("storage-opt") || message.contains("quota"))
 }

@@ -7,11 +7,17 @@ mod cancel;
 mod context;
 mod deploy;
 mod detach_disk;
+#[cfg(test)]
+mod disk_tests;
 mod disks;
 mod ending;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod hotplug_tests;
 mod making;
+#[cfg(test)]
+mod power_tests;
 mod reboot;
 mod reconfigure;
 mod reset;

@@ -203,10 +203,13 @@ mod tests {
         builder.append(&header, &vec![0u8; size][..]).unwrap();
     }
 
+    /// What is said of an archive with these entries: kind, name, link, size.
+    type Case<'a> = (&'a str, &'a [(EntryType, &'a str, &'a str, usize)]);
+
     #[test]
-    fn attack_45_names_links_and_sizes_of_a_hostile_image_are_refused() {
+    fn attacks_16_and_17_names_links_and_sizes_of_a_hostile_image_are_refused() {
         use EntryType::{Directory, Link, Regular, Symlink};
-        let cases: [(&str, &[(EntryType, &str, &str, usize)]); 7] = [
+        let cases: [Case<'_>; 7] = [
             ("the name", &[(Regular, "../x", "", 1)]),
             ("the name", &[(Regular, "/etc/x", "", 1)]),
             (

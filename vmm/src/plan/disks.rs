@@ -323,9 +323,12 @@ mod tests {
         }
     }
 
+    /// What is said of a template after this change.
+    type Change = (&'static str, fn(&mut Vm));
+
     #[test]
     fn what_cannot_be_shown_is_refused_with_the_disk_named() {
-        let change: [(&str, fn(&mut Vm)); 9] = [
+        let change: [Change; 9] = [
             ("DISK 1, MOUNTPOINT: ", |vm| {
                 vm.disks[1].mountpoint = Some("data".into());
             }),

@@ -1,0 +1,287 @@
+//! Suspend, stop, restore and resize; and system datastores that are not ours.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use onedock_common::VmId;
+use onedock_common::answer::Answer;
+use onedock_common::engine::fake::Failure;
+use onedock_node::request::Request;
+
+use super::bed::{Bed, TRACED, action, small};
+
+const VM: VmId = VmId::new(5);
+/// LCM_STATE of a `save` and a `restore`.
+const STOP: u32 = 5;
+const SUSPEND: u32 = 6;
+const MIGRATE: u32 = 7;
+const RESUME: u32 = 21;
+
+impl Bed {
+    fn save(&self, lcm_state: u32) -> anyhow::Result<Answer> {
+        let checkpoint = self.checkpoint();
+        let arguments = ["one-5", &checkpoint, "node1", "5", "node1"];
+        self.act("save", &arguments, &action(TRACED, lcm_state))
+    }
+
+    fn restore(&self, document: &str) -> anyhow::Result<Answer> {
+        let checkpoint = self.checkpoint();
+        let arguments = [checkpoint.as_str(), "node1", "one-5", "5", "node1"];
+        self.act("restore", &arguments, &action(document, RESUME))
+    }
+
+    fn checkpoint(&self) -> String {
+        self.system_dir.join("checkpoint").display().to_string()
+    }
+
+    fn root_state(&self) -> (bool, bool, u32) {
+        let containers = self.host.engine.containers();
+        let root = containers.iter().find(|c| c.name == "one-5").unwrap();
+        (root.info.running, root.info.paused, root.starts)
+    }
+
+    fn resize(&self, memory: &str) -> anyhow::Result<Answer> {
+        let memory = format!("<MEMORY><![CDATA[{memory}]]>");
+        let text = small().replace("<MEMORY><![CDATA[256]]>", &memory);
+        let text = text.replace("<CPU><![CDATA[0.5]]>", "<CPU><![CDATA[2]]>");
+        self.act("resize", &["one-5", "5", "node1"], &action(&text, 62))
+    }
+
+    fn resize_disk(&self, disk: &str, size: &str) -> anyhow::Result<Answer> {
+        let arguments = ["one-5", disk, size, "PFZN", "node1", "5", "node1"];
+        self.act("resize_disk", &arguments, &action(TRACED, 61))
+    }
+}
+
+#[test]
+fn a_suspended_vm_is_frozen_and_goes_on_where_it_was() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    bed.save(SUSPEND).unwrap();
+    bed.save(SUSPEND).unwrap();
+    assert_eq!(bed.root_state(), (true, true, 1));
+    let answer = bed.restore(&small()).unwrap();
+    assert!(answer.notes.is_empty(), "{answer:?}");
+    bed.assert_runs_once(1);
+    assert!(!bed.system_dir.join("checkpoint").exists());
+    assert!(bed.restore(&small()).unwrap().notes.is_empty());
+    bed.assert_runs_once(1);
+}
+
+#[test]
+fn a_frozen_vm_whose_host_was_rebooted_is_started_and_the_loss_is_told() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    bed.save(SUSPEND).unwrap();
+    bed.host.engine.change("one-5", |c| {
+        c.info.paused = false;
+        c.info.running = false;
+        c.info.exit_code = 137;
+    });
+    let answer = bed.restore(&small()).unwrap();
+    assert!(answer.notes[0].contains("its memory is lost"), "{answer:?}");
+    bed.assert_runs_once(2);
+}
+
+#[test]
+fn a_stopped_vm_is_ended_with_its_disks_let_go_of_and_started_with_the_template_of_then() {
+    for state in [STOP, MIGRATE] {
+        let bed = Bed::full();
+        bed.deploy_with(TRACED).unwrap();
+        bed.save(state).unwrap();
+        bed.save(state).unwrap();
+        assert_eq!(bed.root_state(), (false, false, 1));
+        assert!(matches!(
+            bed.host.root.asked()[0],
+            Request::SettleDisks { .. }
+        ));
+        let changed = TRACED.replace(
+            "<IP><![CDATA[10.77.0.23]]></IP>",
+            "<IP><![CDATA[10.77.0.99]]></IP>",
+        );
+        let answer = bed.restore(&changed).unwrap();
+        assert!(answer.notes.is_empty(), "{answer:?}");
+        assert_eq!(bed.root_state(), (true, false, 2));
+        let spec = bed.spec();
+        assert_eq!(spec.nics[1].addresses[0].to_string(), "10.77.0.99/24");
+        assert_eq!(bed.shown(), [1, 3, 4]);
+    }
+}
+
+#[test]
+fn a_save_or_restore_cut_off_at_any_call_leaves_the_vm_as_it_was_and_the_retry_works() {
+    for failure in [Failure::Before(2), Failure::After(2)] {
+        let bed = Bed::new();
+        bed.deploy().unwrap();
+        bed.host.engine.fail(failure);
+        bed.save(SUSPEND).unwrap_err();
+        assert_eq!(bed.root_state(), (true, false, 1), "{failure:?}");
+        assert!(!bed.system_dir.join("checkpoint").exists());
+        bed.host.engine.heal();
+        bed.save(SUSPEND).unwrap();
+        bed.host.engine.fail(failure);
+        bed.restore(&small()).unwrap_err();
+        bed.host.engine.heal();
+        bed.restore(&small()).unwrap();
+        bed.assert_runs_once(1);
+        bed.host.engine.fail(failure);
+        bed.save(STOP).unwrap_err();
+        bed.host.engine.heal();
+        bed.save(STOP).unwrap();
+        bed.restore(&small()).unwrap();
+        bed.assert_runs_once(2);
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_keeps_no_vm_from_starting_and_one_that_ended_is_not_suspended() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    bed.save(STOP).unwrap();
+    let error = bed.save(SUSPEND).unwrap_err().to_string();
+    assert!(error.contains("nothing to suspend"), "{error}");
+    fs::write(bed.checkpoint(), "{").unwrap();
+    let answer = bed.restore(&small()).unwrap();
+    assert!(answer.notes[0].contains("damaged"), "{answer:?}");
+    bed.assert_runs_once(2);
+}
+
+#[test]
+fn a_suspended_vm_can_be_cancelled_and_its_devices_are_left_alone() {
+    let bed = Bed::full();
+    bed.deploy().unwrap();
+    bed.save(SUSPEND).unwrap();
+    let path = bed.disk(1).display().to_string();
+    let arguments = ["one-5", &path, "sdb", "1", "PFZN", "5", "node1"];
+    let text = super::bed::with_disk(TRACED, 1, "<ATTACH><![CDATA[YES]]></ATTACH>");
+    let error = bed
+        .act("attach_disk", &arguments, &action(&text, 17))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("is suspended"), "{error}");
+    bed.end("cancel").unwrap();
+    assert_eq!(bed.root_state(), (false, false, 1));
+}
+
+#[test]
+fn capacity_changes_live_and_less_memory_than_is_held_is_refused_with_numbers() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    let memory = || bed.host.engine.containers()[0].info.limits.memory >> 20;
+    bed.resize("512").unwrap();
+    assert_eq!(memory(), 512);
+    let limits = bed.host.engine.containers()[0].info.limits;
+    assert_eq!(limits.cpu_shares, 2048);
+    bed.host.engine.hold(200 << 20);
+    let error = bed.resize("128").unwrap_err().to_string();
+    assert!(
+        error.contains("128 MB") && error.contains("200 MB"),
+        "{error}"
+    );
+    assert_eq!(bed.host.engine.containers()[0].info.limits, limits);
+    bed.resize("256").unwrap();
+    assert_eq!(memory(), 256);
+    for failure in [Failure::Before(2), Failure::After(2)] {
+        bed.host.engine.fail(failure);
+        bed.resize("512").unwrap_err();
+        assert_eq!(memory(), 256, "{failure:?}");
+        bed.host.engine.heal();
+    }
+    bed.resize("512").unwrap();
+    assert_eq!(memory(), 512);
+}
+
+#[test]
+fn a_file_disk_grows_live_and_no_disk_shrinks() {
+    let bed = Bed::full();
+    bed.deploy_with(TRACED).unwrap();
+    bed.resize_disk("1", "80").unwrap();
+    bed.resize_disk("1", "80").unwrap();
+    assert_eq!(fs::metadata(bed.disk(1)).unwrap().len(), 80 << 20);
+    assert!(matches!(
+        bed.host.root.asked()[..],
+        [
+            Request::GrowDisk { size_mib: 80, .. },
+            Request::GrowDisk { size_mib: 80, .. }
+        ]
+    ));
+    for (disk, size, text) in [
+        ("1", "40", "cannot be made smaller"),
+        ("4", "900", "can only be read"),
+        ("9", "90", "has no DISK 9"),
+        ("1", "99999999999999999", "cannot have"),
+    ] {
+        let error = bed.resize_disk(disk, size).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+    assert_eq!(bed.host.root.asked().len(), 2);
+    bed.resize_disk("2", "64").unwrap();
+    let containers = bed.host.engine.containers();
+    let root = containers.iter().find(|c| c.name == "one-5").unwrap();
+    assert_eq!(root.info.limits.swap, 64 << 20);
+}
+
+#[test]
+fn the_root_disk_and_a_tree_get_another_bound_where_the_storage_keeps_one() {
+    let bed = Bed::full();
+    bed.deploy_with(TRACED).unwrap();
+    for disk in ["0", "3"] {
+        assert!(bed.resize_disk(disk, "200").unwrap().notes.is_empty());
+    }
+    assert!(matches!(
+        &bed.host.root.asked()[1],
+        Request::BoundLayer { size_mib: 200, .. }
+    ));
+    bed.host.root.unbounded();
+    for disk in ["0", "3"] {
+        let notes = bed.resize_disk(disk, "300").unwrap().notes;
+        assert!(notes[0].contains("keeps no quotas"), "{notes:?}");
+    }
+}
+
+#[test]
+fn on_a_stock_datastore_the_context_image_becomes_a_folder_that_keeps_its_place() {
+    for tm_mad in ["ssh", "shared", "local"] {
+        let bed = Bed::new();
+        let context = bed.dir.path().join("context");
+        fs::create_dir(&context).unwrap();
+        fs::write(context.join("context.sh"), "A='1'\n").unwrap();
+        fs::write(context.join("old"), "").unwrap();
+        fs::remove_dir(bed.disk(5)).unwrap();
+        bed.iso(5, &context);
+        let text = small().replacen(
+            "<TM_MAD><![CDATA[onedock]]></TM_MAD>\n   <DS_ID>",
+            &format!("<TM_MAD><![CDATA[{tm_mad}]]></TM_MAD>\n   <DS_ID>"),
+            1,
+        );
+        bed.deploy_with(&text).unwrap();
+        let folder = bed.host.paths.context_folder(VM);
+        assert_eq!(bed.spec().context.as_ref(), Some(&folder));
+        let place = fs::metadata(&folder).unwrap().ino();
+        fs::write(context.join("context.sh"), "A='2'\n").unwrap();
+        fs::remove_file(context.join("old")).unwrap();
+        bed.iso(5, &context);
+        let path = bed.disk(5).display().to_string();
+        bed.act("prereconfigure", &["one-5", "sdd", "5", "node1"], "")
+            .unwrap();
+        bed.act("reconfigure", &["one-5", "sdd", &path, "5", "node1"], "")
+            .unwrap();
+        assert_eq!(fs::metadata(&folder).unwrap().ino(), place);
+        let now = fs::read_to_string(folder.join("context.sh")).unwrap();
+        assert_eq!(now, "A='2'\n");
+        assert!(!folder.join("old").exists());
+    }
+}
+
+#[test]
+fn on_our_own_datastore_a_reconfigure_has_nothing_to_do_and_a_lost_context_is_told() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    let path = bed.disk(5).display().to_string();
+    let arguments = ["one-5", "sdd", &path, "5", "node1"];
+    bed.act("reconfigure", &arguments, "").unwrap();
+    assert!(!bed.host.paths.context_folder(VM).exists());
+    fs::remove_dir(bed.disk(5)).unwrap();
+    let error = bed.act("reconfigure", &arguments, "").unwrap_err();
+    assert!(error.to_string().contains("disk.5"), "{error}");
+}
