@@ -3,12 +3,26 @@
 use anyhow::Context as _;
 use onedock_common::config::Config;
 use onedock_common::kept::{Attributes, state_tag};
-use onedock_common::reference::Source;
+use onedock_common::reference::{RegistryName, Source};
+use onedock_common::secret::Credential;
 use onedock_registry::{Client, Options};
 
 /// The registry client that this host's configuration describes.
 pub(crate) fn client(config: &Config) -> anyhow::Result<Client> {
     Ok(Client::new(Options::from(config))?)
+}
+
+/// The same with a login that was entrusted for this call; without one the host's own.
+pub(crate) fn client_with(
+    config: &Config,
+    registry: &RegistryName,
+    login: Option<&Credential>,
+) -> anyhow::Result<Client> {
+    let client = client(config)?;
+    Ok(match login {
+        Some(login) => client.with_login(registry, login),
+        None => client,
+    })
 }
 
 /// The image as it is now.

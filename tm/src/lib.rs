@@ -7,6 +7,7 @@ mod location;
 mod message;
 mod node;
 mod remote;
+mod system;
 
 use std::ffi::{OsStr, OsString};
 
@@ -33,7 +34,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
     let answer = runtime.block_on(async {
         match name {
             "node" => node::run(&config).await,
-            "monitor_ds" => node::monitor_ds::run(&arguments),
+            "monitor_ds" => node::monitor_ds::run(&arguments).await,
             script => action::run(script, &arguments, &config).await,
         }
     });

@@ -34,6 +34,19 @@ impl HostName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is this machine by its own name; one that is so by another name only is reached
+    /// over ssh like any other.
+    pub(crate) fn is_here(&self) -> bool {
+        self.0 == "localhost"
+            || nix::unistd::gethostname()
+                .is_ok_and(|name| name.to_string_lossy().eq_ignore_ascii_case(&self.0))
+    }
+
+    /// Whether both names are surely one machine.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self == other || (self.is_here() && other.is_here())
+    }
 }
 
 impl FromStr for HostName {

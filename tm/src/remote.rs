@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use onedock_common::answer::folded;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::location::HostName;
 use crate::message::{Call, Outcome, Task};
 
-/// Moving layers may take long.
-const TRANSFER: Duration = Duration::from_secs(4000);
+/// Moving layers and disks may take long.
+const TRANSFER: Duration = Duration::from_secs(3 * 60 * 60);
 /// Everything else: the wait for another action on the VM, then some calls of the engine.
 const WORK: Duration = Duration::from_secs(600);
 /// `ssh`'s own word for "no connection".
@@ -30,26 +30,17 @@ pub(crate) enum Payload {
     File(std::fs::File),
 }
 
-/// Has `task` done on `host`. A front-end that is its own host under the name `localhost` is
-/// called without ssh.
+/// Has `task` done on `host`. This machine is called without ssh.
 pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyhow::Result<Outcome> {
     let deadline = deadline(&task);
-    let line = serde_json::to_string(&Call::of(task))?;
-    let mut command = command(host);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot call host {}", host.as_str()))?;
+    let line = line(task)?;
+    let mut child = spawn(host)?;
     let mut stdin = child
         .stdin
         .take()
         .context("the host's half has no standard input")?;
     let send = async move {
-        stdin.write_all(line.as_bytes()).await?;
-        stdin.write_all(b"\n").await?;
+        stdin.write_all(&line).await?;
         if let Payload::File(file) = payload {
             tokio::io::copy(&mut tokio::fs::File::from_std(file), &mut stdin).await?;
         }
@@ -58,47 +49,146 @@ pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyho
     // A host that refuses stops reading; its reason is on standard error, not in the broken pipe.
     let (sent, output) = timeout(deadline, async { tokio::join!(send, gather(child)) })
         .await
-        .with_context(|| {
-            format!(
-                "host {} did not answer within {} s",
-                host.as_str(),
-                deadline.as_secs()
-            )
-        })?;
-    let (code, stdout, stderr) = output?;
-    match code {
-        Some(0) => {
-            sent.with_context(|| format!("the request to host {} broke off", host.as_str()))?;
-            serde_json::from_str(stdout.trim()).with_context(|| {
-                format!(
-                    "host {} answered \"{}\"",
-                    host.as_str(),
-                    folded(&stdout, 200)
-                )
-            })
+        .with_context(|| late(host, deadline))?;
+    let outcome = outcome(host, output?)?;
+    sent.with_context(|| format!("the request to host {} broke off", host.as_str()))?;
+    Ok(outcome)
+}
+
+/// Has `sent` done on one host and what it writes given to `received` on another.
+pub(crate) async fn stream(
+    (from, sent): (&HostName, Task),
+    (to, received): (&HostName, Task),
+) -> anyhow::Result<Outcome> {
+    let (mut source, mut sink) = (spawn(from)?, spawn(to)?);
+    let missing = "the host's half has no standard input or output";
+    let mut request = source.stdin.take().context(missing)?;
+    let mut output = source.stdout.take().context(missing)?;
+    let mut input = sink.stdin.take().context(missing)?;
+    let (sent, received) = (line(sent)?, line(received)?);
+    let ask = async move {
+        request.write_all(&sent).await?;
+        request.shutdown().await
+    };
+    let carry = async move {
+        input.write_all(&received).await?;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            let read = match output.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => read,
+            };
+            input
+                .write_all(buffer.get(..read).unwrap_or_default())
+                .await?;
         }
-        Some(NO_CONNECTION) => bail!(
+        input.shutdown().await
+    };
+    let all = async { tokio::join!(ask, carry, gather(source), gather(sink)) };
+    let (asked, carried, source, sink) = timeout(TRANSFER, all)
+        .await
+        .with_context(|| late(from, TRANSFER))?;
+    let (source, sink) = (source?, sink?);
+    // Who ended first tells why: the receiver has stopped reading, or the stream just ended.
+    if carried.is_ok() && source.code != Some(0) {
+        refused(from, &source)?;
+    }
+    let outcome = outcome(to, sink)?;
+    if outcome != Outcome::Same {
+        if source.code != Some(0) {
+            refused(from, &source)?;
+        }
+        asked.with_context(|| format!("the request to host {} broke off", from.as_str()))?;
+        carried.with_context(|| format!("the stream to host {} broke off", to.as_str()))?;
+    }
+    Ok(outcome)
+}
+
+fn line(task: Task) -> anyhow::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(&Call::of(task))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn spawn(host: &HostName) -> anyhow::Result<Child> {
+    command(host)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot call host {}", host.as_str()))
+}
+
+fn late(host: &HostName, deadline: Duration) -> String {
+    format!(
+        "host {} did not answer within {} s",
+        host.as_str(),
+        deadline.as_secs()
+    )
+}
+
+/// What the host's half has said.
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn outcome(host: &HostName, said: Said) -> anyhow::Result<Outcome> {
+    if said.code != Some(0) {
+        refused(host, &said)?;
+    }
+    serde_json::from_str(said.stdout.trim()).with_context(|| {
+        format!(
+            "host {} answered \"{}\"",
+            host.as_str(),
+            folded(&said.stdout, 200)
+        )
+    })
+}
+
+fn refused(host: &HostName, said: &Said) -> anyhow::Result<()> {
+    match said.code {
+        Some(NO_CONNECTION) if !host.is_here() => bail!(
             "host {} cannot be reached over ssh: {}",
             host.as_str(),
-            folded(&stderr, 300)
+            folded(&said.stderr, 300)
         ),
         Some(NOT_FOUND) => bail!(
             "the drivers are not on host {} ({}); run 'onehost sync -f' on the front-end",
             host.as_str(),
-            folded(&stderr, 200)
+            folded(&said.stderr, 200)
         ),
-        _ => bail!("host {}: {}", host.as_str(), folded(&stderr, 500)),
+        _ => bail!("host {}: {}", host.as_str(), folded(&said.stderr, 500)),
     }
 }
 
 fn deadline(task: &Task) -> Duration {
     match task {
-        Task::Stage { .. } | Task::Push { .. } => TRANSFER,
-        Task::Context { .. } | Task::Delete { .. } | Task::Move { .. } => WORK,
+        Task::Stage { .. }
+        | Task::Fetch { .. }
+        | Task::Pack(_)
+        | Task::Arrive { .. }
+        | Task::Send { .. }
+        | Task::Receive { .. }
+        | Task::Save { .. }
+        | Task::SnapCreate { .. }
+        | Task::SnapRevert { .. }
+        | Task::Move { .. } => TRANSFER,
+        Task::Make { .. }
+        | Task::MakeSwap { .. }
+        | Task::Context { .. }
+        | Task::Look { .. }
+        | Task::Delete { .. }
+        | Task::Depart { .. }
+        | Task::Discard { .. }
+        | Task::SnapDelete { .. }
+        | Task::Resize { .. } => WORK,
     }
 }
 
-async fn gather(mut child: tokio::process::Child) -> anyhow::Result<(Option<i32>, String, String)> {
+async fn gather(mut child: Child) -> anyhow::Result<Said> {
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let read_out = async {
@@ -120,11 +210,15 @@ async fn gather(mut child: tokio::process::Child) -> anyhow::Result<(Option<i32>
     drop((out, err));
     let status = child.wait().await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok((status.code(), text(stdout), text(stderr)))
+    Ok(Said {
+        code: status.code(),
+        stdout: text(stdout),
+        stderr: text(stderr),
+    })
 }
 
 fn command(host: &HostName) -> Command {
-    if host.as_str() == "localhost" {
+    if host.is_here() {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("onedock-tm"));
         let mut command = Command::new(program);
         command.arg("node");

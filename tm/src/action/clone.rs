@@ -1,17 +1,21 @@
 //! `clone SOURCE host:…/disk.N vm datastore` and `ln` alike: have the image on the host and write
-//! the disk's descriptor. The layers go from the registry to the host's engine; nothing passes
-//! through the front-end.
+//! the disk's descriptor, or, of an image that is a disk, make the disk's file. The content goes
+//! from the registry to the host; nothing passes through the front-end.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
+use onedock_common::Digest;
 use onedock_common::answer::Answer;
-use onedock_common::config::Config;
+use onedock_common::descriptor::Snapshot;
 use onedock_common::kept::Attributes;
 use onedock_common::reference::Source;
+use onedock_registry::{Client, Kind as Content, Resolved};
+use serde::Deserialize;
 
-use super::target;
+use super::{Front, kept, target};
 use crate::image;
-use crate::message::Task;
-use crate::remote::{self, Payload};
+use crate::message::{Kept, Task, image_snapshot};
 
 /// Why an image is staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +26,9 @@ pub(crate) enum Kind {
     Persistent,
 }
 
-pub(crate) async fn run(
+pub(super) async fn run(
     arguments: &[String],
-    config: &Config,
+    front: &Front<'_>,
     kind: Kind,
 ) -> anyhow::Result<Answer> {
     let [source, disk, vm, ..] = arguments else {
@@ -35,29 +39,139 @@ pub(crate) async fn run(
     };
     let source: Source = source.parse().context("the image's SOURCE")?;
     let target = target(disk, vm)?;
-    let client = image::client(config)?;
-    let (image, attributes) = match tokio::try_join!(
-        image::current(&client, &source),
-        image::attributes(&client, &source)
-    ) {
+    let client = front.client()?;
+    let found = match find(&client, &source, kind).await {
         Ok(found) => found,
         // A copy of an image that the host has already needs no registry (fault 21). A
         // persistent image must be the newest, so it waits for the registry to be back.
         Err(e) if kind == Kind::Copy && is_away(&e) => {
             tracing::warn!("{e:#}; trying with what the host has");
-            (source.clone(), Attributes::default())
+            Found {
+                image: source.clone(),
+                content: Content::Image,
+                attributes: Attributes::default(),
+                snapshots: Vec::new(),
+            }
         }
         Err(e) => return Err(e),
     };
-    let task = Task::Stage {
-        disk: target.place,
-        image,
-        dockerrun: attributes.dockerrun,
-        persistent: kind == Kind::Persistent,
-        source,
+    let (disk, system) = (target.place.clone(), front.system);
+    let persistent = kind == Kind::Persistent;
+    let task = match found.content {
+        Content::Image => Task::Stage {
+            disk,
+            system,
+            image: found.image,
+            dockerrun: found.attributes.dockerrun,
+            persistent,
+            source,
+            snapshots: found.snapshots,
+        },
+        Content::Disk(meta) => {
+            let mut snapshots = Vec::new();
+            for snapshot in found.snapshots {
+                if let Content::Disk(meta) = client.kind(&snapshot.image).await? {
+                    let Snapshot { id, image, .. } = snapshot;
+                    snapshots.push(Kept { id, image, meta });
+                }
+            }
+            Task::Fetch {
+                disk,
+                system,
+                image: found.image,
+                meta,
+                persistent,
+                snapshots,
+            }
+        }
+        Content::Reserved => bail!(
+            "the image {source} has no content yet: it was reserved for a disk that is still to be saved"
+        ),
     };
-    remote::call(&target.location.host, task, Payload::Nothing).await?;
+    target.call(task).await?;
     Ok(Answer::done())
+}
+
+/// The image as it is now.
+struct Found {
+    image: Source,
+    content: Content,
+    attributes: Attributes,
+    /// Those that stay with a persistent image.
+    snapshots: Vec<Snapshot>,
+}
+
+async fn find(client: &Client, source: &Source, kind: Kind) -> anyhow::Result<Found> {
+    let (image, attributes) = tokio::try_join!(
+        image::current(client, source),
+        image::attributes(client, source)
+    )?;
+    let content = client.kind(&image).await?;
+    let snapshots = match kind {
+        Kind::Copy => Vec::new(),
+        Kind::Persistent => snapshots(client, &image).await?,
+    };
+    Ok(Found {
+        image,
+        content,
+        attributes,
+        snapshots,
+    })
+}
+
+async fn snapshots(client: &Client, image: &Source) -> anyhow::Result<Vec<Snapshot>> {
+    let repository = image.repository();
+    let mut snapshots = Vec::new();
+    let mut present = None;
+    for tag in kept::tags(client, repository).await? {
+        let Some(id) = image_snapshot(&tag) else {
+            continue;
+        };
+        let told = || format!("snapshot {id} of {image} cannot be found");
+        let found = match client.resolve(&repository.tagged(&tag)).await {
+            Ok(found) => found,
+            Err(e) if e.is_not_found() => continue,
+            Err(e) => return Err(e).with_context(told),
+        };
+        if present.is_none() {
+            present = Some(
+                client
+                    .resolve(&image.reference())
+                    .await
+                    .with_context(told)?,
+            );
+        }
+        snapshots.push(Snapshot {
+            id,
+            bytes: present.as_ref().map_or(0, |p| beyond(&found, p)),
+            image: Source::new(repository.clone(), found.digest),
+        });
+    }
+    snapshots.sort_by_key(|s| s.id);
+    Ok(snapshots)
+}
+
+/// What one image takes in the registry that another does not.
+fn beyond(image: &Resolved, other: &Resolved) -> u64 {
+    #[derive(Deserialize)]
+    struct Manifest {
+        #[serde(default)]
+        layers: Vec<Layer>,
+    }
+    #[derive(Deserialize)]
+    struct Layer {
+        digest: Digest,
+        size: u64,
+    }
+    let layers = |resolved: &Resolved| {
+        serde_json::from_slice::<Manifest>(&resolved.bytes)
+            .map_or_else(|_| Vec::new(), |m| m.layers)
+    };
+    let known: BTreeSet<Digest> = layers(other).into_iter().map(|l| l.digest).collect();
+    let own = layers(image)
+        .into_iter()
+        .filter(|l| !known.contains(&l.digest));
+    own.fold(0, |sum, layer| sum.saturating_add(layer.size))
 }
 
 /// Whether the registry did not answer at all, as opposed to having said no.
@@ -66,4 +180,28 @@ fn is_away(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|e| e.downcast_ref::<onedock_registry::Error>())
         .any(onedock_registry::Error::is_transient)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_as_large_as_what_the_image_does_not_have() {
+        let manifest = |layers: &[(&str, u64)]| {
+            let layers: Vec<_> = layers
+                .iter()
+                .map(|(c, size)| serde_json::json!({"digest": format!("sha256:{}", c.repeat(64)), "size": size}))
+                .collect();
+            Resolved {
+                digest: Digest::of(b"x"),
+                media_type: String::new(),
+                bytes: serde_json::json!({ "layers": layers }).to_string().into(),
+            }
+        };
+        let image = manifest(&[("a", 100), ("b", 10)]);
+        let snapshot = manifest(&[("a", 100), ("c", 7)]);
+        assert_eq!(beyond(&snapshot, &image), 7);
+        assert_eq!(beyond(&image, &image), 0);
+    }
 }

@@ -1,14 +1,13 @@
 //! `delete host:path vm datastore`: first each disk, then the VM's folder. What is gone is
-//! deleted.
+//! deleted. The host tells where the registry keeps something of the VM's own; that goes first.
 
 use anyhow::bail;
 use onedock_common::answer::Answer;
 
-use super::target;
-use crate::message::Task;
-use crate::remote::{self, Payload};
+use super::{Front, kept, target};
+use crate::message::{Outcome, Task};
 
-pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
     let [path, vm, ..] = arguments else {
         bail!(
             "delete needs <host:path> <vm> <datastore>, got {} arguments",
@@ -16,13 +15,18 @@ pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
         );
     };
     let target = target(path, vm)?;
-    remote::call(
-        &target.location.host,
-        Task::Delete {
-            place: target.place,
-        },
-        Payload::Nothing,
-    )
-    .await?;
+    let task = |registry_is_clean| Task::Delete {
+        place: target.place.clone(),
+        system: front.system,
+        saved: None,
+        registry_is_clean,
+    };
+    if let Outcome::Held(held) = target.call(task(false)).await? {
+        let client = front.client()?;
+        for held in held {
+            kept::forget_vm(&client, &held.repository, target.place.vm(), held.disk).await?;
+        }
+        target.call(task(true)).await?;
+    }
     Ok(Answer::done())
 }

@@ -1,14 +1,27 @@
 //! `mv host:path host:path vm datastore`: each disk, then the VM's folder. Within one host it is
-//! a renaming; the container stays where it is.
+//! a renaming. From host to host, or to the front-end's own folder and back:
+//!
+//! A container disk goes by the registry. The source pushes its state, we read it back by its
+//! digest, the destination fetches it and describes the disk, and only then the source lets go of
+//! its container. A disk in a file goes through us in a stream whose end both sides check, and is
+//! then removed at the source. Cut off anywhere, the same call finishes it.
+//!
+//! In a stock system datastore (`mv.ssh`) the stock `mv` of the folder carries the files, also the
+//! descriptor: there it is rewritten where it is, so that it has no container when it arrives.
 
-use anyhow::{bail, ensure};
+use std::fs;
+
+use anyhow::{Context as _, bail, ensure};
+use onedock_common::DiskId;
 use onedock_common::answer::Answer;
+use onedock_common::descriptor::Descriptor;
 
-use super::target;
-use crate::message::Task;
-use crate::remote::{self, Payload};
+use super::{Front, Target, kept, target};
+use crate::location::{Location, Place};
+use crate::message::{Outcome, Pack, Running, Task, What, vm_tag};
+use crate::remote;
 
-pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
     let [from, to, vm, ..] = arguments else {
         bail!(
             "mv needs <host:path> <host:path> <vm> <datastore>, got {} arguments",
@@ -17,22 +30,159 @@ pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     };
     let (from, to) = (target(from, vm)?, target(to, vm)?);
     ensure!(
-        from.location.host == to.location.host,
-        "moving a VM's disks from {} to {} is not served by onedock {}; the VM stays where it is",
-        from.location.host.as_str(),
-        to.location.host.as_str(),
-        env!("CARGO_PKG_VERSION")
-    );
-    ensure!(
         from.place.disk() == to.place.disk(),
-        "mv names a disk on one side only"
+        "mv names a disk on one side only, or two disks; nothing was moved"
     );
-    if from.place != to.place {
-        let task = Task::Move {
-            from: from.place,
-            to: to.place,
-        };
-        remote::call(&from.location.host, task, Payload::Nothing).await?;
+    let one_host = from.location.host.is_same(&to.location.host);
+    if one_host && from.place == to.place {
+        return Ok(Answer::done());
+    }
+    let moving = Moving { front, from, to };
+    match moving.from.place.disk() {
+        // The stock scripts rename the folder.
+        _ if one_host && front.system.is_stock() => {}
+        _ if one_host => {
+            let task = Task::Move {
+                from: moving.from.place.clone(),
+                to: moving.to.place.clone(),
+            };
+            moving.from.call(task).await?;
+        }
+        Some(_) => moving.disk().await?,
+        None => moving.folder().await?,
     }
     Ok(Answer::done())
+}
+
+struct Moving<'a> {
+    front: &'a Front<'a>,
+    from: Target,
+    to: Target,
+}
+
+impl Moving<'_> {
+    /// The same for one disk of a folder.
+    fn of(&self, disk: DiskId) -> anyhow::Result<Self> {
+        let inside = |target: &Target| -> anyhow::Result<Target> {
+            let path = onedock_common::descriptor::disk_path(target.place.folder(), disk);
+            Ok(Target {
+                location: Location {
+                    host: target.location.host.clone(),
+                    path: path.clone(),
+                },
+                place: Place::of(path, target.place.vm())?,
+            })
+        };
+        Ok(Self {
+            front: self.front,
+            from: inside(&self.from)?,
+            to: inside(&self.to)?,
+        })
+    }
+
+    async fn disk(&self) -> anyhow::Result<()> {
+        let token = token()?;
+        match self.from.disk(Some(&token)).await? {
+            // Moved before, or a disk that has nothing in the folder (FILESYSTEM). One that is
+            // lost is told by the `deploy` that needs it.
+            None => tracing::info!("there is nothing to move"),
+            Some(What::Container(descriptor)) => self.container(&descriptor, token).await?,
+            Some(What::File { .. }) if self.front.system.is_stock() => {}
+            Some(What::File { .. }) => self.content(token).await?,
+            // Context files go with the folder.
+            Some(What::Folder) => {}
+            Some(What::Damaged(why)) => bail!(
+                "host {}: {why}; the disk stays where it is",
+                self.from.location.host.as_str()
+            ),
+        }
+        Ok(())
+    }
+
+    async fn folder(&self) -> anyhow::Result<()> {
+        // Disks whose own scripts leave them to the folder, as the stock `ssh` does.
+        for seen in self.from.look(None).await? {
+            if !matches!(seen.what, What::Folder) {
+                Box::pin(self.of(seen.disk)?.disk()).await?;
+            }
+        }
+        let token = token()?;
+        self.from.look(Some(&token)).await?;
+        self.content(token).await
+    }
+
+    async fn container(&self, descriptor: &Descriptor, token: String) -> anyhow::Result<()> {
+        let repository = descriptor.source.repository();
+        let task = Task::Pack(Pack {
+            disk: self.from.place.clone(),
+            repository: None,
+            tag: vm_tag(descriptor.vm, descriptor.disk).tag()?,
+            comment: format!("disk {} of VM {} moved", descriptor.disk, descriptor.vm),
+            credential: self.front.credential(repository.registry())?,
+            from: Running::Refused,
+        });
+        let state = match self.from.call(task).await? {
+            Outcome::State(state) => *state,
+            Outcome::Absent => return Ok(()),
+            other => return Err(self.from.unexpected(&other)),
+        };
+        if state.pushed {
+            kept::verify(&self.front.client()?, &state.image).await?;
+        }
+        let container = state.descriptor.container.clone();
+        let arriving = Descriptor {
+            image: state.image.clone(),
+            container: None,
+            ..state.descriptor
+        };
+        let task = Task::Arrive {
+            disk: self.to.place.clone(),
+            system: self.front.system,
+            descriptor: Box::new(arriving),
+            token,
+        };
+        match self.to.call(task).await? {
+            Outcome::Done => {}
+            // Two names of one host: nothing has to move.
+            Outcome::Same => return Ok(()),
+            other => return Err(self.to.unexpected(&other)),
+        }
+        let task = Task::Depart {
+            disk: self.from.place.clone(),
+            system: self.front.system,
+            state: state.image,
+            container,
+        };
+        self.from.call(task).await?;
+        Ok(())
+    }
+
+    /// A disk in a file, or what is left of the folder.
+    async fn content(&self, token: String) -> anyhow::Result<()> {
+        let sent = Task::Send {
+            place: self.from.place.clone(),
+        };
+        let received = Task::Receive {
+            place: self.to.place.clone(),
+            token,
+        };
+        let (from, to) = (&self.from.location.host, &self.to.location.host);
+        match remote::stream((from, sent), (to, received)).await? {
+            Outcome::Done => {}
+            Outcome::Same => return Ok(()),
+            other => return Err(self.to.unexpected(&other)),
+        }
+        let task = Task::Discard {
+            place: self.from.place.clone(),
+        };
+        self.from.call(task).await?;
+        Ok(())
+    }
+}
+
+/// A word that nobody has said before.
+fn token() -> anyhow::Result<String> {
+    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .context("the system gives no random number")?;
+    Ok(uuid.trim().to_owned())
 }

@@ -1,24 +1,24 @@
 //! `mvds host:…/disk.N SOURCE vm datastore`: a persistent image's changes go back to it.
 //!
-//! The host pushes the container's layer under a temporary tag; the front-end reads it back by
-//! its digest; then the tag that holds the image's state moves, in one request of the registry;
-//! then the container goes. Cut off anywhere, the image is the old version or the new one, whole,
-//! and the same call finishes it.
+//! The host pushes the disk's state under a tag of the VM's; the front-end reads it back by its
+//! digest; then the tag that holds the image's state moves, in one request of the registry; then
+//! the VM's tags go, and the disk. Cut off anywhere, the image is the old version or the new one,
+//! whole, and the same call finishes it. Snapshots stay with the image.
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::Digest;
 use onedock_common::answer::Answer;
-use onedock_common::config::Config;
-use onedock_common::kept::state_tag;
+use onedock_common::descriptor::Descriptor;
 use onedock_common::reference::{Source, Tag};
+use onedock_common::{Digest, SnapshotId};
 use onedock_registry::Client;
 
-use super::target;
+use super::{Front, Target, kept, target};
 use crate::image;
-use crate::message::{Outcome, Task};
-use crate::remote::{self, Payload};
+use crate::message::{
+    Outcome, Pack, Running, Task, What, image_snapshot, image_snapshot_tag, vm_tag,
+};
 
-pub(crate) async fn run(arguments: &[String], config: &Config) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
     let [disk, source, vm, ..] = arguments else {
         bail!(
             "mvds needs <host:disk> <SOURCE> <vm> <datastore>, got {} arguments",
@@ -27,59 +27,111 @@ pub(crate) async fn run(arguments: &[String], config: &Config) -> anyhow::Result
     };
     let target = target(disk, vm)?;
     let source: Source = source.parse().context("the image's SOURCE")?;
-    let repository = source.repository();
-    let temporary: Tag = format!("saving-vm-{}", target.place.vm()).parse()?;
-    let client = image::client(config)?;
-
-    let task = Task::Push {
-        disk: target.place.clone(),
-        repository: repository.clone(),
-        tag: temporary.clone(),
-        credential: onedock_registry::credential(&config.auth_file, repository.registry())?,
+    let number = target
+        .place
+        .disk()
+        .context("a disk is saved, not a folder")?;
+    let client = front.client()?;
+    let saving = Saving {
+        front,
+        client: &client,
+        target: &target,
+        source: &source,
+        tag: vm_tag(target.place.vm(), number).tag()?,
     };
-    if let Outcome::Pushed(digest) =
-        remote::call(&target.location.host, task, Payload::Nothing).await?
-    {
-        let read_back = client
-            .resolve(&repository.pinned(&digest))
-            .await
-            .context("what was saved cannot be read back")?;
-        ensure!(
-            read_back.digest == digest,
-            "what was saved has digest {} in the registry, not {digest}",
-            read_back.digest
-        );
-        client
-            .tag(repository, &digest, &state_tag(&source)?)
-            .await
-            .context("the image's tag cannot be moved")?;
-        client.tag(repository, &digest, &Tag::latest()).await?;
-        untag(&client, &source, &temporary, &digest).await?;
+    let state = match target.disk(None).await? {
+        // Deleted already: a call before this one has saved it and moved the tag.
+        None => None,
+        Some(What::Container(descriptor)) => saving.container(&descriptor).await?,
+        Some(What::File { .. }) => Some(saving.file().await?),
+        Some(What::Folder) => bail!("{disk} holds context files and cannot be saved"),
+        Some(What::Damaged(why)) => bail!(
+            "host {}: {why}; the image keeps its old content, and the VM's container its changes",
+            target.location.host.as_str()
+        ),
+    };
+    if let Some(state) = &state {
+        kept::verify(&client, state).await?;
+        if image::current(&client, &source).await? != *state {
+            kept::set_state(&client, &source, state).await?;
+        }
     }
+    kept::forget_vm(&client, source.repository(), target.place.vm(), number).await?;
     let task = Task::Delete {
-        place: target.place,
+        place: target.place.clone(),
+        system: front.system,
+        saved: state,
+        registry_is_clean: true,
     };
-    remote::call(&target.location.host, task, Payload::Nothing).await?;
+    target.call(task).await?;
     Ok(Answer::done())
 }
 
-/// Takes the temporary tag away. A registry deletes a manifest with all its tags, so the tag is
-/// first moved to a manifest of its own, which then goes.
-async fn untag(client: &Client, source: &Source, tag: &Tag, saved: &Digest) -> anyhow::Result<()> {
-    let repository = source.repository();
-    let marker = serde_json::json!({ "saved": saved, "tag": tag.as_str() }).to_string();
-    let own = client
-        .put_artifact(
-            repository,
+struct Saving<'a> {
+    front: &'a Front<'a>,
+    client: &'a Client,
+    target: &'a Target,
+    source: &'a Source,
+    tag: Tag,
+}
+
+impl Saving<'_> {
+    async fn container(&self, descriptor: &Descriptor) -> anyhow::Result<Option<Source>> {
+        let repository = self.source.repository();
+        ensure!(
+            descriptor.source.repository() == repository,
+            "{} is a disk of the image {}, not of {}; nothing was saved",
+            self.target.place.path().display(),
+            descriptor.source,
+            self.source
+        );
+        let task = Task::Pack(Pack {
+            disk: self.target.place.clone(),
+            repository: None,
+            tag: self.tag.clone(),
+            comment: format!("disk {} of VM {} saved", descriptor.disk, descriptor.vm),
+            credential: self.front.credential(repository.registry())?,
+            from: Running::Refused,
+        });
+        match self.target.call(task).await? {
+            Outcome::State(state) => Ok(Some(state.image)),
+            Outcome::Absent => Ok(None),
+            other => Err(self.target.unexpected(&other)),
+        }
+    }
+
+    /// First the snapshots, so that the image never names one that the registry lacks.
+    async fn file(&self) -> anyhow::Result<Source> {
+        let seen = match self.target.disk(None).await? {
+            Some(What::File { snapshots }) => snapshots,
+            _ => Vec::new(),
+        };
+        for &id in &seen {
+            self.save(Some(id), image_snapshot_tag(id)?).await?;
+        }
+        let digest = self.save(None, self.tag.clone()).await?;
+        let repository = self.source.repository();
+        for tag in kept::tags(self.client, repository).await? {
+            if image_snapshot(&tag).is_some_and(|id| !seen.contains(&id)) {
+                kept::untag(self.client, repository, &tag).await?;
+            }
+        }
+        Ok(Source::new(repository.clone(), digest))
+    }
+
+    async fn save(&self, snapshot: Option<SnapshotId>, tag: Tag) -> anyhow::Result<Digest> {
+        let repository = self.source.repository();
+        let task = Task::Save {
+            disk: self.target.place.clone(),
+            snapshot,
+            repository: repository.clone(),
             tag,
-            "application/vnd.opennebula.onedock.mark.v1+json",
-            marker.as_bytes(),
-        )
-        .await
-        .context("the temporary tag cannot be moved")?;
-    client
-        .delete_manifest(repository, &own)
-        .await
-        .context("the temporary tag cannot be removed")?;
-    Ok(())
+            credential: self.front.credential(repository.registry())?,
+            from: Running::Refused,
+        };
+        match self.target.call(task).await? {
+            Outcome::Saved { digest } => Ok(digest),
+            other => Err(self.target.unexpected(&other)),
+        }
+    }
 }

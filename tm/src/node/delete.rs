@@ -1,137 +1,169 @@
 //! What removes a VM's container: the deletion of the disk that it is. In this order: boot spec,
 //! the descriptor's word of the container, container with its volumes, files, so that a second
 //! call finishes what a first one began (fault 66).
+//!
+//! What the registry keeps of the VM's own goes before, by the front-end's half, because only the
+//! files here say where it is.
 
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onedock_common::boot::BootSpec;
-use onedock_common::descriptor::{Descriptor, DescriptorError, disk_path};
-use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::journal;
-use onedock_common::labels;
-use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
-use tokio::time::{Instant, sleep};
+use onedock_common::descriptor::{Descriptor, DescriptorError, Found, disk_path};
+use onedock_common::engine::{Engine, EngineError};
+use onedock_common::reference::{Repository, Source};
+use onedock_common::{ContainerName, DiskId, VmId};
+use onedock_common::{extracted, files, journal, labels};
 
-use super::Node;
+use super::container::{self, Known};
+use super::{Node, look, sidecar, volume};
 use crate::location::Place;
-use crate::message::Outcome;
+use crate::message::{Held, Outcome};
+use crate::system::System;
 
-/// How often a container that is still made is looked for.
-const STEP: Duration = Duration::from_millis(20);
+/// What is to be removed.
+pub(super) struct Removal<'a> {
+    pub(super) place: &'a Place,
+    pub(super) system: System,
+    pub(super) saved: Option<&'a Source>,
+    pub(super) registry_is_clean: bool,
+}
 
-pub(super) async fn run<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<Outcome> {
-    let lock = node.lock(place.vm())?;
-    match place.disk() {
-        Some(disk) => {
-            remove_container(node, place.vm(), disk, &place.path()).await?;
-            remove_path(&place.path())?;
-        }
-        None => {
-            for disk in disks(place.folder())? {
-                remove_container(node, place.vm(), disk, &disk_path(place.folder(), disk)).await?;
-            }
-            remove_path(place.folder())?;
+pub(super) async fn run<E: Engine>(node: &Node<'_, E>, what: Removal<'_>) -> Result<Outcome> {
+    let place = what.place;
+    let lock = node.begin(place.vm()).await?;
+    let disks = look::disks(place)?;
+    if !what.registry_is_clean {
+        let held = held(node, place, &disks).await?;
+        if !held.is_empty() {
+            return Ok(Outcome::Held(held));
         }
     }
-    if !place.folder().exists() {
+    for disk in disks {
+        let path = disk_path(place.folder(), disk);
+        remove_disk(node, (place.vm(), disk), &path, what.saved).await?;
+    }
+    if place.disk().is_none() {
+        remove_root(node, place.vm()).await?;
+        remove_path(place.folder())?;
+    }
+    if !place.folder().exists() || (what.system.is_stock() && !has_container(place)?) {
+        extracted::forget(&node.paths, place.vm())?;
         lock.forget()
             .context("the VM's lock file cannot be removed")?;
     }
     Ok(Outcome::Done)
 }
 
-fn disks(folder: &Path) -> Result<Vec<DiskId>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(|| format!("{} cannot be read", folder.display())),
-    };
-    let mut disks = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        if let Some(id) = name
-            .to_str()
-            .and_then(|n| n.strip_prefix("disk."))
-            .and_then(|n| n.parse().ok())
-        {
-            disks.push(id);
+/// Where the registry may keep something of these disks.
+async fn held<E: Engine>(node: &Node<'_, E>, place: &Place, disks: &[DiskId]) -> Result<Vec<Held>> {
+    let mut held = Vec::new();
+    for &disk in disks {
+        let path = disk_path(place.folder(), disk);
+        let noted = sidecar::repository(&path)?;
+        let repository = match (noted, Descriptor::find(&path)) {
+            (Some(repository), _) => Some(repository),
+            (None, Ok(Found::Container(d))) if !d.snapshots.is_empty() => {
+                Some(d.source.repository().clone())
+            }
+            (None, Ok(_)) => None,
+            (None, Err(_)) => by_label(node, place.vm(), disk).await?,
+        };
+        held.extend(repository.map(|repository| Held { disk, repository }));
+    }
+    Ok(held)
+}
+
+/// A damaged descriptor does not say where the image lies; the container's label does.
+async fn by_label<E: Engine>(
+    node: &Node<'_, E>,
+    vm: VmId,
+    disk: DiskId,
+) -> Result<Option<Repository>> {
+    for name in [ContainerName::of(vm), ContainerName::of_tree(vm, disk)] {
+        let found = match node.engine.named(name).await {
+            Ok(found) => found,
+            Err(e) if node.has_no_engine(&e) => None,
+            Err(e) => return Err(e.into()),
+        };
+        let source = found
+            .filter(|c| labels::is_disk(c, vm, disk) || labels::is_tree(c, vm, disk))
+            .and_then(|c| c.labels.get(labels::SOURCE)?.parse::<Source>().ok());
+        if let Some(source) = source {
+            return Ok(Some(source.repository().clone()));
         }
     }
-    Ok(disks)
+    Ok(None)
 }
 
-/// The container that the descriptor names, and one that has the VM's name and this disk's
-/// label without a descriptor.
-async fn remove_container<E: Engine>(
+async fn remove_disk<E: Engine>(
     node: &Node<'_, E>,
-    vm: VmId,
-    disk: DiskId,
+    (vm, disk): (VmId, DiskId),
     path: &Path,
+    saved: Option<&Source>,
 ) -> Result<()> {
-    let known = match Descriptor::read(path) {
-        Ok(descriptor) => Some(descriptor),
-        // Context files, a disk of another kind, or nothing: no container by that name.
-        Err(
-            DescriptorError::Missing { .. }
-            | DescriptorError::Foreign { .. }
-            | DescriptorError::Io { .. },
-        ) => None,
-        Err(e @ DescriptorError::Version { .. }) => return Err(e.into()),
+    let (found, known) = match Descriptor::find(path) {
+        Ok(found) => (found, Known::Surely),
+        Err(e @ (DescriptorError::Version { .. } | DescriptorError::Io { .. })) => {
+            return Err(e.into());
+        }
+        // Damaged: its container is found by name and labels.
+        Err(_) => (Found::Nothing, Known::Hardly),
     };
-    if let Some(mut descriptor) = known
-        && let Some(id) = descriptor.container.take()
-    {
-        // Forgotten before it goes: a `mvds` that is cut off in its own deletion has saved the
-        // disk, and its repetition must not look for the container. By its name and labels it
-        // is still found.
-        BootSpec::remove(&node.paths, &id)?;
-        journal::settled(&node.paths, vm)?;
-        descriptor.write(path)?;
-        gone(node, &id).await?;
+    match found {
+        Found::Container(mut descriptor) => {
+            let id = descriptor.container.take();
+            if let Some(saved) = saved {
+                descriptor.image = saved.clone();
+            }
+            // Forgotten before it goes: a `mvds` that is cut off in its own deletion has saved the
+            // disk, and its repetition must not look for the container. By its name and labels it
+            // is still found.
+            if id.is_some() || saved.is_some() {
+                descriptor.write(path)?;
+            }
+            container::remove_all(node, (vm, disk), id.as_ref(), known).await?;
+        }
+        Found::Nothing => container::remove_all(node, (vm, disk), None, known).await?,
+        Found::File | Found::Folder => {}
     }
-    if let Some(container) = made_meanwhile(node, vm, disk).await?
-        && labels::is_disk(&container, vm, disk)
-    {
-        gone(node, &container.id).await?;
+    extracted::forget_disk(&node.paths, vm, disk)?;
+    if path.is_dir() {
+        remove_path(path)?;
+    } else {
+        volume::remove(path)?;
+        files::remove_with_leftovers(path)?;
     }
-    Ok(())
+    sidecar::remove(path)
 }
 
-/// The container of the VM's name; one that the engine still makes for a `deploy` that was cut
-/// off is waited for.
-async fn made_meanwhile<E: Engine>(
-    node: &Node<'_, E>,
-    vm: VmId,
-    disk: DiskId,
-) -> Result<Option<ContainerInfo>> {
-    let name = ContainerName::of(vm);
-    let mut found = node.engine.named(name).await?;
-    let Some(left) = journal::on_its_way(&node.paths, vm, disk) else {
-        return Ok(found);
-    };
-    let deadline = Instant::now() + left;
-    while found.is_none() && Instant::now() < deadline {
-        sleep(STEP).await;
-        found = node.engine.named(name).await?;
+/// The VM's container when the descriptor of its disk was gone before.
+async fn remove_root<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
+    match node.engine.named(ContainerName::of(vm)).await {
+        Ok(Some(found)) if labels::is_of_vm(&found, vm) => {
+            container::remove(node, &found.id).await?;
+        }
+        // The disks named no container, so none is missed.
+        Ok(_) | Err(EngineError::Unreachable { .. }) => {}
+        Err(e) => return Err(e.into()),
     }
     journal::settled(&node.paths, vm)?;
-    Ok(found)
-}
-
-async fn gone<E: Engine>(node: &Node<'_, E>, id: &ContainerId) -> Result<()> {
-    node.engine
-        .remove(id)
-        .await
-        .context("the VM's container cannot be removed")?;
-    BootSpec::remove(&node.paths, id)?;
+    journal::freezing::end(&node.paths, vm)?;
     Ok(())
 }
 
-fn remove_path(path: &Path) -> Result<()> {
+/// Whether another disk of the folder is a container.
+fn has_container(place: &Place) -> Result<bool> {
+    let folder = Place::try_from(place.folder().to_owned())?;
+    Ok(look::disks(&folder)?.into_iter().any(|disk| {
+        let path = disk_path(place.folder(), disk);
+        matches!(Descriptor::find(&path), Ok(Found::Container(_)) | Err(_))
+    }))
+}
+
+/// Removes a file or folder; one that is gone is removed.
+pub(super) fn remove_path(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

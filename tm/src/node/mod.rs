@@ -1,26 +1,44 @@
 //! The host's half: one typed request on standard input, done as oneadmin with the host's engine.
 
+mod arrive;
+mod container;
 mod context;
 mod delete;
+mod depart;
 #[cfg(test)]
 mod fault_tests;
+mod file;
+mod frames;
+mod freeze;
+mod layer;
+mod look;
 pub(crate) mod monitor_ds;
 mod r#move;
-mod push;
+mod pack;
+mod rest;
+mod sidecar;
+mod snapshot;
 mod stage;
+mod volume;
 
-use std::io::{BufRead as _, Read as _, stdin};
+use std::fs;
+use std::io::{BufRead, Read as _, stdin};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use onedock_common::VmId;
 use onedock_common::answer::Answer;
 use onedock_common::config::Config;
-use onedock_common::engine::{Docker, Engine};
+use onedock_common::descriptor::prepare_system_dir;
+use onedock_common::engine::{Docker, Engine, EngineError};
 use onedock_common::lock::{LockError, VmLock};
 use onedock_common::paths::Paths;
 
+use crate::location::Place;
 use crate::message::{Call, LIMIT, Outcome, Task};
+use crate::system::System;
 
 /// How long a task waits for another one on the same VM.
 const LOCK_WAIT: Duration = Duration::from_secs(180);
@@ -30,16 +48,41 @@ pub(crate) struct Node<'a, E> {
     pub(crate) engine: E,
     pub(crate) paths: Paths,
     pub(crate) config: &'a Config,
+    /// The one program that root runs for us.
+    pub(crate) helper: PathBuf,
 }
 
 impl<E> Node<'_, E> {
     fn lock(&self, vm: VmId) -> Result<VmLock, LockError> {
         VmLock::acquire(&self.paths, vm, LOCK_WAIT)
     }
+
+    /// Whether this machine has no engine at all: a front-end, where disks wait. A host that was
+    /// set up must have one, and its engine must answer.
+    fn has_no_engine(&self, error: &EngineError) -> bool {
+        matches!(error, EngineError::Unreachable { socket, .. }
+            if !socket.exists() || !self.helper.exists())
+    }
+
+    /// The same of an error that has it as its cause.
+    fn lacks_engine(&self, error: &anyhow::Error) -> bool {
+        error
+            .downcast_ref::<EngineError>()
+            .is_some_and(|e| matches!(e, EngineError::Unreachable { .. }) && !self.helper.exists())
+    }
+}
+
+impl<E: Engine> Node<'_, E> {
+    /// The VM's lock; what an action that died has frozen goes on.
+    async fn begin(&self, vm: VmId) -> anyhow::Result<VmLock> {
+        let lock = self.lock(vm)?;
+        freeze::thaw_left(self, vm).await?;
+        Ok(lock)
+    }
 }
 
 pub(crate) async fn run(config: &Config) -> anyhow::Result<Answer> {
-    // The archive of a `context` follows the first line, so the reader is kept.
+    // What follows the first line is a task's own, so the reader is kept.
     let mut input = stdin().lock();
     let mut line = Vec::new();
     input
@@ -54,14 +97,25 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<Answer> {
     let call = parse(&line)?;
     let node = Node {
         engine: Docker::local()?,
-        paths: Paths::system(),
+        paths: paths(&call.task),
         config,
+        helper: layer::NODE.into(),
     };
     let done = match call.task {
         Task::Context { disk } => {
-            let _lock = node.lock(disk.vm())?;
+            let _lock = node.begin(disk.vm()).await?;
             context::unpack(&disk, input)?;
             Outcome::Done
+        }
+        Task::Receive { place, token } => {
+            let _lock = node.begin(place.vm()).await?;
+            receive(&place, &token, &mut input)?
+        }
+        Task::Send { place } => {
+            let _lock = node.begin(place.vm()).await?;
+            freeze::stopped(&node, place.vm()).await?;
+            send(&place)?;
+            return Ok(Answer::done());
         }
         task => node.perform(task).await?,
     };
@@ -83,38 +137,154 @@ fn parse(line: &[u8]) -> anyhow::Result<Call> {
     serde_json::from_slice(line).context("the request cannot be read")
 }
 
+/// The state folder. A front-end that is no host has none: its locks lie beside its datastores'
+/// VMs, where oneadmin can write.
+fn paths(task: &Task) -> Paths {
+    let system = Paths::system();
+    match task.place().folder().parent() {
+        Some(datastore) if !system.state().exists() => Paths::at(datastore.join(".onedock")),
+        _ => system,
+    }
+}
+
+/// The VM's folder with the datastore's marker.
+fn prepare(disk: &Place, system: System) -> anyhow::Result<()> {
+    let folder = disk.folder();
+    prepare_system_dir(folder, system.marker())
+        .with_context(|| format!("the VM's folder {} cannot be made", folder.display()))?;
+    if !system.is_stock() {
+        // Context files hold passwords: nobody but the drivers and root looks into a VM's folder.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o750))?;
+    }
+    Ok(())
+}
+
+fn send(place: &Place) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match place.disk() {
+        Some(_) => volume::send(&place.path(), &mut out),
+        None => rest::send(place.folder(), &mut out),
+    }
+}
+
+fn receive(place: &Place, token: &str, input: &mut impl BufRead) -> anyhow::Result<Outcome> {
+    let base = sidecar::base(place);
+    if sidecar::has_token(&base, token)? {
+        sidecar::remove_token(&base)?;
+        return Ok(Outcome::Same);
+    }
+    prepare(place, System::Onedock)?;
+    match place.disk() {
+        Some(_) => volume::receive(&place.path(), input)?,
+        None => rest::receive(place.folder(), input)?,
+    }
+    Ok(Outcome::Done)
+}
+
 impl<E: Engine> Node<'_, E> {
     async fn perform(&self, task: Task) -> anyhow::Result<Outcome> {
         match task {
             Task::Stage {
                 disk,
+                system,
                 image,
                 source,
                 persistent,
                 dockerrun,
+                snapshots,
             } => {
                 let wanted = stage::Wanted {
                     image,
                     source,
                     persistent,
                     dockerrun,
+                    snapshots,
                 };
-                stage::run(self, &disk, wanted).await
+                stage::run(self, &disk, system, wanted).await
             }
-            Task::Delete { place } => delete::run(self, &place).await,
-            Task::Move { from, to } => r#move::run(self, &from, &to),
-            Task::Push {
+            Task::Look { place, token } => {
+                let _lock = self.begin(place.vm()).await?;
+                look::run(&place, token.as_deref())
+            }
+            Task::Delete {
+                place,
+                system,
+                saved,
+                registry_is_clean,
+            } => {
+                let removal = delete::Removal {
+                    place: &place,
+                    system,
+                    saved: saved.as_ref(),
+                    registry_is_clean,
+                };
+                delete::run(self, removal).await
+            }
+            Task::Move { from, to } => r#move::run(self, &from, &to).await,
+            Task::Pack(job) => pack::run(self, &job).await,
+            Task::Arrive {
                 disk,
+                system,
+                descriptor,
+                token,
+            } => arrive::run(self, &disk, system, *descriptor, &token).await,
+            Task::Depart {
+                disk,
+                system,
+                state,
+                container,
+            } => depart::run(self, &disk, system, state, container.as_ref()).await,
+            Task::Discard { place } => rest::discard(self, &place).await,
+            Task::SnapCreate {
+                disk,
+                id,
+                credential,
+            } => snapshot::create(self, &disk, id, credential).await,
+            Task::SnapRevert { disk, id } => snapshot::revert(self, &disk, id).await,
+            Task::SnapDelete { disk, id } => snapshot::delete(self, &disk, id).await,
+            Task::Fetch {
+                disk,
+                system,
+                image,
+                meta,
+                persistent,
+                snapshots,
+            } => {
+                let wanted = file::Wanted {
+                    image,
+                    meta,
+                    persistent,
+                    snapshots,
+                };
+                file::fetch(self, &disk, system, wanted).await
+            }
+            Task::Make {
+                disk,
+                size_mib,
+                format,
+            } => file::make(self, &disk, size_mib, format).await,
+            Task::MakeSwap { disk, size_mib } => file::make_swap(self, &disk, size_mib).await,
+            Task::Save {
+                disk,
+                snapshot,
                 repository,
                 tag,
                 credential,
-            } => push::run(self, &disk, &repository, &tag, credential.as_ref()).await,
-            Task::Context { .. } => unreachable_context(),
+                from,
+            } => {
+                let job = file::Saving {
+                    snapshot,
+                    repository,
+                    tag,
+                    credential,
+                    from,
+                };
+                file::save(self, &disk, job).await
+            }
+            Task::Resize { disk, size_mib } => file::resize(self, &disk, size_mib).await,
+            Task::Context { .. } | Task::Send { .. } | Task::Receive { .. } => {
+                bail!("a request with content of its own reached the engine's tasks")
+            }
         }
     }
-}
-
-/// A `context` has been done before, because its archive is on standard input.
-fn unreachable_context() -> anyhow::Result<Outcome> {
-    anyhow::bail!("a context request reached the engine's tasks")
 }

@@ -3,21 +3,28 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onedock_common::descriptor::prepare_system_dir;
+use onedock_common::descriptor::{Descriptor, Found, prepare_system_dir};
+use onedock_common::engine::Engine;
 
-use super::Node;
+use super::{Node, sidecar, volume};
 use crate::location::Place;
 use crate::message::Outcome;
 
-pub(super) fn run<E>(node: &Node<'_, E>, from: &Place, to: &Place) -> Result<Outcome> {
-    let _lock = node.lock(from.vm())?;
+pub(super) async fn run<E: Engine>(
+    node: &Node<'_, E>,
+    from: &Place,
+    to: &Place,
+) -> Result<Outcome> {
+    let _lock = node.begin(from.vm()).await?;
     prepare_system_dir(to.folder(), Some("onedock"))
         .with_context(|| format!("{} cannot be made", to.folder().display()))?;
+    fs::set_permissions(to.folder(), fs::Permissions::from_mode(0o750))?;
     if from.disk().is_some() {
-        rename(&from.path(), &to.path())?;
+        rename_disk(&from.path(), &to.path()).await?;
         return Ok(Outcome::Done);
     }
     // The disks have gone before; this is what is left of the folder.
@@ -35,6 +42,20 @@ pub(super) fn run<E>(node: &Node<'_, E>, from: &Place, to: &Place) -> Result<Out
     fs::remove_dir(from.folder())
         .with_context(|| format!("{} cannot be removed", from.folder().display()))?;
     Ok(Outcome::Done)
+}
+
+/// The disk with all that is named after it. One that is on neither side is none of ours: `oned`
+/// asks for disks as well that have nothing in the folder.
+async fn rename_disk(from: &Path, to: &Path) -> Result<()> {
+    sidecar::rename(from, to)?;
+    if from.symlink_metadata().is_err() && to.symlink_metadata().is_err() {
+        tracing::warn!(disk = %from.display(), "there is no such disk to move");
+        return Ok(());
+    }
+    if matches!(Descriptor::find(from), Ok(Found::File)) {
+        return volume::rename(from, to).await;
+    }
+    rename(from, to)
 }
 
 /// Renames, or copies between file systems. What is gone on one side and there on the other was
@@ -86,7 +107,6 @@ mod tests {
 
     #[test]
     fn a_folder_is_copied_with_its_modes() {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let from = dir.path().join("disk.5");
         fs::create_dir(&from).unwrap();

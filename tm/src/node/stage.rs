@@ -1,20 +1,20 @@
 //! The image on this host, once for all VMs, and the disk's descriptor.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::boot::BootSpec;
-use onedock_common::descriptor::{Descriptor, VERSION, prepare_system_dir};
+use onedock_common::descriptor::{Descriptor, Snapshot, VERSION};
 use onedock_common::engine::Engine;
 use onedock_common::reference::Source;
 use tokio::time::{Instant, sleep};
 
-use super::Node;
+use super::container;
+use super::{Node, prepare, sidecar};
 use crate::location::Place;
 use crate::message::Outcome;
+use crate::system::System;
 
 /// How long a VM waits for the fetch of another one; the engine gives a silent transfer up before.
 const FETCHING: Duration = Duration::from_secs(3600);
@@ -27,32 +27,34 @@ pub(super) struct Wanted {
     pub(super) source: Source,
     pub(super) persistent: bool,
     pub(super) dockerrun: Option<String>,
+    pub(super) snapshots: Vec<Snapshot>,
 }
 
 pub(super) async fn run<E: Engine>(
     node: &Node<'_, E>,
     disk: &Place,
+    system: System,
     wanted: Wanted,
 ) -> anyhow::Result<Outcome> {
     let id = disk
         .disk()
         .context("an image is staged as a disk, not as a VM's folder")?;
-    let _lock = node.lock(disk.vm())?;
+    let _lock = node.begin(disk.vm()).await?;
     let path = disk.path();
     // A second call for a disk that was staged, or a disk of an earlier life of this VM.
     let before = Descriptor::read(&path).ok();
-    prepare_system_dir(disk.folder(), Some("onedock"))
-        .with_context(|| format!("the VM's folder {} cannot be made", disk.folder().display()))?;
-    // Context files hold passwords: nobody but the drivers and root looks into a VM's folder.
-    fs::set_permissions(disk.folder(), fs::Permissions::from_mode(0o750))?;
+    prepare(disk, system)?;
     fetch(node, &wanted.image).await?;
-    if let Some(container) = before.and_then(|d| d.container) {
+    if let Some(former) = before.and_then(|d| d.container) {
         tracing::warn!(
-            container = container.short(),
+            container = former.short(),
             "the disk is staged anew, its former container goes"
         );
-        node.engine.remove(&container).await?;
-        BootSpec::remove(&node.paths, &container)?;
+        container::remove(node, &former).await?;
+    }
+    if wanted.persistent {
+        // Its snapshots and its state may get names of the VM's own in the registry.
+        sidecar::note_repository(&path, wanted.source.repository())?;
     }
     let descriptor = Descriptor {
         version: VERSION,
@@ -63,7 +65,7 @@ pub(super) async fn run<E: Engine>(
         persistent: wanted.persistent,
         dockerrun: wanted.dockerrun,
         container: None,
-        snapshots: Vec::new(),
+        snapshots: wanted.snapshots,
     };
     descriptor.write(&path)?;
     Ok(Outcome::Done)
@@ -71,7 +73,7 @@ pub(super) async fn run<E: Engine>(
 
 /// Fetches the image unless it is here. Of many VMs that want it at once one fetches, the others
 /// wait for it (fault 32); one that is ended meanwhile lets go of the lock with its life.
-async fn fetch<E: Engine>(node: &Node<'_, E>, image: &Source) -> anyhow::Result<()> {
+pub(super) async fn fetch<E: Engine>(node: &Node<'_, E>, image: &Source) -> anyhow::Result<()> {
     if node.engine.image(image).await?.is_some() {
         return Ok(());
     }

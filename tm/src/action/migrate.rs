@@ -1,0 +1,23 @@
+//! `premigrate`, `postmigrate`, `failmigrate`: what a live migration asks of the storage.
+
+use anyhow::bail;
+use onedock_common::answer::Answer;
+
+pub(super) fn before(arguments: &[String]) -> anyhow::Result<Answer> {
+    let [from, to, ..] = arguments else {
+        bail!(
+            "premigrate needs <host> <host> <folder> <vm> <datastore>, got {} arguments",
+            arguments.len()
+        );
+    };
+    bail!(
+        "a running VM cannot be migrated from {from} to {to} by onedock {}; power it off and migrate it then, nothing was changed",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Nothing was begun, so nothing is to be ended or taken back.
+pub(super) fn after(arguments: &[String]) -> anyhow::Result<Answer> {
+    tracing::info!(?arguments, "nothing to do");
+    Ok(Answer::done())
+}

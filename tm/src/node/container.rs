@@ -1,0 +1,158 @@
+//! Which container a disk is, and its removal. The VM's container is its root disk; a further
+//! image is a container that never runs, the tree. Labels decide, never the name alone.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use onedock_common::boot::BootSpec;
+use onedock_common::descriptor::Descriptor;
+use onedock_common::engine::{ContainerInfo, Engine, EngineError};
+use onedock_common::journal;
+use onedock_common::labels;
+use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
+use tokio::time::{Instant, sleep};
+
+use super::Node;
+
+/// How often a container that is still made, or still ends, is looked for.
+const STEP: Duration = Duration::from_millis(20);
+/// How long one that was killed may take to end.
+const ENDING: Duration = Duration::from_secs(30);
+
+/// Whether the descriptor can be trusted to name its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It was read, or there is none.
+    Surely,
+    /// It is damaged: a container may be there.
+    Hardly,
+}
+
+/// The container that holds the disk's changes; `None` before the first `deploy`, and after the
+/// disk came from elsewhere.
+pub(super) async fn of_disk<E: Engine>(
+    node: &Node<'_, E>,
+    descriptor: &Descriptor,
+) -> Result<Option<ContainerInfo>> {
+    let Some(id) = &descriptor.container else {
+        return Ok(None);
+    };
+    let container = node.engine.container(id).await?.with_context(|| {
+        format!(
+            "the container {} of disk {} was removed behind OpenNebula's back, and its changes with it",
+            id.short(),
+            descriptor.disk
+        )
+    })?;
+    ensure!(
+        labels::is_disk(&container, descriptor.vm, descriptor.disk)
+            || labels::is_tree(&container, descriptor.vm, descriptor.disk),
+        "the container {} that disk {} names is not VM {}'s",
+        id.short(),
+        descriptor.disk,
+        descriptor.vm
+    );
+    Ok(Some(container))
+}
+
+/// The VM's own container, which runs and writes to all of its disks. Where there is no engine,
+/// nothing runs.
+pub(super) async fn of_vm<E: Engine>(
+    node: &Node<'_, E>,
+    vm: VmId,
+) -> Result<Option<ContainerInfo>> {
+    match node.engine.named(ContainerName::of(vm)).await {
+        Ok(found) => Ok(found.filter(|c| labels::is_of_vm(c, vm))),
+        Err(e) if node.has_no_engine(&e) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Ends a suspended VM, whose memory cannot be moved: KILL waits in the frozen processes.
+pub(super) async fn end<E: Engine>(node: &Node<'_, E>, container: &ContainerInfo) -> Result<()> {
+    node.engine.kill(&container.id).await?;
+    let deadline = Instant::now() + ENDING;
+    loop {
+        match node.engine.container(&container.id).await? {
+            Some(c) if c.running && Instant::now() < deadline => sleep(STEP).await,
+            Some(c) => {
+                ensure!(
+                    !c.running,
+                    "the suspended VM did not end within {} s",
+                    ENDING.as_secs()
+                );
+                return Ok(());
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Removes the containers of a disk: the one that is known, and those that are found by name and
+/// labels, also when the engine still makes them for a `deploy` that was cut off.
+pub(super) async fn remove_all<E: Engine>(
+    node: &Node<'_, E>,
+    (vm, disk): (VmId, DiskId),
+    id: Option<&ContainerId>,
+    known: Known,
+) -> Result<()> {
+    if let Some(id) = id {
+        remove(node, id).await?;
+    }
+    let root = journal::on_its_way(&node.paths, vm, disk);
+    let name = ContainerName::of(vm);
+    if let Some(found) = by_name(node, name, root, known).await?
+        && labels::is_disk(&found, vm, disk)
+    {
+        remove(node, &found.id).await?;
+    }
+    if root.is_some() {
+        journal::settled(&node.paths, vm)?;
+    }
+    let tree = journal::tree::on_its_way(&node.paths, vm, disk);
+    let name = ContainerName::of_tree(vm, disk);
+    if let Some(found) = by_name(node, name, tree, known).await?
+        && labels::is_tree(&found, vm, disk)
+    {
+        remove(node, &found.id).await?;
+    }
+    journal::tree::settled(&node.paths, vm, disk)?;
+    Ok(())
+}
+
+/// The container of a name; one that is on its way is waited for.
+async fn by_name<E: Engine>(
+    node: &Node<'_, E>,
+    name: ContainerName,
+    on_its_way: Option<Duration>,
+    known: Known,
+) -> Result<Option<ContainerInfo>> {
+    let mut found = match node.engine.named(name).await {
+        Ok(found) => found,
+        // What was read and names none, with none on its way, has none: no engine is needed.
+        Err(e @ EngineError::Unreachable { .. })
+            if on_its_way.is_none() && (known == Known::Surely || node.has_no_engine(&e)) =>
+        {
+            None
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if let Some(left) = on_its_way {
+        let deadline = Instant::now() + left;
+        while found.is_none() && Instant::now() < deadline {
+            sleep(STEP).await;
+            found = node.engine.named(name).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a container with its boot spec; one that is gone is removed.
+pub(super) async fn remove<E: Engine>(node: &Node<'_, E>, id: &ContainerId) -> Result<()> {
+    BootSpec::remove(&node.paths, id)?;
+    node.engine
+        .remove(id)
+        .await
+        .context("the VM's container cannot be removed")?;
+    Ok(())
+}

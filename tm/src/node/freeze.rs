@@ -1,0 +1,135 @@
+//! A running VM stands still while its disks are copied, and goes on however that ends: after an
+//! error, at a signal, and when this process dies by the next action on the VM, which finds the
+//! note that was written before.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use onedock_common::VmId;
+use onedock_common::boot::BootSpec;
+use onedock_common::engine::{ContainerInfo, Engine, EngineError};
+use onedock_common::journal::freezing;
+use onedock_common::{ContainerId, labels};
+use onedock_node::request::Request;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use super::{Node, container, layer};
+
+/// The longest that a VM stands still.
+const LONGEST: Duration = Duration::from_secs(600);
+/// How often it is tried to let it go on, and how long is waited in between.
+const THAWS: u32 = 5;
+const BETWEEN: Duration = Duration::from_millis(500);
+
+/// Lets the VM go on if an action that froze it has died. Under the VM's lock.
+pub(super) async fn thaw_left<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
+    if !freezing::is_begun(&node.paths, vm) {
+        return Ok(());
+    }
+    let name = onedock_common::ContainerName::of(vm);
+    if let Some(container) = node.engine.named(name).await?
+        && labels::is_of_vm(&container, vm)
+        && container.paused
+    {
+        tracing::warn!("an action that froze the VM has died, it goes on now");
+        thaw(node, vm, &container.id).await?;
+    }
+    freezing::end(&node.paths, vm)?;
+    Ok(())
+}
+
+/// The VM does not run. One that is suspended is ended, because its disks are to be another's or
+/// others; its memory is given up.
+pub(super) async fn stopped<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
+    let Some(found) = container::of_vm(node, vm).await?.filter(|c| c.running) else {
+        return Ok(());
+    };
+    ensure!(
+        found.paused,
+        "the VM still runs; power it off first, nothing was changed"
+    );
+    tracing::warn!("the VM is suspended; its memory is given up");
+    container::end(node, &found).await?;
+    let has_disks = BootSpec::read(&node.paths, &found.id)
+        .ok()
+        .flatten()
+        .is_some_and(|spec| !spec.disks.is_empty());
+    if has_disks {
+        let request = Request::SettleDisks {
+            vm,
+            container: found.id,
+        };
+        layer::ask(&node.helper, &request)
+            .await
+            .context("the disks of the VM that was suspended are still in use")?;
+    }
+    Ok(())
+}
+
+/// Does `work` while the VM stands still, with its running container; without one when it does
+/// not run. A VM that is suspended stands still already, and stays so.
+pub(super) async fn during<E: Engine, T, F>(
+    node: &Node<'_, E>,
+    vm: VmId,
+    work: impl FnOnce(Option<ContainerInfo>) -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let container = container::of_vm(node, vm).await?.filter(|c| c.running);
+    let Some(found) = container.as_ref().filter(|c| !c.paused) else {
+        return work(container).await;
+    };
+    let id = found.id.clone();
+    freezing::begin(&node.paths, vm).context("the freeze of the VM cannot be noted")?;
+    let outcome = match node.engine.pause(&id).await {
+        Ok(()) => interruptible(work(container)).await,
+        Err(e) => Err(anyhow::Error::from(e).context("the VM cannot be frozen")),
+    };
+    // Whatever the answer was: an engine whose answer was lost may have frozen it.
+    let thawed = thaw(node, vm, &id).await;
+    match (outcome, thawed) {
+        (outcome, Ok(())) => outcome,
+        (Ok(_), Err(e)) => Err(e),
+        (Err(first), Err(e)) => Err(first.context(format!("{e:#}; before that"))),
+    }
+}
+
+/// Ends the work early at a signal, or when it takes too long.
+async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut end = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        done = timeout(LONGEST, work) => done.with_context(|| format!(
+            "the VM's disk was not copied within {} s, the longest that a VM is frozen; power it off for this",
+            LONGEST.as_secs()
+        ))?,
+        _ = end.recv() => bail!("the copy of the VM's disk was ended by a signal"),
+        _ = interrupt.recv() => bail!("the copy of the VM's disk was ended by a signal"),
+        _ = hangup.recv() => bail!("the copy of the VM's disk was ended by a signal"),
+    }
+}
+
+async fn thaw<E: Engine>(node: &Node<'_, E>, vm: VmId, id: &ContainerId) -> Result<()> {
+    let mut last: Option<EngineError> = None;
+    for attempt in 0..THAWS {
+        if attempt > 0 {
+            sleep(BETWEEN).await;
+        }
+        match node.engine.unpause(id).await {
+            Ok(()) => {
+                freezing::end(&node.paths, vm)?;
+                return Ok(());
+            }
+            Err(e) => last = Some(e),
+        }
+    }
+    let reason = last.map(|e| e.to_string()).unwrap_or_default();
+    bail!(
+        "the VM is frozen and the engine does not let it go on ({reason}); the next action on it tries again, or run: docker unpause {}",
+        id.short()
+    )
+}

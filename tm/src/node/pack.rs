@@ -1,0 +1,197 @@
+//! The present state of a container disk as an image in the registry: its own layer upon the
+//! image that it stands on. Where nothing was changed, the state is that image.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use onedock_common::descriptor::{Descriptor, Found};
+use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::labels;
+use onedock_common::reference::{Repository, Source};
+use onedock_registry::Client;
+use tokio::io::AsyncRead;
+
+use super::{Node, container, freeze, layer, sidecar};
+use crate::image;
+use crate::message::{Outcome, Pack, Running, State};
+
+/// The most layers of an image: overlay takes 128 of them, some engines fewer. One that would
+/// have more is packed as one.
+const DEEPEST: usize = 100;
+
+pub(super) async fn run<E: Engine>(node: &Node<'_, E>, job: &Pack) -> Result<Outcome> {
+    let _lock = node.begin(job.disk.vm()).await?;
+    let Some(descriptor) = described(node, job).await? else {
+        return Ok(Outcome::Absent);
+    };
+    let state = state(node, job, descriptor).await?;
+    Ok(Outcome::State(Box::new(state)))
+}
+
+async fn described<E: Engine>(node: &Node<'_, E>, job: &Pack) -> Result<Option<Descriptor>> {
+    let path = job.disk.path();
+    let descriptor = match Descriptor::find(&path)? {
+        Found::Container(descriptor) => *descriptor,
+        Found::File | Found::Folder => bail!("{} is not the disk of a container", path.display()),
+        Found::Nothing => {
+            let left = container::of_vm(node, job.disk.vm()).await?;
+            let is_this = |c: &ContainerInfo| {
+                job.disk
+                    .disk()
+                    .is_some_and(|disk| labels::is_disk(c, job.disk.vm(), disk))
+            };
+            ensure!(
+                !left.as_ref().is_some_and(is_this),
+                "{} is gone and its container is there; put the file back before the disk is saved",
+                path.display()
+            );
+            return Ok(None);
+        }
+    };
+    ensure!(
+        descriptor.vm == job.disk.vm(),
+        "{} belongs to VM {}",
+        path.display(),
+        descriptor.vm
+    );
+    Ok(Some(descriptor))
+}
+
+/// Under the VM's lock.
+pub(super) async fn state<E: Engine>(
+    node: &Node<'_, E>,
+    job: &Pack,
+    descriptor: Descriptor,
+) -> Result<State> {
+    let image = descriptor.image.clone();
+    let target = job
+        .repository
+        .clone()
+        .unwrap_or_else(|| image.repository().clone());
+    let task = Job {
+        node,
+        job,
+        image: &image,
+        target: &target,
+    };
+    let found = container::of_disk(node, &descriptor).await?;
+    // A tree never runs itself; the VM's container writes to it.
+    let changed =
+        found.filter(|c| c.started_before || labels::is_tree(c, descriptor.vm, descriptor.disk));
+    let pushed = match changed {
+        Some(container) => {
+            if target == *descriptor.source.repository() {
+                sidecar::note_repository(&job.disk.path(), &target)?;
+            }
+            task.push(&container).await?
+        }
+        None => None,
+    };
+    let (pushed, state, bytes) = match pushed {
+        Some((state, bytes)) => (true, state, bytes),
+        None => (false, image.clone(), 0),
+    };
+    Ok(State {
+        descriptor,
+        image: state,
+        pushed,
+        bytes,
+    })
+}
+
+struct Job<'a, E> {
+    node: &'a Node<'a, E>,
+    job: &'a Pack,
+    image: &'a Source,
+    target: &'a Repository,
+}
+
+impl<E: Engine> Job<'_, E> {
+    /// The new image and its layer's size; `None` when nothing was changed.
+    async fn push(&self, container: &ContainerInfo) -> Result<Option<(Source, u64)>> {
+        let vm = self.job.disk.vm();
+        if self.job.from == Running::Refused {
+            freeze::stopped(self.node, vm).await?;
+        }
+        let Some(folder) = self.node.engine.layer(&container.id).await? else {
+            return self.by_engine(container).await.map(Some);
+        };
+        let client = self.client()?;
+        let depth = match client.depth(self.image).await {
+            Ok(depth) => depth,
+            // What the image was is gone from the registry; the engine still has its layers.
+            Err(e) if e.is_not_found() => return self.by_engine(container).await.map(Some),
+            Err(e) => return Err(e).with_context(|| self.unsent()),
+        };
+        let whole = depth >= DEEPEST;
+        let helper = &self.node.helper;
+        let pack = || layer::pack(helper, folder.clone(), whole);
+        let spooled = freeze::during(self.node, vm, async |running| match running {
+            Some(_) => layer::spool(pack()?, self.job.disk.folder())
+                .await
+                .map(Some),
+            None => Ok(None),
+        })
+        .await?;
+        match spooled {
+            Some(file) => self.append(&client, file, whole).await,
+            None => self.append(&client, pack()?, whole).await,
+        }
+    }
+
+    fn client(&self) -> Result<Client> {
+        image::client_with(
+            self.node.config,
+            self.target.registry(),
+            self.job.credential.as_ref(),
+        )
+    }
+
+    async fn append(
+        &self,
+        client: &Client,
+        archive: impl AsyncRead + Send,
+        whole: bool,
+    ) -> Result<Option<(Source, u64)>> {
+        let Pack { tag, comment, .. } = self.job;
+        let appended = client
+            .append_layer(self.image, self.target, tag, archive, whole, comment)
+            .await
+            .with_context(|| self.unsent())?;
+        let Some(appended) = appended else {
+            return Ok(None);
+        };
+        let state = Source::new(self.target.clone(), appended.digest);
+        client
+            .resolve(&state.reference())
+            .await
+            .with_context(|| format!("{state} was sent and cannot be read back"))?;
+        Ok(Some((state, appended.bytes)))
+    }
+
+    /// Where the engine's storage has no folder to pack.
+    async fn by_engine(&self, container: &ContainerInfo) -> Result<(Source, u64)> {
+        let (engine, tag) = (&self.node.engine, &self.job.tag);
+        let vm = self.job.disk.vm();
+        freeze::during(self.node, vm, async |_| {
+            engine
+                .commit(&container.id, self.target, tag)
+                .await
+                .context("the VM's changes cannot be made an image")
+        })
+        .await?;
+        let pushed = engine
+            .push(self.target, tag, self.job.credential.as_ref())
+            .await;
+        // The local name goes in any case; the layers stay with the container.
+        let untagged = engine.untag(self.target, tag).await;
+        let digest = pushed.with_context(|| self.unsent())?;
+        untagged?;
+        Ok((Source::new(self.target.clone(), digest), 0))
+    }
+
+    fn unsent(&self) -> String {
+        format!(
+            "the VM's changes cannot be sent to registry {}",
+            self.target.registry()
+        )
+    }
+}

@@ -1,0 +1,105 @@
+//! What is left of a VM's folder when its disks have moved: context files, the VM's document, a
+//! checkpoint. It travels as an archive.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use onedock_common::engine::Engine;
+use onedock_common::extracted;
+
+use super::frames::{Receiver, Sender};
+use super::{Node, delete, look, sidecar, volume};
+use crate::location::Place;
+use crate::message::Outcome;
+
+/// Files that belong to a disk's descriptor and are made anew where the disk arrives.
+fn stays(name: &str) -> bool {
+    name.ends_with(".moving") || (name.starts_with("disk.") && name.ends_with(".registry"))
+}
+
+pub(super) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
+    let unread = || format!("{} cannot be sent", folder.display());
+    let mut archive = tar::Builder::new(Sender::new(out));
+    archive.follow_symlinks(false);
+    for name in look::names(folder)?.iter().filter(|n| !stays(n)) {
+        let path = folder.join(name);
+        let meta = path.symlink_metadata().with_context(unread)?;
+        if meta.is_dir() {
+            archive.append_dir_all(name, &path).with_context(unread)?;
+        } else if meta.is_file() || meta.is_symlink() {
+            archive
+                .append_path_with_name(&path, name)
+                .with_context(unread)?;
+        }
+    }
+    archive.into_inner()?.finish().with_context(unread)
+}
+
+pub(super) fn receive(folder: &Path, input: &mut impl Read) -> Result<()> {
+    let unwritten = || format!("{} cannot be written", folder.display());
+    let mut receiver = Receiver::new(input);
+    let mut archive = tar::Archive::new(&mut receiver);
+    archive.set_preserve_permissions(true);
+    archive.set_overwrite(true);
+    for entry in archive.entries().with_context(unwritten)? {
+        let mut entry = entry.with_context(unwritten)?;
+        let inside = entry.unpack_in(folder).with_context(unwritten)?;
+        anyhow::ensure!(inside, "a file of the VM leads out of its folder");
+    }
+    receiver.finish().with_context(unwritten)?;
+    fs::File::open(folder)
+        .and_then(|f| f.sync_all())
+        .with_context(unwritten)
+}
+
+/// Removes what was received elsewhere: one disk in a file, or the folder without a container.
+pub(super) async fn discard<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<Outcome> {
+    let lock = node.begin(place.vm()).await?;
+    if place.disk().is_some() {
+        let path = place.path();
+        volume::remove(&path)?;
+        sidecar::remove(&path)?;
+        return Ok(Outcome::Done);
+    }
+    delete::remove_path(place.folder())?;
+    extracted::forget(&node.paths, place.vm())?;
+    lock.forget()
+        .context("the VM's lock file cannot be removed")?;
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_folder_arrives_with_its_modes_and_a_cut_stream_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("disk.5")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("disk.5/context.sh"), "A='1'").unwrap();
+        fs::set_permissions(from.join("disk.5"), fs::Permissions::from_mode(0o711)).unwrap();
+        fs::write(from.join("vm.xml"), "<VM/>").unwrap();
+        fs::write(from.join("disk.0.moving"), "x").unwrap();
+        let mut sent = Vec::new();
+        send(&from, &mut sent).unwrap();
+        assert!(receive(&to, &mut &sent[..sent.len() - 1]).is_err());
+        for _ in 0..2 {
+            receive(&to, &mut &sent[..]).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(to.join(name)).unwrap();
+        assert_eq!(read("disk.5/context.sh"), "A='1'");
+        assert_eq!(read("vm.xml"), "<VM/>");
+        assert!(!to.join("disk.0.moving").exists());
+        let mode = fs::metadata(to.join("disk.5"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o711);
+    }
+}
