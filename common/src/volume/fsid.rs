@@ -13,8 +13,10 @@ use super::mkfs::{resolve, tables};
 use super::program::Program;
 use super::{Format, Staged, VolumeError};
 
-/// Where the first superblock has its magic (`fs/btrfs/disk-io.h`, 64 KiB, and 64 bytes into it).
+/// Where the first superblock has its magic (64 KiB, and 64 bytes into it), and up to the place of
+/// its log tree (`include/uapi/linux/btrfs_tree.h`, `struct btrfs_super_block`).
 const MAGIC_AT: u64 = 64 * 1024 + 64;
+const FIELDS: usize = 40;
 const MAGIC: &[u8; 8] = b"_BHRfS_M";
 /// How much of a qcow2 is unpacked to see it.
 const BEGINNING: &str = "131072";
@@ -27,12 +29,16 @@ const BTRFSTUNE: Program = Program {
 /// Gives a btrfs that fills the whole disk another identity (the "metadata UUID" of kernel 5.0:
 /// only its superblocks are rewritten). On any other disk nothing is done. A raw disk is changed in
 /// place, so it must be a copy that nobody uses yet.
+///
+/// One that was not unmounted before it was copied, and has a log to be replayed, stays as it is:
+/// it can be mounted, though not beside its original, and with another identity it never could be
+/// again, because the log still has the old one (seen with btrfs-progs 6.2).
 pub async fn new_fsid(path: &Path) -> Result<(), VolumeError> {
     let (volume, path) = resolve(path)?;
     match volume.format {
         Format::Iso => Ok(()),
         Format::Raw => {
-            if is_btrfs(&path)? {
+            if can_be_tuned(&path)? {
                 tune(&path, volume.size).await?;
             }
             Ok(())
@@ -41,7 +47,7 @@ pub async fn new_fsid(path: &Path) -> Result<(), VolumeError> {
             let staged = Staged::beside(&path)?;
             let raw = staged.further("raw");
             unpack_beginning(&path, raw.path()).await?;
-            if !is_btrfs(raw.path())? {
+            if !can_be_tuned(raw.path())? {
                 return Ok(());
             }
             let (packed, plain) = ((path.as_path(), Format::Qcow2), (raw.path(), Format::Raw));
@@ -59,11 +65,18 @@ async fn tune(path: &Path, size: u64) -> Result<(), VolumeError> {
     tables(BTRFSTUNE, path, size).run(&arguments).await
 }
 
-fn is_btrfs(path: &Path) -> Result<bool, VolumeError> {
-    let mut magic = [0; 8];
+fn can_be_tuned(path: &Path) -> Result<bool, VolumeError> {
+    let mut fields = [0; FIELDS];
     let read = |source: io::Error| VolumeError::io(READING, path, 0, source);
     let mut file = File::open(path).map_err(read)?;
-    Ok(read_at(&mut file, MAGIC_AT, &mut magic).map_err(read)? && magic == *MAGIC)
+    if !read_at(&mut file, MAGIC_AT, &mut fields).map_err(read)? || !fields.starts_with(MAGIC) {
+        return Ok(false);
+    }
+    let has_log = fields[FIELDS - 8..].iter().any(|b| *b != 0);
+    if has_log {
+        tracing::warn!(path = %path.display(), "a btrfs with a log keeps its identity");
+    }
+    Ok(!has_log)
 }
 
 async fn unpack_beginning(from: &Path, to: &Path) -> Result<(), VolumeError> {

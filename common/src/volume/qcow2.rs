@@ -196,6 +196,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_whatever_leads_astray(
+            at in 4_usize..200,
+            field in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..40),
+            length in 0_usize..600,
+        ) {
+            let mut bytes = plain();
+            bytes[at..at + field.len()].copy_from_slice(&field);
+            bytes.resize(length, 0);
+            if let Ok(header) = parse(&bytes, length as u64) {
+                assert!(header.l1.0 + header.l1.1 <= length as u64);
+                assert_eq!(bytes[8..20], [0; 12]);
+            }
+        }
+    }
+
     #[test]
     fn a_data_file_that_only_an_extension_names_is_refused_wherever_it_stands() {
         let mut bytes = plain();

@@ -72,3 +72,62 @@ fn a_disk_that_is_not_there_is_told_and_the_old_copy_stays() {
     assert!(matches!(error, VolumeError::Missing { .. }), "{error}");
     assert_eq!(fs::read(&to).unwrap(), b"old");
 }
+
+/// Where the test that runs in a mount namespace of its own has a file system that shares data.
+const SHARING: &str = "ONEDOCK_TEST_SHARING";
+
+#[test]
+fn a_copy_shares_its_data_where_the_file_system_can() {
+    if let Some(dir) = std::env::var_os(SHARING) {
+        return on_a_file_system_that_shares(Path::new(&dir));
+    }
+    // Only root mounts; what is looked at here is the same for everybody.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("volume::tests::content::a_copy_shares_its_data_where_the_file_system_can")
+        .env(SHARING, dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+}
+
+fn on_a_file_system_that_shares(dir: &Path) {
+    let image = dir.join("image");
+    block(make(&image, Format::Raw, 300 * MIB)).unwrap();
+    block(make_fs(&image, Fs::Xfs)).unwrap();
+    let mounted = dir.join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    // Its loop device goes with the mount, and that with this namespace.
+    said("mount", &[&"-o", &"loop", &image, &mounted]);
+    let disk = mounted.join("disk.1");
+    block(make(&disk, Format::Raw, 200 * MIB)).unwrap();
+    let file = File::options().write(true).open(&disk).unwrap();
+    for at in 0..60 {
+        file.write_all_at(&vec![at; 1 << 20], 2 * MIB * u64::from(at))
+            .unwrap();
+    }
+    file.sync_all().unwrap();
+    drop(file);
+    let free = || {
+        nix::sys::statvfs::statvfs(&mounted)
+            .unwrap()
+            .blocks_available()
+    };
+    let before = free();
+    for number in 2..6 {
+        // Together they would not fit otherwise.
+        let to = mounted.join(format!("disk.{number}"));
+        block(copy(&disk, &to)).unwrap();
+        assert!(fs::read(&disk).unwrap() == fs::read(&to).unwrap());
+    }
+    assert!(before - free() < 1024, "{before} {}", free());
+    said("umount", &[&mounted]);
+}

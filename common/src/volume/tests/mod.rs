@@ -223,6 +223,19 @@ fn a_copy_of_a_btrfs_gets_another_identity_and_other_disks_stay_as_they_are() {
 }
 
 #[test]
+fn a_btrfs_with_a_log_to_be_replayed_keeps_its_identity_because_the_log_has_it_too() {
+    let (_dir, path) = place();
+    block(make(&path, Format::Raw, 120 * MIB)).unwrap();
+    block(make_fs(&path, Fs::Btrfs)).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&30_752_768_u64.to_le_bytes(), 65_536 + 0x60)
+        .unwrap();
+    let before = fs::read(&path).unwrap();
+    block(new_fsid(&path)).unwrap();
+    assert!(fs::read(&path).unwrap() == before);
+}
+
+#[test]
 fn the_ordinary_user_can_do_all_of_it() {
     if !nix::unistd::geteuid().is_root() {
         return;
