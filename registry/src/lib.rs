@@ -14,6 +14,7 @@ mod artifact;
 mod auth;
 mod body;
 mod client;
+mod complete;
 mod config;
 mod copy;
 mod credentials;

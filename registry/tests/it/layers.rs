@@ -415,3 +415,19 @@ async fn a_tag_is_taken_away_without_its_siblings_as_often_as_one_likes() {
     two.unwrap();
     assert_eq!(client.tags(&repository).await.unwrap(), [Tag::latest()]);
 }
+
+#[tokio::test]
+async fn an_image_that_lacks_a_part_is_not_taken_for_whole() {
+    let server = RegistryServer::start(&Setup::default()).unwrap();
+    let client = client(options());
+    let repository = at(&server, "onedock/img-1");
+    let image = base(&client, &repository, true).await;
+    client.complete(&image).await.unwrap();
+    let manifest = read(&server, &client, &image).await.1;
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let hex = layer.strip_prefix("sha256:").unwrap();
+    let link = format!("repositories/onedock/img-1/_layers/sha256/{hex}/link");
+    std::fs::remove_file(server.storage().join(link)).unwrap();
+    let refused = told(&client.complete(&image).await.unwrap_err());
+    assert!(refused.contains(layer), "{refused}");
+}
