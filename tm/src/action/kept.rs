@@ -1,6 +1,6 @@
 //! What the front-end's half does in the registry: it holds the account that may change tags.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use onedock_common::kept::state_tag;
 use onedock_common::reference::{RegistryName, Repository, Source, Tag};
 use onedock_common::secret::Credential;
@@ -26,21 +26,13 @@ impl Front<'_> {
     }
 }
 
-/// Reads back what a host has pushed, before anything at its source goes. The registry has
-/// refused a manifest whose blobs it does not have; the layers are asked for all the same, by
-/// counting them.
+/// Reads back what a host has pushed, with every blob that it names, before anything at its source
+/// goes.
 pub(super) async fn verify(client: &Client, state: &Source) -> Result<()> {
-    let read_back = client
-        .resolve(&state.reference())
+    client
+        .complete(state)
         .await
-        .context("what was saved cannot be read back; nothing was removed")?;
-    ensure!(
-        read_back.digest == *state.digest(),
-        "what was saved has digest {} in the registry, not {}; nothing was removed",
-        read_back.digest,
-        state.digest()
-    );
-    Ok(())
+        .context("what was saved cannot be read back; nothing was removed")
 }
 
 /// From now on the image is this state: one request of the registry, before which it is the old

@@ -101,13 +101,12 @@ impl Moving<'_> {
 
     async fn folder(&self) -> anyhow::Result<()> {
         // Disks whose own scripts leave them to the folder, as the stock `ssh` does.
-        for seen in self.from.look(None).await? {
+        let token = token()?;
+        for seen in self.from.look(Some(&token)).await? {
             if !matches!(seen.what, What::Folder) {
                 Box::pin(self.of(seen.disk)?.disk()).await?;
             }
         }
-        let token = token()?;
-        self.from.look(Some(&token)).await?;
         self.content(token).await
     }
 

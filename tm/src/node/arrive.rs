@@ -21,8 +21,7 @@ pub(super) async fn run<E: Engine>(
     let id = disk.disk().context("a disk arrives, not a folder")?;
     let _lock = node.begin(disk.vm()).await?;
     let path = disk.path();
-    if sidecar::has_token(&path, token)? {
-        sidecar::remove_token(&path)?;
+    if sidecar::is_same_place(&path, token, system)? {
         return Ok(Outcome::Same);
     }
     match stage::fetch(node, &descriptor.image).await {

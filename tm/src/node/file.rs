@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use onedock_common::SnapshotId;
+use onedock_common::boot::BootSpec;
 use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::disk_image::{DiskFormat, DiskMeta};
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::reference::{Repository, Source, Tag};
 use onedock_common::secret::Credential;
 use onedock_common::volume as disks;
-use onedock_common::{DiskId, SnapshotId, VmId};
 use onedock_node::request::Request;
 
 use super::container::{self, Known};
@@ -195,30 +196,22 @@ async fn copied<E: Engine>(node: &Node<'_, E>, disk: &Place, path: &Path) -> Res
     .await
 }
 
-/// What the container has written to the disk is in the file.
-async fn synchronise<E: Engine>(
-    node: &Node<'_, E>,
-    disk: &Place,
-    container: &ContainerInfo,
-) -> Result<()> {
+/// What the container has written to the disk is in the file. A disk that it does not have, such as
+/// one that was attached to the stopped VM or is swap, nobody writes to.
+async fn synchronise<E>(node: &Node<'_, E>, disk: &Place, container: &ContainerInfo) -> Result<()> {
     let id = disk.disk().context("a disk is kept, not a folder")?;
-    sync(node, (disk.vm(), id), container)
+    let spec = BootSpec::read(&node.paths, &container.id)?;
+    if !spec.is_some_and(|spec| spec.disks.iter().any(|d| d.id == id)) {
+        return Ok(());
+    }
+    let request = Request::SyncDisk {
+        vm: disk.vm(),
+        container: container.id.clone(),
+        disk: id,
+    };
+    layer::ask(&node.helper, &request)
         .await
         .context("what the VM has written to its disk cannot be brought into its file")
-}
-
-async fn sync<E>(
-    node: &Node<'_, E>,
-    (vm, disk): (VmId, DiskId),
-    container: &ContainerInfo,
-) -> Result<()> {
-    let container = container.id.clone();
-    let request = Request::SyncDisk {
-        vm,
-        container,
-        disk,
-    };
-    layer::ask(&node.helper, &request).await
 }
 
 fn present(disk: &Place) -> Result<PathBuf> {

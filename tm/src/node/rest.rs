@@ -14,9 +14,12 @@ use super::{Node, delete, look, sidecar, volume};
 use crate::location::Place;
 use crate::message::Outcome;
 
-/// Files that belong to a disk's descriptor and are made anew where the disk arrives.
+/// Files that belong to a disk's descriptor and are made anew where the disk arrives, and those of
+/// writers that were ended.
 fn stays(name: &str) -> bool {
-    name.ends_with(".moving") || (name.starts_with("disk.") && name.ends_with(".registry"))
+    name.ends_with(".moving")
+        || (name.starts_with("disk.")
+            && (name.ends_with(".registry") || volume::is_leftover(name)))
 }
 
 pub(super) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
@@ -85,7 +88,9 @@ mod tests {
         fs::write(from.join("disk.5/context.sh"), "A='1'").unwrap();
         fs::set_permissions(from.join("disk.5"), fs::Permissions::from_mode(0o711)).unwrap();
         fs::write(from.join("vm.xml"), "<VM/>").unwrap();
-        fs::write(from.join("disk.0.moving"), "x").unwrap();
+        for name in ["disk.0.moving", "disk.1.new.7", "disk.1.spool.7"] {
+            fs::write(from.join(name), "x").unwrap();
+        }
         let mut sent = Vec::new();
         send(&from, &mut sent).unwrap();
         assert!(receive(&to, &mut &sent[..sent.len() - 1]).is_err());
@@ -95,7 +100,7 @@ mod tests {
         let read = |name: &str| fs::read_to_string(to.join(name)).unwrap();
         assert_eq!(read("disk.5/context.sh"), "A='1'");
         assert_eq!(read("vm.xml"), "<VM/>");
-        assert!(!to.join("disk.0.moving").exists());
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
         let mode = fs::metadata(to.join("disk.5"))
             .unwrap()
             .permissions()

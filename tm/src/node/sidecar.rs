@@ -5,12 +5,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use onedock_common::boot;
 use onedock_common::files;
 use onedock_common::reference::Repository;
 
 use crate::location::Place;
+use crate::system::System;
 
 /// The largest that is read, in bytes.
 const LIMIT: u64 = 4096;
@@ -58,10 +59,49 @@ pub(super) fn leave_token(disk: &Path, token: &str) -> Result<()> {
     write(&beside(disk, ".moving"), &token_here(token)?)
 }
 
-/// Whether the token was left in this very folder, on this very machine.
-pub(super) fn has_token(disk: &Path, token: &str) -> Result<bool> {
-    Ok(read(&beside(disk, ".moving"))?
-        .is_some_and(|left| Ok(left) == token_here(token).map_err(drop)))
+/// Where the token of a move was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Not in this folder.
+    Elsewhere,
+    /// In this very folder, on this very machine: it has another name.
+    Here,
+    /// In this folder, on another machine: hosts share it.
+    HereByAnother,
+}
+
+/// Where the token was left, as seen from this machine.
+pub(super) fn left(disk: &Path, token: &str) -> Result<Left> {
+    let Some(found) = read(&beside(disk, ".moving"))? else {
+        return Ok(Left::Elsewhere);
+    };
+    Ok(if found == token_here(token)? {
+        Left::Here
+    } else if found.split(' ').next() == Some(token) {
+        Left::HereByAnother
+    } else {
+        Left::Elsewhere
+    })
+}
+
+/// Whether the disk comes from this very place. In a datastore of ours each host has its own
+/// folder: what is shared would be taken away where it has arrived.
+pub(super) fn is_same_place(disk: &Path, token: &str, system: System) -> Result<bool> {
+    match left(disk, token)? {
+        Left::Elsewhere => Ok(false),
+        Left::Here => {
+            remove_token(disk)?;
+            Ok(true)
+        }
+        Left::HereByAnother => {
+            ensure!(
+                system.is_stock(),
+                "{} is a folder that hosts share; a system datastore with TM_MAD=onedock has one folder on each host (use TM_MAD=shared); nothing was moved",
+                disk.parent().unwrap_or(disk).display()
+            );
+            Ok(false)
+        }
+    }
 }
 
 fn token_here(token: &str) -> Result<String> {
@@ -101,9 +141,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (disk, other) = (dir.path().join("disk.0"), dir.path().join("disk.1"));
         leave_token(&disk, "abc").unwrap();
-        assert!(has_token(&disk, "abc").unwrap());
-        assert!(!has_token(&disk, "abd").unwrap());
-        assert!(!has_token(&other, "abc").unwrap());
+        assert_eq!(left(&disk, "abc").unwrap(), Left::Here);
+        assert_eq!(left(&disk, "abd").unwrap(), Left::Elsewhere);
+        assert_eq!(left(&other, "abc").unwrap(), Left::Elsewhere);
+        write(&beside(&disk, ".moving"), "abc 00000000-another-boot").unwrap();
+        assert_eq!(left(&disk, "abc").unwrap(), Left::HereByAnother);
+        assert!(is_same_place(&disk, "abc", System::Onedock).is_err());
+        assert!(!is_same_place(&disk, "abc", System::Shared).unwrap());
         let repository: Repository = "front:5000/onedock/img-6".parse().unwrap();
         note_repository(&disk, &repository).unwrap();
         rename(&disk, &other).unwrap();

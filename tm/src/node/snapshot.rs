@@ -80,7 +80,7 @@ pub(super) async fn revert<E: Engine>(
     let image = find(&descriptor, id)?.image.clone();
     freeze::stopped(node, disk.vm()).await?;
     image::client(node.config)?
-        .resolve(&image.reference())
+        .complete(&image)
         .await
         .with_context(|| format!("snapshot {id} is not to be had; nothing was changed"))?;
     match stage::fetch(node, &image).await {
