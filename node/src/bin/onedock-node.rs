@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use onedock_node::kernel::{bound, error, pack, plug};
+use onedock_node::kernel::{bound, disks, error, pack, plug};
 use onedock_node::request::{Answer, LIMIT, Request};
 
 fn main() -> ExitCode {
@@ -41,11 +41,28 @@ fn run() -> anyhow::Result<()> {
             return Ok(pack::pack(&layer, whole, File::from(out))?);
         }
         Request::BoundLayer { layer, size_mib } => bound::bound(&layer, size_mib)?,
-        Request::PlugDisk { .. }
-        | Request::UnplugDisk { .. }
-        | Request::GrowDisk { .. }
-        | Request::SyncDisk { .. }
-        | Request::SettleDisks { .. } => bail!("this request is not served"),
+        Request::PlugDisk {
+            vm,
+            container,
+            disk,
+        } => disks::plug_one(vm, &container, &disk)?,
+        Request::UnplugDisk {
+            vm,
+            container,
+            disk,
+        } => disks::unplug_one(vm, &container, disk)?,
+        Request::GrowDisk {
+            vm,
+            container,
+            disk,
+            size_mib,
+        } => disks::grow_one(vm, &container, disk, size_mib)?,
+        Request::SyncDisk {
+            vm,
+            container,
+            disk,
+        } => disks::sync_one(vm, &container, disk)?,
+        Request::SettleDisks { vm, container } => disks::settle_all(vm, &container)?,
     }
     let answer = serde_json::to_string(&Answer { done: true })?;
     writeln!(io::stdout(), "{answer}").context("the answer cannot be written")

@@ -154,6 +154,24 @@ impl Bundle {
         Ok(todo)
     }
 
+    /// Lets the container open the loop devices of these minor numbers. What the engine allows
+    /// and denies stays.
+    pub fn allow_loops(&mut self, minors: &[u32]) -> Result<(), BundleError> {
+        let shape = || BundleError::Shape("linux.resources.devices");
+        let linux = self.config.get_mut("linux").and_then(Value::as_object_mut);
+        let resources = linux
+            .ok_or_else(shape)?
+            .entry("resources")
+            .or_insert_with(|| json!({}));
+        let resources = resources.as_object_mut().ok_or_else(shape)?;
+        let devices = resources.entry("devices").or_insert_with(|| json!([]));
+        let devices = devices.as_array_mut().ok_or_else(shape)?;
+        devices.extend(minors.iter().map(
+            |minor| json!({"allow": true, "type": "b", "major": 7, "minor": minor, "access": "rw"}),
+        ));
+        Ok(())
+    }
+
     /// Whether something is mounted at `target` already.
     pub fn mounts_at(&self, target: &Path) -> bool {
         let mounts = self.config.get("mounts").and_then(Value::as_array);

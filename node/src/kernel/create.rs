@@ -11,12 +11,13 @@ use onedock_common::boot::{self, BootSpec, FirstProcess};
 
 use crate::kernel::args::Call;
 use crate::kernel::bundle::{Bundle, Extra};
+use crate::kernel::disks::slots::{Slot, Slots};
 use crate::kernel::error::CallError;
 use crate::kernel::namespace::Process;
 use crate::kernel::record::{Record, Vm};
 use crate::kernel::rootfs::{self, MountPoint, Root, RootError};
 use crate::kernel::runtime::{Places, pass};
-use crate::kernel::{backend, chain, engine_log, etc_files, exec, plug};
+use crate::kernel::{backend, chain, disks, engine_log, etc_files, exec, plug};
 
 /// Where the context is shown: at `/context`, and at `/mnt`, as ONEDock had it.
 const CONTEXT: [(&str, &str); 2] = [("context", "/context"), ("mnt", "/mnt")];
@@ -47,11 +48,17 @@ pub(crate) fn create(
         return Err(CallError::OtherBoot);
     }
     plug::check(spec.vm, &spec.nics)?;
+    disks::check(&spec.disks)?;
+    if let Some(old) = left_behind(places, id)? {
+        return Err(pass(call, Some(old))?);
+    }
 
-    let vm = prepare(call, id, &spec)?;
+    let record = reserve(call, places, id, &spec, runtime)?;
+    let prepared = prepare(call, id, &spec, record.slot());
+    let vm = prepared.inspect_err(|_| forget(places, id, &record))?;
     let mut record = Record {
-        runtime,
         vm: Some(vm),
+        ..record
     };
     let made = places
         .records
@@ -74,6 +81,63 @@ pub(crate) fn create(
         Err(error) => {
             undo(call, places, id, &record);
             Err(error)
+        }
+    }
+}
+
+/// What an earlier life of the container has left goes. A container that lives is answered: the
+/// real runtime refuses a second one of its id.
+fn left_behind(places: &Places, id: &ContainerId) -> Result<Option<Record>, CallError> {
+    let old = places.records.read(id).map_err(|source| CallError::State {
+        verb: "read",
+        source,
+    })?;
+    let Some(vm) = old.as_ref().and_then(|old| old.vm.as_ref()) else {
+        return Ok(None);
+    };
+    if vm.process.is_some_and(|process| process.lives()) {
+        return Ok(old);
+    }
+    disks::settle(id, vm)?;
+    Ok(None)
+}
+
+/// Takes numbers of loop devices for the container. The record names them before they are taken.
+fn reserve(
+    call: &Call,
+    places: &Places,
+    id: &ContainerId,
+    spec: &BootSpec,
+    runtime: PathBuf,
+) -> Result<Record, CallError> {
+    let bundle = Bundle::read(&call.bundle())?;
+    let mut record = Record {
+        runtime,
+        vm: Some(Vm {
+            id: spec.vm,
+            root: bundle.root()?,
+            stubs: Vec::new(),
+            nics: Vec::new(),
+            disks: Vec::new(),
+            owner: bundle.root_owner(),
+            slot: None,
+            process: None,
+        }),
+    };
+    let taken = Slots::system().take(spec.vm, id, |slot| {
+        if let Some(vm) = &mut record.vm {
+            vm.slot = Some(slot);
+        }
+        places.records.write(id, &record)
+    });
+    match taken {
+        Ok(_) => Ok(record),
+        Err(source) => {
+            let _ = places.records.remove(id);
+            Err(CallError::State {
+                verb: "written",
+                source,
+            })
         }
     }
 }
@@ -107,8 +171,16 @@ fn make(call: &Call, runtime: &Path, has_nics: bool) -> Result<Made, CallError> 
 }
 
 /// Completes the bundle, and makes in the root what the mounts need.
-fn prepare(call: &Call, id: &ContainerId, spec: &BootSpec) -> Result<Vm, CallError> {
+fn prepare(
+    call: &Call,
+    id: &ContainerId,
+    spec: &BootSpec,
+    slot: Option<Slot>,
+) -> Result<Vm, CallError> {
     let mut bundle = Bundle::read(&call.bundle())?;
+    if let Some(slot) = slot {
+        bundle.allow_loops(&slot.minors())?;
+    }
     let path = bundle.root()?;
     let root = Root::open(&path, bundle.root_owner())?;
     let mut stubs = Vec::new();
@@ -119,6 +191,9 @@ fn prepare(call: &Call, id: &ContainerId, spec: &BootSpec) -> Result<Vm, CallErr
             root: path,
             stubs,
             nics: spec.nics.clone(),
+            disks: spec.disks.clone(),
+            owner: bundle.root_owner(),
+            slot,
             process: None,
         }),
         Err(error) => {
@@ -217,6 +292,9 @@ fn forget(places: &Places, id: &ContainerId, record: &Record) {
         && let Ok(root) = Root::open(&vm.root, (0, 0))
     {
         remove_stubs(&root, &vm.stubs);
+    }
+    if let Some(vm) = &record.vm {
+        let _ = disks::settle(id, vm);
     }
     let _ = places.records.remove(id);
 }

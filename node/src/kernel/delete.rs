@@ -9,7 +9,7 @@ use crate::kernel::error::CallError;
 use crate::kernel::record::{Record, Vm};
 use crate::kernel::rootfs::Root;
 use crate::kernel::runtime::Places;
-use crate::kernel::{engine_log, error, exec, plug};
+use crate::kernel::{disks, engine_log, error, exec, plug};
 
 pub(crate) fn delete(
     call: &Call,
@@ -34,6 +34,11 @@ pub(crate) fn delete(
         // otherwise.
         if let Err(e) = remove_rest(vm) {
             engine_log::write(call, "warning", &error::one_line(&e));
+        }
+        // Of disks that are still in use, it is kept what they are.
+        if let Err(e) = disks::settle(id, vm) {
+            engine_log::write(call, "warning", &error::one_line(&e));
+            return Ok(ExitCode::SUCCESS);
         }
     }
     let _ = places.records.remove(id);

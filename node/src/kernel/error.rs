@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::kernel::backend::NoRuntime;
 use crate::kernel::bundle::BundleError;
 use crate::kernel::chain::ChainError;
+use crate::kernel::disks::DiskError;
 use crate::kernel::namespace::NamespaceError;
 use crate::kernel::plug::PlugError;
 use crate::kernel::rootfs::RootError;
@@ -38,6 +39,9 @@ pub enum CallError {
     /// The NICs.
     #[error(transparent)]
     Plug(#[from] PlugError),
+    /// The disks.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// A start that nobody of this boot has asked for.
     #[error(
         "the host was booted after this VM was deployed; resume the VM from OpenNebula, which lays its networks first"

@@ -89,7 +89,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "version": VERSION, "vm": VmId::new(5), "boot_id": "b", "hostname": "web.lan",
             "args": ["x"], "first": FirstProcess::Command, "dns": [], "search": [],
-            "context": null, "volumes": [],
+            "context": null, "volumes": [], "disks": [],
             "nics": [{"id": 0, "host": "one-5-0", "bridge": "br0", "mac": "02:00:0a:4d:00:2a",
                 "mtu": null, "addresses": ["10.77.0.42/24", "fd00::2/64"], "gateway": null,
                 "gateway6": null, "metric": null}]

@@ -23,6 +23,11 @@ pub fn replace(runtime: &Path, call: &Call) -> io::Error {
 pub fn spawn(runtime: &Path, call: &Call) -> io::Result<Child> {
     let mut command = Command::new(runtime);
     command.args(call.args());
+    spawn_bound(&mut command)
+}
+
+/// Starts a program that dies with the thread that started it.
+pub fn spawn_bound(command: &mut Command) -> io::Result<Child> {
     // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes
     // plain numbers.
     unsafe {
@@ -69,18 +74,33 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
 
 /// Ends the process of this handle at once.
 pub fn kill(process: &OwnedFd) -> io::Result<()> {
+    signal(process, nix::libc::SIGKILL)
+}
+
+/// Asks the process of this handle to end.
+pub fn ask_to_end(process: &OwnedFd) -> io::Result<()> {
+    signal(process, nix::libc::SIGTERM)
+}
+
+fn signal(process: &OwnedFd, number: i32) -> io::Result<()> {
     let none = std::ptr::null::<nix::libc::siginfo_t>();
     // SAFETY: the descriptor is an open pidfd; without details the kernel fills them in.
     let done = unsafe {
         nix::libc::syscall(
             nix::libc::SYS_pidfd_send_signal,
             process.as_raw_fd(),
-            nix::libc::SIGKILL,
+            number,
             none,
             0,
         )
     };
     Errno::result(done).map(drop).map_err(Into::into)
+}
+
+/// A step of a wait that has a predicate and a limit.
+pub fn pause(step: Duration) {
+    let timeout = PollTimeout::try_from(step).unwrap_or(PollTimeout::ZERO);
+    let _ = poll(&mut [], timeout);
 }
 
 /// Whether the process ends within `limit`.

@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod chain;
 mod create;
 mod delete;
+pub mod disks;
 pub mod engine_log;
 pub mod error;
 pub mod etc_files;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -23,6 +23,9 @@ pub enum NamespaceError {
     /// The container sits in the host's own network.
     #[error("the container runs in the host's network namespace")]
     Host,
+    /// The container sees the host's own files.
+    #[error("the container runs in the host's mount namespace")]
+    HostMounts,
     /// `/proc` did not answer.
     #[error("the container's first process {pid} cannot be examined")]
     Examine {
@@ -32,7 +35,7 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// A thread could not enter.
-    #[error("the container's network namespace cannot be entered")]
+    #[error("the container's namespace cannot be entered")]
     Enter(#[source] io::Error),
 }
 
@@ -45,6 +48,9 @@ pub struct Process {
     started: u64,
     /// Device and inode of the network namespace.
     network: (u64, u64),
+    /// Device and inode of the mount namespace; none in a record of an earlier version.
+    #[serde(default)]
+    mount: Option<(u64, u64)>,
 }
 
 impl Process {
@@ -64,11 +70,28 @@ impl Process {
     /// Reads a living process.
     pub fn of(pid: i32) -> Result<Self, NamespaceError> {
         let examine = |source| NamespaceError::Examine { pid, source };
-        let meta = fs::metadata(format!("/proc/{pid}/ns/net")).map_err(examine)?;
+        let space = |kind| {
+            let meta = fs::metadata(format!("/proc/{pid}/ns/{kind}")).map_err(examine)?;
+            Ok((meta.dev(), meta.ino()))
+        };
         Ok(Self {
             pid,
             started: start_time(pid).map_err(examine)?,
-            network: (meta.dev(), meta.ino()),
+            network: space("net")?,
+            mount: Some(space("mnt")?),
+        })
+    }
+
+    /// The number, to be shown or for `/proc` while a handle of a namespace is held.
+    pub fn id(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it is still this very process and lives.
+    pub fn lives(&self) -> bool {
+        exec::pidfd(self.pid).is_ok_and(|handle| {
+            start_time(self.pid).ok() == Some(self.started)
+                && exec::ended_within(&handle, Duration::ZERO).is_ok_and(|ended| !ended)
         })
     }
 
@@ -89,27 +112,59 @@ impl Process {
     }
 
     /// Opens the network namespace, if this very process still lives in it (fault 53,
-    /// attack 47). The process is held by its own handle while the answers are compared, so
-    /// that its number cannot change owners in between.
+    /// attack 47).
     pub fn network(&self) -> Result<Network, NamespaceError> {
+        self.enter_not_the_hosts("net", self.network, NamespaceError::Host)
+            .map(Network)
+    }
+
+    /// Opens the mount namespace, if this very process still lives in it.
+    pub fn mounts(&self) -> Result<Mounts, NamespaceError> {
+        let mount = self.mount.ok_or(NamespaceError::Gone(self.pid))?;
+        let mount = self.enter_not_the_hosts("mnt", mount, NamespaceError::HostMounts)?;
+        let examine = |source| NamespaceError::Examine {
+            pid: self.pid,
+            source,
+        };
+        let user = File::open(format!("/proc/{}/ns/user", self.pid)).map_err(examine)?;
+        let own = fs::metadata("/proc/self/ns/user").map_err(examine)?;
+        let found = user.metadata().map_err(examine)?;
+        if !self.lives() {
+            return Err(NamespaceError::Gone(self.pid));
+        }
+        let mapped = (own.dev(), own.ino()) != (found.dev(), found.ino());
+        Ok(Mounts {
+            mount,
+            user: mapped.then(|| user.into()),
+        })
+    }
+
+    /// The process is held by its own handle while the answers are compared, so that its number
+    /// cannot change owners in between.
+    fn enter_not_the_hosts(
+        &self,
+        kind: &str,
+        expected: (u64, u64),
+        of_the_host: NamespaceError,
+    ) -> Result<OwnedFd, NamespaceError> {
         let examine = |source| NamespaceError::Examine {
             pid: self.pid,
             source,
         };
         let gone = |_| NamespaceError::Gone(self.pid);
         let handle = exec::pidfd(self.pid).map_err(gone)?;
-        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).map_err(gone)?;
+        let namespace = File::open(format!("/proc/{}/ns/{kind}", self.pid)).map_err(gone)?;
         let meta = namespace.metadata().map_err(examine)?;
-        let same = (meta.dev(), meta.ino()) == self.network
+        let same = (meta.dev(), meta.ino()) == expected
             && start_time(self.pid).map_err(gone)? == self.started;
         if !same || exec::ended_within(&handle, Duration::ZERO).map_err(examine)? {
             return Err(NamespaceError::Gone(self.pid));
         }
-        let own = fs::metadata("/proc/self/ns/net").map_err(examine)?;
-        if (own.dev(), own.ino()) == self.network {
-            return Err(NamespaceError::Host);
+        let own = fs::metadata(format!("/proc/thread-self/ns/{kind}")).map_err(examine)?;
+        if (own.dev(), own.ino()) == expected {
+            return Err(of_the_host);
         }
-        Ok(Network(namespace.into()))
+        Ok(namespace.into())
     }
 }
 
@@ -148,6 +203,41 @@ impl Network {
         thread::scope(|scope| {
             let inside = thread::Builder::new().spawn_scoped(scope, || {
                 setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET)
+                    .map_err(|errno| NamespaceError::Enter(errno.into()))?;
+                work()
+            });
+            match inside.map_err(NamespaceError::Enter)?.join() {
+                Ok(answer) => answer,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}
+
+/// An open mount namespace, and the user namespace to which it belongs.
+#[derive(Debug)]
+pub struct Mounts {
+    mount: OwnedFd,
+    user: Option<OwnedFd>,
+}
+
+impl Mounts {
+    /// The user namespace; none when it is the host's.
+    pub fn user(&self) -> Option<&OwnedFd> {
+        self.user.as_ref()
+    }
+
+    /// Runs `work` on a thread of its own that lives in this namespace, with its root as `/`,
+    /// and ends with the work. `/proc` is the container's there.
+    pub fn within<T: Send, E: Send + From<NamespaceError>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E> + Send,
+    ) -> Result<T, E> {
+        thread::scope(|scope| {
+            let inside = thread::Builder::new().spawn_scoped(scope, || {
+                // A mount namespace can be entered only by who shares its root with nobody.
+                unshare(CloneFlags::CLONE_FS)
+                    .and_then(|()| setns(self.mount.as_fd(), CloneFlags::CLONE_NEWNS))
                     .map_err(|errno| NamespaceError::Enter(errno.into()))?;
                 work()
             });

@@ -7,10 +7,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use onedock_common::boot::Nic;
+use onedock_common::boot::{Disk, Nic};
 use onedock_common::{ContainerId, VmId, files};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::disks::slots::Slot;
 use crate::kernel::namespace::Process;
 
 /// The state folder of root; a second node on one machine has another mount there.
@@ -29,6 +30,15 @@ pub struct Vm {
     pub stubs: Vec<String>,
     /// The NICs to plug at `start`.
     pub nics: Vec<Nic>,
+    /// The disks to show at `start`.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+    /// The host's ids of the container's root user.
+    #[serde(default)]
+    pub owner: (u32, u32),
+    /// The loop devices that the container may open.
+    #[serde(default)]
+    pub slot: Option<Slot>,
     /// The first process; none until `create` has succeeded.
     pub process: Option<Process>,
 }
@@ -40,6 +50,13 @@ pub struct Record {
     pub runtime: PathBuf,
     /// What makes it a VM; none when it had no boot spec.
     pub vm: Option<Vm>,
+}
+
+impl Record {
+    /// The loop devices that the container may open.
+    pub fn slot(&self) -> Option<Slot> {
+        self.vm.as_ref()?.slot
+    }
 }
 
 /// The folder of records.

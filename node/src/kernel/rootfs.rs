@@ -123,6 +123,10 @@ impl Root {
     /// Makes the folder of an image's VOLUME, with its parents, where the image lacks it. Links
     /// of the image are followed as the container itself would follow them.
     pub fn folder(&self, path: &Path) -> Result<(), RootError> {
+        self.make(path, |_| {}).map(drop)
+    }
+
+    fn make(&self, path: &Path, made: impl Fn(&OwnedFd)) -> Result<OwnedFd, RootError> {
         let failed = |verb: &'static str| {
             move |errno| match errno {
                 Errno::ENOTDIR | Errno::ELOOP | Errno::EEXIST => RootError::NotAFolder {
@@ -152,12 +156,55 @@ impl Root {
                     mkdirat(&parent, name, mode).map_err(failed("made"))?;
                     let folder = self.inside(&done).map_err(failed("opened"))?;
                     self.own(&folder).map_err(failed("given to root"))?;
+                    made(&folder);
                     folder
                 }
                 Err(errno) => return Err(failed("opened")(errno)),
             };
         }
-        Ok(())
+        Ok(parent)
+    }
+
+    /// The root of the namespace in which this thread lives.
+    pub fn of_this_thread(owner: (u32, u32)) -> Result<Self, RootError> {
+        Self::open(Path::new("/"), owner)
+    }
+
+    /// Opens the folder at `path` to mount on it; what is missing is made and marked, so that
+    /// [`Self::remove_target`] knows it. Links are followed as the container itself would.
+    pub fn target(&self, path: &Path) -> Result<OwnedFd, RootError> {
+        self.make(path, set_mark)
+    }
+
+    /// Removes the folders that [`Self::target`] made on the way to `path`, as far as they are
+    /// empty.
+    pub fn remove_target(&self, path: &Path) {
+        for path in path.ancestors() {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return;
+            };
+            let Ok(folder) = self.inside(path.strip_prefix("/").unwrap_or(path)) else {
+                // A folder above it may be ours all the same.
+                continue;
+            };
+            let parent = parent.strip_prefix("/").unwrap_or(parent);
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
+            let Ok(parent) = self.inside(parent) else {
+                return;
+            };
+            if !has_mark(&folder) || unlinkat(&parent, name, UnlinkatFlags::RemoveDir).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The folder `/dev` itself.
+    pub fn dev(&self) -> nix::Result<OwnedFd> {
+        self.top("dev")
     }
 
     /// A folder at the top, itself and not what a link names.

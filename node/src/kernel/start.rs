@@ -12,7 +12,7 @@ use crate::kernel::error::CallError;
 use crate::kernel::namespace::Process;
 use crate::kernel::record::Vm;
 use crate::kernel::rootfs::Root;
-use crate::kernel::{engine_log, exec, plug};
+use crate::kernel::{disks, engine_log, exec, plug};
 
 /// The longest that a killed first process may take to end.
 const END: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(crate) fn start(
     let process = vm.process.ok_or(CallError::NotCreated)?;
     let done = plug_and_start(call, id, runtime, vm, &process);
     if !matches!(done, Ok(status) if status.success()) {
-        abandon(vm, &process);
+        abandon(id, vm, &process);
     }
     done.map(exec::code_of)
 }
@@ -47,6 +47,15 @@ fn plug_and_start(
         call,
         &format!("VM {}: {} NICs plugged in {took} us", vm.id, vm.nics.len()),
     );
+    let begin = Instant::now();
+    for warning in disks::plug_all(id, vm, process)? {
+        engine_log::write(call, "warning", &warning);
+    }
+    let took = begin.elapsed().as_micros();
+    engine_log::debug(
+        call,
+        &format!("VM {}: {} disks shown in {took} us", vm.id, vm.disks.len()),
+    );
     exec::spawn(runtime, call)
         .and_then(|mut child| child.wait())
         .map_err(|source| CallError::Run {
@@ -60,8 +69,10 @@ fn plug_and_start(
 /// first process, and then refuses every further start ("id already in use"), but it cleans up
 /// when that process ends. By then it has unmounted the root, so that the mount points made in
 /// it go here.
-fn abandon(vm: &Vm, process: &Process) {
+fn abandon(id: &ContainerId, vm: &Vm, process: &Process) {
+    disks::take_back(id, vm, process);
     let _ = process.kill(END);
+    let _ = disks::settle(id, vm);
     let _ = plug::pull(vm.id, vm.nics.iter().map(|nic| &nic.host));
     if let Ok(root) = Root::open(&vm.root, (0, 0)) {
         for name in &vm.stubs {

@@ -1,0 +1,264 @@
+//! Calls of the kernel that have no safe form: loop devices and detached mounts.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::libc::{self, c_long, c_uint, c_ulong};
+
+/// `LO_FLAGS_READ_ONLY` (linux/loop.h).
+pub(super) const LOOP_READ_ONLY: u32 = 1;
+/// `LO_FLAGS_AUTOCLEAR`: the device lets go of its file with its last user.
+pub(super) const LOOP_AUTOCLEAR: u32 = 4;
+
+const LOOP_SET_STATUS64: c_ulong = 0x4C04;
+const LOOP_GET_STATUS64: c_ulong = 0x4C05;
+const LOOP_CLR_FD: c_ulong = 0x4C01;
+const LOOP_SET_CAPACITY: c_ulong = 0x4C07;
+const LOOP_CONFIGURE: c_ulong = 0x4C0A;
+const LOOP_CTL_ADD: c_ulong = 0x4C80;
+const LOOP_CTL_REMOVE: c_ulong = 0x4C81;
+const LOOP_CTL_GET_FREE: c_ulong = 0x4C82;
+
+/// `struct loop_info64`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct LoopInfo {
+    /// Device of the file behind it.
+    pub(super) device: u64,
+    /// Inode of the file behind it.
+    pub(super) inode: u64,
+    rdevice: u64,
+    /// Where in the file it begins, in bytes.
+    pub(super) offset: u64,
+    /// How long it is, in bytes; 0: to the end of the file.
+    pub(super) size: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    /// `LO_FLAGS_…`.
+    pub(super) flags: u32,
+    /// What is shown as its file.
+    pub(super) name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+impl LoopInfo {
+    pub(super) const fn new(offset: u64, size: u64, flags: u32) -> Self {
+        Self {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset,
+            size,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags,
+            name: [0; 64],
+            crypt_name: [0; 64],
+            encrypt_key: [0; 32],
+            init: [0; 2],
+        }
+    }
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+fn number(request: c_ulong, on: &File, argument: c_ulong) -> nix::Result<i32> {
+    // SAFETY: the descriptor is open and these requests take a plain number.
+    Errno::result(unsafe { libc::ioctl(on.as_raw_fd(), request as _, argument) })
+}
+
+/// Adds the loop device of this index.
+pub(super) fn loop_add(control: &File, index: u32) -> nix::Result<()> {
+    number(LOOP_CTL_ADD, control, index.into()).map(drop)
+}
+
+/// Removes the loop device of this index, when it is free.
+pub(super) fn loop_remove(control: &File, index: u32) -> nix::Result<()> {
+    number(LOOP_CTL_REMOVE, control, index.into()).map(drop)
+}
+
+/// The index of a free loop device.
+pub(super) fn loop_free(control: &File) -> nix::Result<u32> {
+    let index = number(LOOP_CTL_GET_FREE, control, 0)?;
+    u32::try_from(index).map_err(|_| Errno::EINVAL)
+}
+
+/// Lets a loop device go of its file: now, or with its last user when it has others.
+pub(super) fn loop_clear(device: &File) -> nix::Result<()> {
+    number(LOOP_CLR_FD, device, 0).map(drop)
+}
+
+/// Makes a loop device as large as its file has become.
+pub(super) fn loop_set_capacity(device: &File) -> nix::Result<()> {
+    number(LOOP_SET_CAPACITY, device, 0).map(drop)
+}
+
+/// Puts a file behind a loop device, in one step.
+pub(super) fn loop_configure(device: &File, file: &File, info: LoopInfo) -> nix::Result<()> {
+    let config = LoopConfig {
+        fd: u32::try_from(file.as_raw_fd()).map_err(|_| Errno::EBADF)?,
+        block_size: 0,
+        info,
+        reserved: [0; 8],
+    };
+    // SAFETY: both descriptors are open; the structure has the kernel's layout, which it only
+    // reads during the call.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
+    Errno::result(done).map(drop)
+}
+
+/// What is behind a loop device; none: nothing.
+pub(super) fn loop_info(device: &File) -> nix::Result<Option<LoopInfo>> {
+    let mut info = LoopInfo::new(0, 0, 0);
+    // SAFETY: the descriptor is open; the structure has the kernel's layout and size.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, &raw mut info) };
+    match Errno::result(done) {
+        Ok(_) => Ok(Some(info)),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Changes the flags of a loop device that may be changed.
+pub(super) fn loop_set_info(device: &File, info: &LoopInfo) -> nix::Result<()> {
+    // SAFETY: the descriptor is open; the structure has the kernel's layout and is only read.
+    let done = unsafe {
+        libc::ioctl(
+            device.as_raw_fd(),
+            LOOP_SET_STATUS64 as _,
+            std::ptr::from_ref(info),
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+fn owned(fd: c_long) -> nix::Result<OwnedFd> {
+    let fd = Errno::result(fd)?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just handed out this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A copy of the one mount at `path`, attached nowhere.
+pub(super) fn clone_mount(path: &Path) -> nix::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path ends with NUL and outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
+/// Attaches a detached mount to the open folder or file `target`.
+pub(super) fn attach(mount: impl AsFd, target: impl AsFd) -> nix::Result<()> {
+    let flags: c_uint = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both descriptors are open, the paths are empty and end with NUL.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            target.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+/// `struct mount_attr`.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Maps the owners on a detached mount into a user namespace.
+pub(super) fn map_owners(mount: impl AsFd, user: impl AsFd) -> nix::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let attributes = MountAttributes {
+        set: MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        user_namespace: u64::try_from(user.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?,
+    };
+    // SAFETY: both descriptors are open; the structure has the size that is told and outlives
+    // the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Asks for the real size of a file on a file system that answers from memory for a while.
+pub(super) fn fresh_size(file: &File) -> nix::Result<u64> {
+    let answer = statx(
+        file.as_raw_fd(),
+        c"",
+        libc::AT_STATX_FORCE_SYNC,
+        libc::STATX_SIZE,
+    )?;
+    Ok(answer.stx_size)
+}
+
+/// The kernel's id of the mount at which the descriptor is open (Linux 5.8).
+pub(super) fn mount_id(on: impl AsFd) -> nix::Result<u64> {
+    let mask = libc::STATX_MNT_ID;
+    let answer = statx(on.as_fd().as_raw_fd(), c"", libc::AT_STATX_DONT_SYNC, mask)?;
+    if answer.stx_mask & mask == 0 {
+        return Err(Errno::ENOSYS);
+    }
+    Ok(answer.stx_mnt_id)
+}
+
+/// The number of the block device that lies at a path, links followed; none: another kind of
+/// file. Asks the kernel's memory alone, never a file system that may not answer.
+pub(super) fn block_device(path: &Path) -> nix::Result<Option<u64>> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let answer = statx(
+        libc::AT_FDCWD,
+        &path,
+        libc::AT_STATX_DONT_SYNC,
+        libc::STATX_TYPE,
+    )?;
+    let block = u32::from(answer.stx_mode) & libc::S_IFMT == libc::S_IFBLK;
+    let number = libc::makedev(answer.stx_rdev_major, answer.stx_rdev_minor);
+    Ok(block.then_some(number))
+}
+
+fn statx(folder: i32, path: &CStr, flags: i32, mask: c_uint) -> nix::Result<libc::statx> {
+    let flags = flags
+        | if path.is_empty() {
+            libc::AT_EMPTY_PATH
+        } else {
+            0
+        };
+    // SAFETY: the structure is plain numbers, for which all zeros are valid.
+    let mut answer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open or AT_FDCWD, the path ends with NUL, and the answer, which
+    // the kernel fills, outlives the call.
+    let done = unsafe { libc::statx(folder, path.as_ptr(), flags, mask, &raw mut answer) };
+    Errno::result(done).map(|_| answer)
+}

@@ -1,0 +1,77 @@
+//! Programs that look at disks. What they look at is hostile, so that each has a deadline, an
+//! empty environment and an answer of bounded length.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::kernel::exec;
+
+/// Where programs lie; never looked up in PATH.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// The most that is read of what one says, in bytes.
+const MOST: u64 = 64 * 1024;
+
+/// What a program has answered.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// Its exit code; none: a signal ended it.
+    pub(super) code: Option<i32>,
+    /// Its standard output.
+    pub(super) out: String,
+    /// Its standard error, on one line.
+    pub(super) err: String,
+}
+
+/// Finds a program; `package` is the one to install.
+pub(super) fn find(name: &str, package: &str) -> io::Result<PathBuf> {
+    let found = FOLDERS
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let text = format!("{name} is not installed on this host (apt install {package})");
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
+}
+
+/// Runs a program to its end.
+pub(super) fn run(path: &Path, arguments: &[&str], limit: Duration) -> io::Result<Said> {
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = exec::spawn_bound(&mut command)?;
+    let name = path.file_name().unwrap_or_default().display();
+    thread::scope(|scope| {
+        let out = child.stdout.take().map(|from| scope.spawn(|| read(from)));
+        let err = child.stderr.take().map(|from| scope.spawn(|| read(from)));
+        let status = exec::wait(&mut child, limit)
+            .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+        let text = |thread: Option<thread::ScopedJoinHandle<'_, String>>| {
+            thread.and_then(|t| t.join().ok()).unwrap_or_default()
+        };
+        let (out, err) = (text(out), text(err));
+        Ok(Said {
+            code: status.code(),
+            out,
+            err: err.split_whitespace().collect::<Vec<_>>().join(" "),
+        })
+    })
+}
+
+/// Reads all and keeps the beginning, so that the writer is never held up.
+fn read(mut from: impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = from.by_ref().take(MOST).read_to_end(&mut bytes);
+    let _ = io::copy(&mut from, &mut io::sink());
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,212 @@
+//! What the runtime and `onedock-node` ask of the disks of one container. One call at a time
+//! works on them.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use onedock_common::boot::{Disk, DiskSource};
+use onedock_common::{ContainerId, DiskId, VmId};
+
+use crate::kernel::disks::container::Container;
+use crate::kernel::disks::error::{DiskError, of};
+use crate::kernel::disks::shown::{Folder, Shown};
+use crate::kernel::disks::slots::Slots;
+use crate::kernel::disks::{live, plug, qcow2, settle as left, unplug};
+use crate::kernel::exec;
+use crate::kernel::namespace::Process;
+use crate::kernel::record::{Records, Vm};
+
+/// How long a container that was told to end is given to be gone.
+const END: Duration = Duration::from_secs(10);
+
+/// Whether the disks of a boot spec can be shown side by side.
+pub(crate) fn check(disks: &[Disk]) -> Result<(), DiskError> {
+    let mut seen = HashSet::new();
+    for disk in disks {
+        let place = disk.mount.as_ref().map(ToString::to_string);
+        let place = place.unwrap_or_else(|| format!("/dev/{}", disk.device));
+        let names = [disk.id.to_string(), format!("dev {}", disk.device), place];
+        if !names.into_iter().all(|name| seen.insert(name)) {
+            return Err(DiskError::Twice(disk.id));
+        }
+        let (DiskSource::Raw(path)
+        | DiskSource::Qcow2(path)
+        | DiskSource::Tree(path)
+        | DiskSource::Folder(path)) = &disk.source;
+        if !path.exists() {
+            return Err(DiskError::Missing {
+                disk: disk.id,
+                path: path.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn lock(vm: VmId, id: &ContainerId) -> Result<Folder, DiskError> {
+    Folder::open(id)
+        .map_err(DiskError::State)?
+        .ok_or(DiskError::Locked(vm))
+}
+
+/// Shows all disks in a created container; all or none. Answers warnings.
+pub(crate) fn plug_all(
+    id: &ContainerId,
+    vm: &Vm,
+    process: &Process,
+) -> Result<Vec<String>, DiskError> {
+    let Some(first) = vm.disks.first() else {
+        return Ok(Vec::new());
+    };
+    let folder = lock(vm.id, id)?;
+    let container = Container::open(id, vm, process).map_err(|e| of(first)(e.into()))?;
+    let mut warnings = Vec::new();
+    for disk in &vm.disks {
+        warnings.extend(plug::plug(&container, &folder, disk).map_err(of(disk))?);
+    }
+    Ok(warnings)
+}
+
+/// Takes all disks out of a container that does not start; what stays goes with [`settle`].
+pub(crate) fn take_back(id: &ContainerId, vm: &Vm, process: &Process) {
+    let (Ok(Some(Some(folder))), Ok(container)) =
+        (Folder::open_existing(id), Container::open(id, vm, process))
+    else {
+        return;
+    };
+    for disk in folder.list().unwrap_or_default().into_iter().rev() {
+        if let Ok(Some(shown)) = folder.read(disk) {
+            let _ = unplug::withdraw(&container, &folder, &shown);
+        }
+    }
+}
+
+/// Waits for what the kernel lets go of when a container has ended, lets go of the rest, and
+/// gives its numbers back.
+pub(crate) fn settle(id: &ContainerId, vm: &Vm) -> Result<(), DiskError> {
+    let folder = match Folder::open_existing(id).map_err(DiskError::State)? {
+        Some(None) => return Err(DiskError::Locked(vm.id)),
+        Some(folder) => folder,
+        None => None,
+    };
+    left::settle(folder, vm)?;
+    if let Some(slot) = vm.slot {
+        Slots::system()
+            .give_back(slot, id)
+            .map_err(DiskError::State)?;
+    }
+    Ok(())
+}
+
+/// The container of a request, as root remembers it.
+fn recorded(vm: VmId, id: &ContainerId) -> Result<Option<Vm>, DiskError> {
+    let record = Records::system().read(id).map_err(DiskError::State)?;
+    Ok(record
+        .and_then(|record| record.vm)
+        .filter(|found| found.id == vm))
+}
+
+/// Works in the running container of a VM, with its disks locked.
+fn within<T>(
+    vm: VmId,
+    id: &ContainerId,
+    work: impl FnOnce(&Container<'_>, &Folder) -> Result<T, DiskError>,
+) -> Result<T, DiskError> {
+    let gone = || DiskError::NotRunning {
+        vm,
+        container: id.clone(),
+    };
+    recorded(vm, id)?.ok_or_else(gone)?;
+    let folder = lock(vm, id)?;
+    // Again, because whoever had the lock may have ended it.
+    let found = recorded(vm, id)?;
+    let process = found.as_ref().and_then(|found| found.process);
+    let (Some(found), Some(process)) = (found, process) else {
+        let _ = folder.remove();
+        return Err(gone());
+    };
+    let container = Container::open(id, &found, &process).map_err(|_| gone())?;
+    work(&container, &folder)
+}
+
+/// Shows one more disk; one that is shown stays.
+pub fn plug_one(vm: VmId, id: &ContainerId, disk: &Disk) -> Result<(), DiskError> {
+    within(vm, id, |container, folder| {
+        let mut others = Vec::new();
+        for other in folder.list().map_err(DiskError::State)? {
+            match folder.read(other).map_err(DiskError::State)? {
+                Some(shown) if other != disk.id => others.push(shown.disk),
+                Some(shown) if shown.complete && shown.disk == *disk => return Ok(()),
+                Some(shown) if shown.complete => return Err(DiskError::Twice(disk.id)),
+                // A call that was ended in the middle.
+                Some(shown) => unplug::withdraw(container, folder, &shown).map_err(of(disk))?,
+                None => {}
+            }
+        }
+        others.push(disk.clone());
+        check(&others)?;
+        plug::plug(container, folder, disk)
+            .map(drop)
+            .map_err(of(disk))
+    })
+}
+
+/// Takes one disk out; one that is not there is taken out.
+pub fn unplug_one(vm: VmId, id: &ContainerId, disk: DiskId) -> Result<(), DiskError> {
+    within(vm, id, |container, folder| {
+        match folder.read(disk).map_err(DiskError::State)? {
+            Some(shown) => unplug::withdraw(container, folder, &shown).map_err(of(&shown.disk)),
+            None => Ok(()),
+        }
+    })
+}
+
+fn on_shown(
+    vm: VmId,
+    id: &ContainerId,
+    disk: DiskId,
+    work: impl FnOnce(&Container<'_>, &Folder, &Shown) -> Result<(), DiskError>,
+) -> Result<(), DiskError> {
+    within(vm, id, |container, folder| {
+        let shown = folder.read(disk).map_err(DiskError::State)?;
+        let shown = shown.ok_or(DiskError::NotShown { vm, disk })?;
+        work(container, folder, &shown)
+    })
+}
+
+/// Lets the container see a disk in its new size, in MiB.
+pub fn grow_one(vm: VmId, id: &ContainerId, disk: DiskId, size_mib: u64) -> Result<(), DiskError> {
+    on_shown(vm, id, disk, |_, folder, shown| {
+        let grown = || {
+            if let DiskSource::Qcow2(_) = shown.disk.source {
+                qcow2::grow(folder, disk, size_mib.saturating_mul(1 << 20))?;
+            }
+            live::grow(shown)
+        };
+        grown().map_err(of(&shown.disk))
+    })
+}
+
+/// Brings what was written to a disk into its file.
+pub fn sync_one(vm: VmId, id: &ContainerId, disk: DiskId) -> Result<(), DiskError> {
+    on_shown(vm, id, disk, |container, _, shown| {
+        live::sync(container, shown).map_err(of(&shown.disk))
+    })
+}
+
+/// As [`settle`], for a container whose end may be under way.
+pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
+    let end = Instant::now() + END;
+    loop {
+        let Some(found) = recorded(vm, id)? else {
+            return Ok(());
+        };
+        if !found.process.is_some_and(|process| process.lives()) {
+            return settle(id, &found);
+        }
+        if Instant::now() > end {
+            return Err(DiskError::Runs(vm));
+        }
+        exec::pause(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,609 @@
+//! Disks of a VM under a real Docker Engine, in front of runc and of crun: their contents, what
+//! is refused, and that nothing is left.
+#![allow(clippy::unwrap_used, reason = "fixed values of a test")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use onedock_common::boot::{BootSpec, Disk, DiskSource, FirstProcess, VERSION, boot_id};
+use onedock_common::paths::Paths;
+use onedock_common::{ContainerId, DiskId, VmId};
+use onedock_node::request::Request;
+use onedock_tests::engine_server::{Options, PrivateEngine};
+
+const RUNTIMES: [&str; 2] = ["/usr/sbin/runc", "/usr/bin/crun"];
+/// The VM of all tests: each has an engine of its own.
+const VM: u32 = 41;
+
+struct Node {
+    engine: PrivateEngine,
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {arguments:?}: {said}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+impl Node {
+    fn behind(runtime: &str, arguments: &[&str]) -> Result<Self> {
+        let engine = PrivateEngine::start(Options {
+            runtime: Some(env!("CARGO_BIN_EXE_onedock-runtime").into()),
+            behind: Some(runtime.into()),
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+        })?;
+        engine.busybox("box:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
+        Ok(Self { engine })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.engine.folder().join(format!("{name}.file"))
+    }
+
+    /// An empty file of so many MiB.
+    fn blank(&self, name: &str, mib: u64) -> Result<PathBuf> {
+        let path = self.file(name);
+        fs::File::create(&path)?.set_len(mib << 20)?;
+        Ok(path)
+    }
+
+    /// A file with a file system.
+    fn formatted(&self, name: &str, kind: &str, mib: u64, options: &[&str]) -> Result<PathBuf> {
+        let path = self.blank(name, mib)?;
+        let mut arguments = options.to_vec();
+        arguments.push(path.to_str().unwrap());
+        run(&format!("mkfs.{kind}"), &arguments)?;
+        Ok(path)
+    }
+
+    fn create(&self, disks: Vec<Disk>) -> Result<ContainerId> {
+        let arguments = [
+            "create",
+            "--network",
+            "none",
+            "--runtime",
+            "onedock",
+            "box:1",
+        ];
+        let id: ContainerId = self.engine.docker(&arguments)?.parse()?;
+        self.boot(&id, disks)?;
+        Ok(id)
+    }
+
+    fn boot(&self, id: &ContainerId, disks: Vec<Disk>) -> Result<()> {
+        let spec = BootSpec {
+            version: VERSION,
+            vm: VmId::new(VM),
+            boot_id: boot_id()?,
+            hostname: "disks".parse()?,
+            args: vec!["/bin/sleep".into(), "1000".into()],
+            first: FirstProcess::Command,
+            nics: vec![],
+            dns: vec![],
+            search: vec![],
+            context: None,
+            volumes: vec![],
+            disks,
+        };
+        self.engine.inside(|| Ok(spec.write(&Paths::system(), id)?))
+    }
+
+    fn start(&self, id: &ContainerId) -> Result<()> {
+        self.engine.docker(&["start", id.as_str()]).map(drop)
+    }
+
+    fn stop(&self, id: &ContainerId) -> Result<()> {
+        self.engine.docker(&["stop", "-t", "0", id.as_str()])?;
+        self.ask(&Request::SettleDisks {
+            vm: VmId::new(VM),
+            container: id.clone(),
+        })
+    }
+
+    fn refused(&self, id: &ContainerId) -> Result<String> {
+        let output = self.engine.output("docker", &["start", id.as_str()])?;
+        ensure!(!output.status.success(), "the start was not refused");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn sh(&self, id: &ContainerId, script: &str) -> Result<String> {
+        self.engine
+            .docker(&["exec", id.as_str(), "/bin/busybox", "sh", "-c", script])
+    }
+
+    /// Asks root's program; its error is its one line.
+    fn ask(&self, request: &Request) -> Result<()> {
+        let text = serde_json::to_vec(request)?;
+        self.engine.inside(|| {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_onedock-node"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            child.stdin.take().unwrap().write_all(&text)?;
+            let output = child.wait_with_output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            if !output.status.success() {
+                ensure!(said.lines().count() == 1, "{said}");
+                bail!("{}", said.trim());
+            }
+            ensure!(output.stdout == b"{\"done\":true}\n", "{output:?}");
+            Ok(())
+        })
+    }
+
+    fn plug(&self, id: &ContainerId, disk: &Disk) -> Result<()> {
+        self.ask(&Request::PlugDisk {
+            vm: VmId::new(VM),
+            container: id.clone(),
+            disk: disk.clone(),
+        })
+    }
+
+    fn unplug(&self, id: &ContainerId, disk: u32) -> Result<()> {
+        self.ask(&Request::UnplugDisk {
+            vm: VmId::new(VM),
+            container: id.clone(),
+            disk: DiskId::new(disk),
+        })
+    }
+
+    fn grow(&self, id: &ContainerId, disk: u32, size_mib: u64) -> Result<()> {
+        self.ask(&Request::GrowDisk {
+            vm: VmId::new(VM),
+            container: id.clone(),
+            disk: DiskId::new(disk),
+            size_mib,
+        })
+    }
+
+    /// What still has a file of this engine: loop devices, daemons; and mounts on the host.
+    fn in_use(&self) -> Result<Vec<String>> {
+        let folder = self.engine.folder().display().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/sys/block")? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let file = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"));
+            let file = file.unwrap_or_default();
+            if file.contains(&folder) || (file.trim() == "/export" && self.served()) {
+                found.push(format!("{name} has {}", file.trim()));
+            }
+        }
+        for mount in self
+            .engine
+            .inside(|| Ok(fs::read_to_string("/proc/thread-self/mounts")?))?
+            .lines()
+        {
+            if mount.contains("/dev/loop")
+                || mount.contains(" fuse ")
+                || mount.starts_with("/dev/vd") && mount.contains("nosuid,nodev")
+            {
+                found.push(format!("mounted: {mount}"));
+            }
+        }
+        if self.served() {
+            found.push("a daemon".into());
+        }
+        Ok(found)
+    }
+
+    /// Whether a daemon of a container of this engine runs.
+    fn served(&self) -> bool {
+        let ids = self
+            .engine
+            .docker(&["ps", "-aq", "--no-trunc"])
+            .unwrap_or_default();
+        let ids: Vec<&str> = ids.lines().collect();
+        fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command);
+            command.contains("qemu-storage-daemon") && ids.iter().any(|id| command.contains(id))
+        })
+    }
+
+    fn nothing_left(&self) -> Result<()> {
+        soon("something is in use", || Ok(self.in_use()?.is_empty()))
+            .with_context(|| format!("{:?}", self.in_use()))?;
+        let left = self.engine.inside(|| {
+            let mut left = Vec::new();
+            for folder in ["containers", "slots", "disks"] {
+                let folder = Path::new("/run/onedock").join(folder);
+                for entry in fs::read_dir(folder).into_iter().flatten() {
+                    left.push(entry?.path());
+                }
+            }
+            Ok(left)
+        })?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    }
+
+    fn remove(&self, id: &ContainerId) -> Result<()> {
+        self.engine.docker(&["rm", "-f", "-v", id.as_str()])?;
+        self.nothing_left()
+    }
+}
+
+fn soon(what: &str, mut question: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begin = Instant::now();
+    while !question()? {
+        ensure!(begin.elapsed() < Duration::from_secs(10), "{what}");
+    }
+    Ok(())
+}
+
+fn disk(id: u32, source: DiskSource, mount: Option<&str>) -> Disk {
+    let letter = char::from(b'a' + u8::try_from(id).unwrap());
+    Disk {
+        id: DiskId::new(id),
+        source,
+        mount: mount.map(|path| path.parse().unwrap()),
+        device: format!("vd{letter}").parse().unwrap(),
+        read_only: false,
+    }
+}
+
+fn raw(id: u32, path: &Path, mount: &str) -> Disk {
+    disk(id, DiskSource::Raw(path.to_owned()), Some(mount))
+}
+
+fn device(id: u32, path: &Path) -> Disk {
+    disk(id, DiskSource::Raw(path.to_owned()), None)
+}
+
+fn read_only(mut disk: Disk) -> Disk {
+    disk.read_only = true;
+    disk
+}
+
+#[test]
+fn every_file_system_keeps_its_content_over_stop_and_start() -> Result<()> {
+    for runtime in RUNTIMES {
+        let node = Node::behind(runtime, &[])?;
+        let kinds = [
+            ("ext2", 16),
+            ("ext3", 32),
+            ("ext4", 32),
+            ("xfs", 300),
+            ("btrfs", 120),
+        ];
+        let mut disks = Vec::new();
+        for (id, (kind, mib)) in (1..).zip(kinds) {
+            let path = node.formatted(kind, kind, mib, &[])?;
+            disks.push(raw(id, &path, &format!("/srv/{kind}/data")));
+        }
+        let id = node.create(disks.clone())?;
+        node.start(&id)?;
+        let mounts = node.sh(&id, "cat /proc/mounts")?;
+        for (disk, (kind, _)) in disks.iter().zip(kinds) {
+            let line = format!("/dev/{} /srv/{kind}/data ", disk.device);
+            let line = mounts
+                .lines()
+                .find(|l| l.starts_with(&line))
+                .context(mounts.clone())?;
+            ensure!(line.contains(" rw,nosuid,nodev,"), "{line}");
+            node.sh(&id, &format!("cd /srv/{kind}/data && echo {kind} > a && mkdir d && chmod 711 d && chown 33:44 a"))?;
+        }
+        node.stop(&id)?;
+        ensure!(node.in_use()?.is_empty(), "{:?}", node.in_use()?);
+        let changes = node.engine.docker(&["diff", id.as_str()])?;
+        ensure!(!changes.contains("/srv"), "{changes}");
+        for (disk, _) in disks
+            .iter()
+            .zip(kinds)
+            .filter(|(_, (kind, _))| kind.starts_with("ext"))
+        {
+            let DiskSource::Raw(path) = &disk.source else {
+                bail!("raw")
+            };
+            run("e2fsck", &["-fn", path.to_str().unwrap()])?;
+        }
+        disks.push(read_only(raw(
+            6,
+            &node.formatted("ro", "ext4", 16, &[])?,
+            "/srv",
+        )));
+        disks.rotate_right(1);
+        node.boot(&id, disks)?;
+        // A disk at /srv hides what the image has there, and can only be read: the others have no
+        // place on it.
+        let said = node.refused(&id)?;
+        ensure!(
+            said.contains("disk 1 (vdb): /srv/ext2/data in the container's root cannot be made"),
+            "{said}"
+        );
+        node.nothing_left()?;
+        let changes = node.engine.docker(&["diff", id.as_str()])?;
+        ensure!(!changes.contains("/srv"), "{changes}");
+        let disks = (1..)
+            .zip(kinds)
+            .map(|(id, (kind, _))| raw(id, &node.file(kind), &format!("/srv/{kind}/data")));
+        node.boot(&id, disks.collect())?;
+        soon("it does not start again", || Ok(node.start(&id).is_ok()))?;
+        for (kind, _) in kinds {
+            let said = node.sh(
+                &id,
+                &format!("cd /srv/{kind}/data && cat a && busybox stat -c %a:%u:%g d a"),
+            )?;
+            ensure!(said == format!("{kind}\n711:0:0\n644:33:44"), "{said}");
+        }
+        node.remove(&id)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_is_plugged_into_a_running_container_and_out_of_it_unless_in_use() -> Result<()> {
+    for runtime in RUNTIMES {
+        let node = Node::behind(runtime, &[])?;
+        let id = node.create(vec![])?;
+        node.start(&id)?;
+        let data = raw(
+            1,
+            &node.formatted("data", "ext4", 16, &[])?,
+            "/media/disk.1",
+        );
+        node.plug(&id, &data)?;
+        node.plug(&id, &data)?;
+        node.sh(&id, "echo kept > /media/disk.1/a")?;
+        ensure!(node.in_use()?.len() == 1, "{:?}", node.in_use()?);
+
+        node.engine.docker(&[
+            "exec",
+            "-d",
+            "-w",
+            "/media/disk.1",
+            id.as_str(),
+            "/bin/sleep",
+            "500",
+        ])?;
+        let mut said = String::new();
+        soon("it is not in use", || {
+            said = match node.unplug(&id, 1) {
+                Ok(()) => {
+                    node.plug(&id, &data)?;
+                    String::new()
+                }
+                Err(e) => e.to_string(),
+            };
+            Ok(!said.is_empty())
+        })?;
+        ensure!(
+            said.starts_with("disk 1 (vdb): it is in use at /media/disk.1 by sleep (process "),
+            "{said}"
+        );
+        ensure!(node.sh(&id, "cat /media/disk.1/a")? == "kept", "it is gone");
+        node.sh(&id, "busybox killall sleep")?;
+        soon("it is not let go", || Ok(node.unplug(&id, 1).is_ok()))?;
+        node.unplug(&id, 1)?;
+        ensure!(node.in_use()?.is_empty(), "{:?}", node.in_use()?);
+        node.sh(&id, "! busybox test -e /media")?;
+        node.plug(&id, &read_only(data.clone()))?;
+        node.sh(
+            &id,
+            "busybox test -e /media/disk.1/a && ! touch /media/disk.1/b",
+        )?;
+
+        // Requests that are not about this container.
+        let other = Request::PlugDisk {
+            vm: VmId::new(VM + 1),
+            container: id.clone(),
+            disk: data.clone(),
+        };
+        let said = node.ask(&other).unwrap_err().to_string();
+        ensure!(said.contains("has no running container"), "{said}");
+        let twice = raw(2, &node.file("data"), "/media/disk.1");
+        let said = node.plug(&id, &twice).unwrap_err().to_string();
+        ensure!(said.contains("of another disk"), "{said}");
+        node.remove(&id)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_device_has_its_partitions_and_links_and_is_only_the_containers_own() -> Result<()> {
+    for runtime in RUNTIMES {
+        let node = Node::behind(runtime, &[])?;
+        let whole = node.formatted("whole", "ext4", 16, &["-L", "my data", "-U", UUID])?;
+        let table = node.blank("table", 64)?;
+        let mut sfdisk = Command::new("sfdisk")
+            .arg("-q")
+            .arg(&table)
+            .stdin(Stdio::piped())
+            .spawn()?;
+        sfdisk
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(b"label: gpt\nsize=8M\nsize=16M\n")?;
+        ensure!(sfdisk.wait()?.success(), "sfdisk");
+        let rom = read_only(device(3, &node.formatted("rom", "ext2", 4, &[])?));
+        let id = node.create(vec![device(1, &whole), device(2, &table), rom])?;
+        node.start(&id)?;
+        let sizes = node.sh(&id, "for d in vdb vdc vdc1 vdc2 vdd; do busybox blockdev --getsize64 /dev/$d; done; busybox blockdev --getro /dev/vdd; busybox blockdev --getro /dev/vdb")?;
+        let mib: Vec<String> = [16u64, 64, 8, 16, 4]
+            .iter()
+            .map(|mib| (mib << 20).to_string())
+            .collect();
+        ensure!(sizes == format!("{}\n1\n0", mib.join("\n")), "{sizes}");
+        let links = node.sh(
+            &id,
+            "cd /dev/disk; for l in by-uuid/* by-label/*; do busybox readlink $l; done",
+        )?;
+        ensure!(
+            links.lines().filter(|l| *l == "../../vdb").count() == 2,
+            "{links}"
+        );
+        node.sh(
+            &id,
+            &format!("busybox test /dev/disk/by-uuid/{UUID} -ef /dev/vdb"),
+        )?;
+        node.sh(&id, r"busybox test -b '/dev/disk/by-label/my\x20data'")?;
+        // What is written to a partition is in the file, at its place.
+        node.sh(&id, "echo partition | busybox dd of=/dev/vdc2 conv=fsync")?;
+        node.sh(&id, "! (echo x | busybox dd of=/dev/vdd conv=fsync)")?;
+        // Others' loop devices are closed to it.
+        node.sh(
+            &id,
+            "busybox mknod /tmp b 7 0; ! busybox dd if=/tmp of=/dev/null count=1",
+        )?;
+
+        // In use while a process has it open.
+        node.engine.docker(&[
+            "exec",
+            "-d",
+            id.as_str(),
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "exec /bin/sleep 500 < /dev/vdc1",
+        ])?;
+        soon("it is not open", || {
+            Ok(node.sh(&id, "busybox pidof sleep")?.contains(' '))
+        })?;
+        let said = node.unplug(&id, 2).unwrap_err().to_string();
+        ensure!(
+            said.starts_with("disk 2 (vdc): it is in use at /dev/vdc by "),
+            "{said}"
+        );
+        node.sh(&id, "busybox test -b /dev/vdc1 && busybox killall sleep")?;
+        soon("it is not let go", || Ok(node.unplug(&id, 2).is_ok()))?;
+        node.sh(
+            &id,
+            "! busybox test -e /dev/vdc && ! busybox test -e /dev/vdc2 && busybox test -b /dev/vdb",
+        )?;
+        let bytes = fs::read(&table)?;
+        ensure!(
+            bytes.windows(10).any(|w| w == b"partition\n"),
+            "not in the file"
+        );
+        node.unplug(&id, 1)?;
+        node.unplug(&id, 3)?;
+        node.sh(&id, "! busybox test -e /dev/disk")?;
+        ensure!(node.in_use()?.is_empty(), "{:?}", node.in_use()?);
+        // Plugged again, and the VM ends with it.
+        node.plug(&id, &device(2, &table))?;
+        ensure!(
+            node.sh(&id, "busybox head -c 9 /dev/vdc2")? == "partition",
+            "content"
+        );
+        node.stop(&id)?;
+        node.nothing_left()?;
+        node.start(&id)?;
+        node.remove(&id)?;
+    }
+    Ok(())
+}
+
+const UUID: &str = "0f1e2d3c-4b5a-4678-9abc-def012345678";
+
+#[test]
+fn a_qcow2_disk_keeps_its_content_and_its_daemon_ends_with_it() -> Result<()> {
+    for runtime in RUNTIMES {
+        let node = Node::behind(runtime, &[])?;
+        let plain = node.formatted("plain", "btrfs", 120, &[])?;
+        let image = node.file("image");
+        let convert = [
+            "convert",
+            "-O",
+            "qcow2",
+            plain.to_str().unwrap(),
+            image.to_str().unwrap(),
+        ];
+        run("qemu-img", &convert)?;
+        let shown = disk(1, DiskSource::Qcow2(image.clone()), Some("/srv"));
+        let mut empty = shown.clone();
+        empty.id = DiskId::new(2);
+        empty.device = "vdc".parse()?;
+        empty.mount = None;
+        empty.source = DiskSource::Qcow2(node.file("empty"));
+        run(
+            "qemu-img",
+            &[
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                node.file("empty").to_str().unwrap(),
+                "32M",
+            ],
+        )?;
+        let id = node.create(vec![shown.clone()])?;
+        node.start(&id)?;
+        node.plug(&id, &empty)?;
+        node.sh(
+            &id,
+            "busybox seq 1 400000 > /srv/numbers && echo raw | busybox dd of=/dev/vdc conv=fsync",
+        )?;
+        ensure!(node.served(), "no daemon");
+        node.grow(&id, 1, 300)?;
+        let size = node.sh(&id, "busybox df -m /srv | busybox awk 'END {print $2}'")?;
+        ensure!(size.parse::<u32>()? == 300, "{size}");
+        node.grow(&id, 2, 48)?;
+        let size = node.sh(&id, "busybox blockdev --getsize64 /dev/vdc")?;
+        ensure!(size == (48u64 << 20).to_string(), "{size}");
+        node.ask(&Request::SyncDisk {
+            vm: VmId::new(VM),
+            container: id.clone(),
+            disk: DiskId::new(1),
+        })?;
+        let sum = node.sh(&id, "busybox md5sum /srv/numbers")?;
+        node.unplug(&id, 2)?;
+        node.stop(&id)?;
+        node.nothing_left()?;
+        let check = run(
+            "qemu-img",
+            &["check", "-f", "qcow2", image.to_str().unwrap()],
+        )?;
+        ensure!(check.contains("No errors"), "{check}");
+        node.start(&id)?;
+        ensure!(
+            node.sh(&id, "busybox md5sum /srv/numbers")? == sum,
+            "content"
+        );
+        node.plug(&id, &empty)?;
+        ensure!(
+            node.sh(&id, "busybox head -c 3 /dev/vdc")? == "raw",
+            "content"
+        );
+        node.remove(&id)?;
+
+        // A header that leads to another file.
+        let arguments = [
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            "/etc/passwd",
+        ];
+        run(
+            "qemu-img",
+            &[&arguments[..], &[node.file("evil").to_str().unwrap(), "1M"]].concat(),
+        )?;
+        let evil = disk(1, DiskSource::Qcow2(node.file("evil")), None);
+        let id = node.create(vec![evil])?;
+        let said = node.refused(&id)?;
+        ensure!(said.contains("rests on another file"), "{said}");
+        // A raw file in which a tenant has laid such a header is what it is: raw.
+        let raw = device(1, &node.file("evil"));
+        node.boot(&id, vec![raw])?;
+        soon("it does not start", || Ok(node.start(&id).is_ok()))?;
+        ensure!(
+            node.sh(&id, "busybox head -c 3 /dev/vdb")? == "QFI",
+            "it was read as qcow2"
+        );
+        node.remove(&id)?;
+    }
+    Ok(())
+}
