@@ -18,8 +18,7 @@ use crate::message::Outcome;
 /// writers that were ended.
 fn stays(name: &str) -> bool {
     name.ends_with(".moving")
-        || (name.starts_with("disk.")
-            && (name.ends_with(".registry") || volume::is_leftover(name)))
+        || (name.starts_with("disk.") && (name.ends_with(".registry") || volume::is_leftover(name)))
 }
 
 pub(super) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {

@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result};
 use onedock_common::volume;
 
 pub(crate) use make::{make, make_swap};
-pub(crate) use place::{remove, rename};
+pub(crate) use place::{is_leftover, remove, rename};
 pub(crate) use receive::receive;
 pub(crate) use registry::{How, fetch, fetch_snapshot, save, save_file};
 pub(crate) use send::send;

@@ -76,6 +76,11 @@ pub(super) fn remove_folder(folder: &Path) -> Result<()> {
     .with_context(|| format!("{} cannot be removed", folder.display()))
 }
 
+/// Whether the name of a file in a VM's folder is one of a writer that was ended.
+pub(crate) fn is_leftover(name: &str) -> bool {
+    name.contains(".new.") || name.contains(super::spool::INFIX) || name.ends_with(".snap.new")
+}
+
 /// Removes what writers that were ended have left beside a disk.
 pub(super) fn sweep(disk: &Path) -> Result<()> {
     volume::sweep(disk)?;
