@@ -1,11 +1,13 @@
 //! What a datastore driver is told: DS_DRIVER_ACTION_DATA with IMAGE and DATASTORE, base64 on
 //! standard input (`src/datastore_mad/one_datastore.rb`, both releases).
 
+use std::str::FromStr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
-use crate::ids::{DatastoreId, ImageId};
+use crate::ids::{DatastoreId, ImageId, SnapshotId};
 use crate::xml::{Element, LIMIT, Node, XmlError};
 
 /// Why the request could not be read.
@@ -42,6 +44,42 @@ pub struct Image {
     pub source: Option<String>,
     /// TEMPLATE/DOCKERRUN: the command in place of the image's.
     pub dockerrun: Option<String>,
+    /// TYPE; absent for `stat`.
+    pub kind: Option<ImageKind>,
+    /// FORMAT, in lower case: what an image without PATH is to be, or `save_as`.
+    pub format: Option<String>,
+    /// FS, in lower case.
+    pub fs: Option<String>,
+    /// SIZE in MB.
+    pub size_mb: Option<u64>,
+    /// CLONING_ID: the image that this one is to be a copy of. `oned` writes -1 for none.
+    pub cloning: Option<ImageId>,
+    /// TARGET_SNAPSHOT: the snapshot that is to be acted upon. `oned` writes -1 for none.
+    pub target_snapshot: Option<SnapshotId>,
+}
+
+/// TYPE of an image (`Image::ImageType`, `include/Image.h`), as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageKind {
+    /// 0, OS: what a VM boots from.
+    Os,
+    /// 1, CDROM: read-only.
+    Cdrom,
+    /// 2, DATABLOCK.
+    Datablock,
+    /// KERNEL, RAMDISK, CONTEXT, BACKUP, FILESYSTEM, or one of a later release.
+    Other,
+}
+
+impl ImageKind {
+    fn of_number(number: &str) -> Result<Self, crate::decimal::NotANumber> {
+        Ok(match crate::decimal::parse_u32(number)? {
+            0 => Self::Os,
+            1 => Self::Cdrom,
+            2 => Self::Datablock,
+            _ => Self::Other,
+        })
+    }
 }
 
 /// DATASTORE.
@@ -59,6 +97,8 @@ pub struct Datastore {
     pub restricted_dirs: Vec<String>,
     /// LIMIT_MB, when the administrator bounds the datastore.
     pub limit_mb: Option<u64>,
+    /// BASE_PATH: the datastore's folder on the front-end, which need not be there.
+    pub base_path: Option<String>,
 }
 
 impl DatastoreAction {
@@ -90,6 +130,14 @@ impl DatastoreAction {
     }
 }
 
+/// An id where -1 stands for none.
+fn or_none<T: FromStr>(text: &str) -> Result<Option<T>, T::Err> {
+    match text {
+        "-1" => Ok(None),
+        id => id.parse().map(Some),
+    }
+}
+
 impl Image {
     fn from_node(image: &Node<'_>) -> Result<Self, XmlError> {
         let template = image.child("TEMPLATE")?;
@@ -102,6 +150,12 @@ impl Image {
             path: image.text("PATH")?.map(str::to_owned),
             source: image.text("SOURCE")?.map(str::to_owned),
             dockerrun,
+            kind: image.read("TYPE", ImageKind::of_number)?,
+            format: image.text("FORMAT")?.map(str::to_ascii_lowercase),
+            fs: image.text("FS")?.map(str::to_ascii_lowercase),
+            size_mb: image.read("SIZE", crate::decimal::parse_whole)?,
+            cloning: image.read("CLONING_ID", or_none)?.flatten(),
+            target_snapshot: image.read("TARGET_SNAPSHOT", or_none)?.flatten(),
         })
     }
 }
@@ -109,6 +163,7 @@ impl Image {
 impl Datastore {
     fn from_node(datastore: &Node<'_>) -> Result<Self, XmlError> {
         let id = datastore.value("ID")?;
+        let base_path = datastore.text("BASE_PATH")?.map(str::to_owned);
         let Some(template) = datastore.child("TEMPLATE")? else {
             return Ok(Self {
                 id,
@@ -117,6 +172,7 @@ impl Datastore {
                 safe_dirs: Vec::new(),
                 restricted_dirs: Vec::new(),
                 limit_mb: None,
+                base_path,
             });
         };
         let text = |name: &str| template.text(name).map(|t| t.map(str::to_owned));
@@ -135,6 +191,7 @@ impl Datastore {
             safe_dirs: dirs("SAFE_DIRS")?,
             restricted_dirs: dirs("RESTRICTED_DIRS")?,
             limit_mb: template.read("LIMIT_MB", crate::decimal::parse_whole)?,
+            base_path,
         })
     }
 }
@@ -162,8 +219,40 @@ mod tests {
         assert_eq!(action.datastore.registry.as_deref(), Some("localhost:5000"));
         assert_eq!(action.datastore.restricted_dirs, ["/"]);
 
+        assert_eq!(image.kind, Some(ImageKind::Os));
+        assert_eq!((image.cloning, image.target_snapshot), (None, None));
+        assert_eq!(image.size_mb, Some(64));
+
         let action = DatastoreAction::from_xml(STAT.as_bytes()).unwrap();
         assert_eq!(action.image.unwrap().id, None);
+    }
+
+    #[test]
+    fn ids_that_name_nothing_are_none_and_damaged_ones_are_refused() {
+        let read = |inside: &str| {
+            let xml = format!(
+                "<DS_DRIVER_ACTION_DATA><IMAGE>{inside}</IMAGE><DATASTORE/></DS_DRIVER_ACTION_DATA>"
+            );
+            DatastoreAction::from_xml(xml.as_bytes()).map(|action| action.image.unwrap())
+        };
+        let image = read(
+            "<TYPE>2</TYPE><CLONING_ID>6</CLONING_ID><TARGET_SNAPSHOT>0</TARGET_SNAPSHOT><FORMAT>RAW</FORMAT><SIZE/>",
+        )
+        .unwrap();
+        assert_eq!(image.kind, Some(ImageKind::Datablock));
+        assert_eq!(image.cloning, Some(ImageId::new(6)));
+        assert_eq!(image.target_snapshot, Some(SnapshotId::new(0)));
+        assert_eq!(image.format.as_deref(), Some("raw"));
+        assert_eq!(image.size_mb, None);
+        assert_eq!(read("<TYPE>7</TYPE>").unwrap().kind, Some(ImageKind::Other));
+        for bad in [
+            "<TYPE>OS</TYPE>",
+            "<CLONING_ID>-2</CLONING_ID>",
+            "<TARGET_SNAPSHOT>../0</TARGET_SNAPSHOT>",
+            "<SIZE>1e9</SIZE>",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

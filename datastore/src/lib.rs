@@ -2,6 +2,7 @@
 //! (`onedock/img-<id>`). One module an action of `src/datastore_mad/remotes/fs`.
 
 mod action;
+mod content;
 mod hosts;
 mod local_file;
 mod path;
@@ -17,29 +18,23 @@ use onedock_common::image::DatastoreAction;
 
 use store::Store;
 
-/// What 7.4.0 asks and this version does not serve.
-const NOT_SERVED: &[&str] = &[
+/// What is asked only of a datastore that keeps backups (its DS_MAD, `src/vmm_mad/exec` and
+/// `ImageManager::restore_image`, `flatten_increments`): `oned` never asks it of an image datastore.
+const OF_BACKUPS: &[&str] = &[
     "backup",
     "backup_cancel",
-    "clone",
-    "export",
     "increment_flatten",
     "ls",
-    "mkfs",
     "restore",
-    "snap_delete",
-    "snap_flatten",
-    "snap_revert",
 ];
 
 /// Runs one action: its name, one argument (the image's or request's id), base64 XML on
 /// standard input.
 pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
     let name = name.to_str().context("the action's name is not UTF-8")?;
-    if NOT_SERVED.contains(&name) {
+    if OF_BACKUPS.contains(&name) {
         bail!(
-            "{name} is not served by onedock {}; nothing was changed",
-            env!("CARGO_PKG_VERSION")
+            "{name} is for datastores that keep backups, and DS_MAD onedock keeps images; take a datastore of TYPE BACKUP_DS with DS_MAD restic or rsync"
         );
     }
     let config = Config::load()?;
@@ -59,6 +54,12 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
             "stat" => action::stat::run(&store, &request).await,
             "cp" => action::cp::run(&store, &request).await,
             "rm" => action::rm::run(&store, &request).await,
+            "mkfs" => action::mkfs::run(&store, &request).await,
+            "clone" => action::clone::run(&store, &request).await,
+            "snap_delete" => action::snapshot::delete(&store, &request).await,
+            "snap_revert" => action::snapshot::revert(&store, &request).await,
+            "snap_flatten" => action::snapshot::flatten(&store, &request).await,
+            "export" => action::export::run(&store, &request).await,
             "monitor" => action::monitor::run(&config, &request.datastore),
             other => bail!("\"{other}\" is not an action of a datastore driver"),
         }

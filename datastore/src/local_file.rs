@@ -91,8 +91,17 @@ impl LocalFile {
                 let path = self.name.clone();
                 RegistryError::File { path, source }
             }
+            RegistryError::Disk { path, reason } if path == self.path() => {
+                let path = self.name.clone();
+                RegistryError::Disk { path, reason }
+            }
             other => other,
         })
+    }
+
+    /// The name that the user gave it.
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
     }
 
     /// A path that leads to this open file, whatever happens to its name.
@@ -149,6 +158,7 @@ mod tests {
             safe_dirs: dirs(safe),
             restricted_dirs: dirs(restricted),
             limit_mb: None,
+            base_path: None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! An image's PATH: `docker://[registry[:port]/]repository[:tag][@digest][?arguments]`, as
-//! OpenNebula's Docker Hub marketplace wrote it, or a `docker save` archive on the front-end.
+//! OpenNebula's Docker Hub marketplace wrote it, or a file on the front-end.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -37,10 +37,14 @@ pub(crate) enum BadPath {
         argument: String,
     },
     /// A scheme that the datastore does not read.
-    #[error("PATH {0}: only docker://… and a docker save archive on the front-end are read here")]
+    #[error(
+        "PATH {0}: only docker://… and files on the front-end (a docker save archive, or a disk) are read here"
+    )]
     Scheme(String),
     /// Neither a URL nor an absolute path.
-    #[error("PATH {0} is neither docker://… nor the absolute path of a docker save archive")]
+    #[error(
+        "PATH {0} is neither docker://… nor the absolute path of a docker save archive or a disk"
+    )]
     Relative(String),
 }
 
@@ -54,8 +58,8 @@ pub(crate) enum ImagePath {
         /// `size=`: the least size in MB that the image counts as.
         size_mb: u64,
     },
-    /// A file on the front-end.
-    Archive(PathBuf),
+    /// A file on the front-end: an archive of a container image, or a disk.
+    File(PathBuf),
 }
 
 impl FromStr for ImagePath {
@@ -70,7 +74,7 @@ impl FromStr for ImagePath {
         if !text.starts_with(SCHEME) {
             return match text {
                 url if url.contains("://") => Err(BadPath::Scheme(url.to_owned())),
-                path if path.starts_with('/') => Ok(Self::Archive(path.into())),
+                path if path.starts_with('/') => Ok(Self::File(path.into())),
                 other => Err(BadPath::Relative(other.to_owned())),
             };
         }
@@ -127,7 +131,7 @@ mod tests {
     fn registry(text: &str) -> (String, u64) {
         match text.parse().unwrap() {
             ImagePath::Registry { reference, size_mb } => (reference.to_string(), size_mb),
-            ImagePath::Archive(path) => panic!("{}", path.display()),
+            ImagePath::File(path) => panic!("{}", path.display()),
         }
     }
 
@@ -160,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_is_an_absolute_path() {
+    fn a_file_is_an_absolute_path() {
         assert_eq!(
             "/var/tmp/web.tar".parse::<ImagePath>().unwrap(),
-            ImagePath::Archive("/var/tmp/web.tar".into())
+            ImagePath::File("/var/tmp/web.tar".into())
         );
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use onedock_common::ImageId;
 use onedock_common::config::Config;
 use onedock_common::image::Datastore;
+use onedock_common::kept::{Attributes, state_tag};
 use onedock_common::reference::{Reference, RegistryName, Repository, Source};
 use onedock_registry::{Client, Options};
 
@@ -84,15 +85,46 @@ impl Store {
         ))
     }
 
+    /// Whether images are kept in repositories of this name.
+    pub(crate) fn is_image(repository: &Repository) -> bool {
+        let number = repository.path().as_str().strip_prefix(PREFIX);
+        number.is_some_and(|n| n.parse::<ImageId>().is_ok())
+    }
+
+    /// The image as it is now: a persistent one changes with every VM that used it, and `oned`
+    /// knows its first version only (`docs/decisions/0006-saved-images.md`).
+    pub(crate) async fn current(&self, source: &Source) -> anyhow::Result<Source> {
+        let reference = source.repository().tagged(&state_tag(source)?);
+        match self.client.resolve(&reference).await {
+            Ok(found) => Ok(Source::new(source.repository().clone(), found.digest)),
+            Err(e) if e.is_not_found() => Ok(source.clone()),
+            Err(e) => Err(e).context("the image's present state cannot be asked for"),
+        }
+    }
+
+    /// What is kept with an image.
+    pub(crate) async fn attributes(&self, source: &Source) -> anyhow::Result<Attributes> {
+        let tag = Attributes::tag()?;
+        let found = self
+            .client
+            .get_artifact(source.repository(), &tag, Attributes::MEDIA_TYPE)
+            .await?;
+        found.map_or_else(
+            || Ok(Attributes::default()),
+            |json| {
+                serde_json::from_slice(&json)
+                    .context("the attributes kept with the image are damaged")
+            },
+        )
+    }
+
     /// The repository of a SOURCE, if it is one of this datastore's images: nothing else is ever
-    /// deleted.
+    /// deleted or changed.
     pub(crate) fn own(&self, source: &Source) -> anyhow::Result<Repository> {
         let repository = source.repository();
-        let number = repository.path().as_str().strip_prefix(PREFIX);
         ensure!(
-            repository.registry() == self.registry()?
-                && number.is_some_and(|n| n.parse::<ImageId>().is_ok()),
-            "SOURCE {source} is not an image of this datastore; nothing was deleted"
+            repository.registry() == self.registry()? && Self::is_image(repository),
+            "SOURCE {source} is not an image of this datastore; nothing was changed"
         );
         Ok(repository.clone())
     }
@@ -143,6 +175,7 @@ mod tests {
             safe_dirs: Vec::new(),
             restricted_dirs: Vec::new(),
             limit_mb: None,
+            base_path: None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use onedock_common::Digest;
-use onedock_common::disk_image::DiskMeta;
+use onedock_common::disk_image::{DiskFormat, DiskMeta};
 use onedock_common::reference::{Repository, Source, Tag};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use crate::artifact;
 use crate::client::{Client, find};
 use crate::disk_file::{DiskFile, NewFile, PackedPiece, Unpack, unpack};
 use crate::disk_manifest::{
-    DISK_CONFIG, DiskManifest, PIECES, Piece, RESERVED_CONFIG, check_length, check_meta,
+    DISK_CONFIG, DiskManifest, PIECE, PIECES, Piece, RESERVED_CONFIG, check_length, check_meta,
     piece_length, pieces_of,
 };
 use crate::error::Error;
@@ -35,7 +35,8 @@ const LOOKED_AT: usize = 64;
 impl Client {
     /// Keeps a disk's file under `tag`: 64 MiB pieces, each packed with gzip (level 1), a few at
     /// once. The file must not change meanwhile: one whose length or time changed is refused.
-    /// `meta.blank` must be false. The same content and `meta` give the same digest.
+    /// `meta.blank` must be false. A raw disk may be up to 64 MiB larger than its file and ends with
+    /// zeros then. The same content and `meta` give the same digest.
     pub async fn put_disk(
         &self,
         file: &Path,
@@ -54,8 +55,12 @@ impl Client {
                 path: file.to_owned(),
                 reason,
             };
-            let disk = Arc::new(DiskFile::open(file).map_err(failed)?);
+            let mut disk = DiskFile::open(file).map_err(failed)?;
             check_meta(meta).map_err(refuse)?;
+            if meta.format != DiskFormat::Qcow2 && meta.size < disk.length.saturating_add(PIECE) {
+                disk.extend(meta.size);
+            }
+            let disk = Arc::new(disk);
             check_length(meta, disk.length).map_err(refuse)?;
             if meta.blank {
                 return Err(refuse("a blank disk has no file".to_owned()));

@@ -37,6 +37,9 @@ fn is_zero(bytes: &[u8]) -> bool {
 #[derive(Debug)]
 pub(crate) struct DiskFile {
     file: File,
+    /// What the file has, in bytes.
+    stored: u64,
+    /// What the disk has: the rest are zeros.
     pub(crate) length: u64,
     modified: (i64, i64),
 }
@@ -49,16 +52,22 @@ impl DiskFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
         }
         Ok(Self {
+            stored: meta.len(),
             length: meta.len(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             file,
         })
     }
 
+    /// Takes it for a longer one, whose end is zeros.
+    pub(crate) fn extend(&mut self, length: u64) {
+        self.length = self.length.max(length);
+    }
+
     /// Whether it is as it was when it was opened.
     pub(crate) fn is_unchanged(&self) -> io::Result<bool> {
         let meta = self.file.metadata()?;
-        Ok(meta.len() == self.length && (meta.mtime(), meta.mtime_nsec()) == self.modified)
+        Ok(meta.len() == self.stored && (meta.mtime(), meta.mtime_nsec()) == self.modified)
     }
 
     /// Where pieces begin that are no holes; `None` when they are too many.
@@ -85,6 +94,9 @@ impl DiskFile {
         let Ok(from) = i64::try_from(at) else {
             return Ok(self.length);
         };
+        if at >= self.stored {
+            return Ok(self.length);
+        }
         match lseek(&self.file, from, Whence::SeekData) {
             Ok(found) => Ok(u64::try_from(found).unwrap_or(at).max(at)),
             Err(Errno::ENXIO) => Ok(self.length),
@@ -123,7 +135,8 @@ impl DiskFile {
                 each(ZEROS.get(..hole).unwrap_or(&ZEROS))?;
                 at += hole as u64;
             }
-            let length = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
+            let left = end.min(self.stored).saturating_sub(at);
+            let length = usize::try_from(left).unwrap_or(STEP).min(STEP);
             let step = buffer.get_mut(..length).unwrap_or_default();
             self.file.read_exact_at(step, at)?;
             each(step)?;

@@ -34,6 +34,7 @@ mod options;
 mod pieces;
 mod platform;
 mod remote;
+mod save;
 mod size;
 mod sweep;
 mod tar_end;

@@ -1,76 +1,101 @@
-//! `cp`: the image into the private registry, from another registry or from an archive. Layers go
-//! from registry to registry; the front-end needs no engine. Answers `SOURCE FORMAT`.
+//! `cp`: the image into the private registry, from another registry or from a file: an archive of
+//! a container image, or a disk (raw, qcow2, ISO 9660) for a DATABLOCK or CDROM. Layers go from
+//! registry to registry; the front-end needs no engine. Answers `SOURCE FORMAT`.
 
 use anyhow::Context as _;
+use onedock_common::Digest;
 use onedock_common::answer::Answer;
 use onedock_common::image::{DatastoreAction, Image};
 use onedock_common::kept::{Attributes, state_tag};
 use onedock_common::reference::{Repository, Source, Tag};
+use onedock_registry::Kind;
 
-use super::{image, path};
+use super::{answer_word, image, path};
+use crate::content::{Content, as_image};
 use crate::hosts;
 use crate::local_file::LocalFile;
 use crate::path::ImagePath;
 use crate::store::Store;
 
-/// The word that DISK/FORMAT and DISK/DRIVER get. OpenNebula stores it unchecked, and its own
-/// tools know only `raw` and `qcow2`.
-const FORMAT: &str = "raw";
-
 pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
     let image = image(request)?;
     let repository = store.repository(image.id.context("IMAGE/ID is missing in the XML")?)?;
-    let digest = match path(image)? {
+    let (digest, kind) = match path(image)? {
         ImagePath::Registry { reference, .. } => {
             let reference = store.complete(&reference)?;
             let platforms = hosts::platforms(&store.config).await?;
-            store
+            let copied = store
                 .client
                 .copy(&reference, &repository, &Tag::latest(), &platforms)
-                .await?
+                .await?;
+            (copied, Kind::Image)
         }
-        ImagePath::Archive(file) => {
-            let file = LocalFile::open(&file, &request.datastore)?;
-            let pushed = store
-                .client
-                .push_archive(&file.path(), &repository, &Tag::latest())
-                .await;
-            file.said(pushed)?
+        ImagePath::File(path) => {
+            let file = LocalFile::open(&path, &request.datastore)?;
+            from_file(store, &file, &repository, image).await?
         }
     };
     let source = Source::new(repository, digest);
-    if let Err(error) = complete(store, &source, image).await {
-        // `oned` knows no SOURCE of a `cp` that failed, so nobody would ever remove what is there.
-        if let Err(also) = store.client.delete_repository(source.repository()).await {
-            tracing::warn!("{also}");
+    keep(store, &source, image.dockerrun.clone()).await?;
+    Ok(Answer::line(format!("{source} {}", answer_word(&kind))))
+}
+
+async fn from_file(
+    store: &Store,
+    file: &LocalFile,
+    repository: &Repository,
+    image: &Image,
+) -> anyhow::Result<(Digest, Kind)> {
+    let (client, tag) = (&store.client, Tag::latest());
+    match Content::of(file)? {
+        Content::Archive => {
+            let pushed = client.push_archive(&file.path(), repository, &tag).await;
+            Ok((file.said(pushed)?, Kind::Image))
         }
-        return Err(error);
+        Content::Disk(meta) => {
+            let meta = as_image(meta, image.kind, &file.name().display().to_string())?;
+            let pushed = client.put_disk(&file.path(), repository, &tag, &meta).await;
+            Ok((file.said(pushed)?, Kind::Disk(meta)))
+        }
     }
-    Ok(Answer::line(format!("{source} {FORMAT}")))
+}
+
+/// Keeps what lies beside an image, or leaves nothing of it.
+pub(super) async fn keep(
+    store: &Store,
+    source: &Source,
+    dockerrun: Option<String>,
+) -> anyhow::Result<()> {
+    let kept = complete(store, source, dockerrun).await;
+    // `oned` knows no SOURCE of an action that failed, so nobody would ever remove what is there.
+    if kept.is_err()
+        && let Err(also) = store.client.delete_repository(source.repository()).await
+    {
+        tracing::warn!("{also}");
+    }
+    kept
 }
 
 /// What lies beside the image: the tag of its present state, and its attributes.
-async fn complete(store: &Store, source: &Source, image: &Image) -> anyhow::Result<()> {
+async fn complete(store: &Store, source: &Source, dockerrun: Option<String>) -> anyhow::Result<()> {
     let repository = source.repository();
     store
         .client
         .tag(repository, source.digest(), &state_tag(source)?)
         .await?;
-    keep_attributes(store, repository, image).await
+    keep_attributes(store, repository, dockerrun).await
 }
 
 /// DOCKERRUN is kept with the image, so that it is there where INHERIT_IMAGE_ATTR is not set.
 async fn keep_attributes(
     store: &Store,
     repository: &Repository,
-    image: &Image,
+    dockerrun: Option<String>,
 ) -> anyhow::Result<()> {
-    let Some(dockerrun) = &image.dockerrun else {
+    if dockerrun.is_none() {
         return Ok(());
-    };
-    let json = serde_json::to_vec(&Attributes {
-        dockerrun: Some(dockerrun.clone()),
-    })?;
+    }
+    let json = serde_json::to_vec(&Attributes { dockerrun })?;
     store
         .client
         .put_artifact(

@@ -1,12 +1,18 @@
 //! The actions of `src/datastore_mad/remotes/fs`, each in a module named like it.
 
+pub(crate) mod clone;
 pub(crate) mod cp;
+pub(crate) mod export;
+pub(crate) mod mkfs;
 pub(crate) mod monitor;
 pub(crate) mod rm;
+pub(crate) mod snapshot;
 pub(crate) mod stat;
 
 use anyhow::Context as _;
+use onedock_common::disk_image::DiskFormat;
 use onedock_common::image::{DatastoreAction, Image};
+use onedock_registry::Kind;
 
 use crate::path::ImagePath;
 
@@ -20,4 +26,13 @@ fn path(image: &Image) -> anyhow::Result<ImagePath> {
         .as_deref()
         .context("IMAGE/PATH is missing in the XML")?
         .parse()?)
+}
+
+/// The word that DISK/FORMAT and DISK/DRIVER get. OpenNebula stores it unchecked, and its own
+/// tools know only `raw` and `qcow2`; a container image is `raw` to them, and so is a CD.
+fn answer_word(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Disk(meta) if meta.format == DiskFormat::Qcow2 => "qcow2",
+        _ => "raw",
+    }
 }

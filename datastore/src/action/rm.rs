@@ -1,4 +1,4 @@
-//! `rm`: the image's manifests with all their tags. The blobs go with the registry's own garbage
+//! `rm`: the image's manifests with all their tags: its states and its snapshots. The blobs go with the registry's own garbage
 //! collection. What is gone is removed.
 
 use anyhow::Context as _;

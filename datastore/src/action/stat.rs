@@ -1,5 +1,5 @@
 //! `stat`: the image's size in MB, before there is an image; the user's call waits for it. The
-//! larger of `size=` and the unpacked layers, at least 1, found without a pull
+//! larger of `size=` and the unpacked layers, or the size of a disk, at least 1, found without a pull
 //! (`docs/decisions/0003-image-size.md`).
 
 use std::time::Duration;
@@ -9,6 +9,7 @@ use onedock_common::image::DatastoreAction;
 use onedock_registry::archive_size;
 
 use super::{image, path};
+use crate::content::Content;
 use crate::local_file::LocalFile;
 use crate::path::ImagePath;
 use crate::store::Store;
@@ -19,7 +20,7 @@ use crate::{hosts, store};
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
-    let (size, least) = match path(image(request)?)? {
+    let (bytes, least) = match path(image(request)?)? {
         ImagePath::Registry { reference, size_mb } => {
             let reference = store.complete(&reference)?;
             // The layers of one platform are what a VM has; the first host's speaks for all.
@@ -29,17 +30,27 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
                 .cloned()
                 .unwrap_or_else(onedock_registry::Platform::here);
             (
-                store.client.unpacked_size(&reference, &platform).await?,
+                store
+                    .client
+                    .unpacked_size(&reference, &platform)
+                    .await?
+                    .bytes,
                 size_mb,
             )
         }
-        ImagePath::Archive(file) => {
-            let file = LocalFile::open(&file, &request.datastore)?;
-            let size = archive_size(&file.path(), &store::options(&store.config)?).await;
-            (file.said(size)?, 0)
+        ImagePath::File(path) => {
+            let file = LocalFile::open(&path, &request.datastore)?;
+            let bytes = match Content::of(&file)? {
+                Content::Disk(meta) => meta.size,
+                Content::Archive => {
+                    let size = archive_size(&file.path(), &store::options(&store.config)?).await;
+                    file.said(size)?.bytes
+                }
+            };
+            (bytes, 0)
         }
     };
-    Ok(Answer::line(megabytes(size.bytes, least).to_string()))
+    Ok(Answer::line(megabytes(bytes, least).to_string()))
 }
 
 /// Whole MB, counted up.

@@ -1,0 +1,187 @@
+//! An image into an archive on this machine, as `docker save` of a current engine writes it: an
+//! OCI layout that also has `manifest.json`. Engines from 1.10 on load it; registered again with
+//! `cp` it has the same digest.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use onedock_common::Digest;
+use onedock_common::reference::Source;
+use serde_json::{Value, json};
+use tokio::fs::File;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+
+use crate::client::{Client, Resolved, find};
+use crate::disk_file::NewFile;
+use crate::error::Error;
+use crate::kind::{Kind, of_manifest};
+use crate::manifest::{Descriptor, ImageManifest, Manifest, OCI_INDEX};
+use crate::platform::Platform;
+use crate::remote::Remote;
+
+/// A block of a tar archive, in bytes.
+const BLOCK: u64 = 512;
+/// How much is written at once, in bytes.
+const BUFFER: usize = 256 * 1024;
+
+/// What goes into the archive.
+struct Content {
+    manifests: Vec<Resolved>,
+    /// By digest: several images share layers.
+    blobs: BTreeMap<Digest, Descriptor>,
+    /// `manifest.json`: the image for this machine, else the first.
+    table: Value,
+}
+
+impl Client {
+    /// Writes an image, of all the platforms that it is kept for, to the archive `path`. `path`
+    /// is made anew (an existing file is an error) and removed when it fails.
+    pub async fn save_archive(&self, source: &Source, path: &Path) -> Result<(), Error> {
+        let what = format!("the archive of {source}");
+        let registry = source.repository().registry();
+        self.within(registry, &what, async |deadline| {
+            let remote = self.remote(source.repository(), deadline).await?;
+            let resolved = find(&remote, &source.reference()).await?;
+            if of_manifest(&remote, &resolved).await? != Kind::Image {
+                return Err(remote.refuse("it is no container image".to_owned()));
+            }
+            let index = json!({
+                "schemaVersion": 2,
+                "mediaType": OCI_INDEX,
+                "manifests": [{
+                    "mediaType": resolved.media_type,
+                    "size": resolved.bytes.len(),
+                    "digest": resolved.digest,
+                }],
+            });
+            let content = Content::of(&remote, resolved, self.options.image_limit).await?;
+            let failed = |source| Error::Write {
+                path: path.to_owned(),
+                source,
+            };
+            let new = NewFile::make(path, 0).map_err(failed)?;
+            let file = File::from_std(new.handle().map_err(failed)?);
+            let mut archive = Archive(BufWriter::with_capacity(BUFFER, file));
+            let small = [
+                ("oci-layout", json!({"imageLayoutVersion": "1.0.0"})),
+                ("index.json", index),
+                ("manifest.json", content.table),
+            ];
+            for (name, json) in small {
+                let bytes = Bytes::from(json.to_string());
+                archive.member(name, &bytes).await.map_err(failed)?;
+            }
+            for manifest in &content.manifests {
+                let name = blob_name(&manifest.digest);
+                archive
+                    .member(&name, &manifest.bytes)
+                    .await
+                    .map_err(failed)?;
+            }
+            for blob in content.blobs.values() {
+                let name = blob_name(&blob.digest);
+                archive.header(&name, blob.size).await.map_err(failed)?;
+                let mut download = remote.download(blob);
+                while let Some(piece) = download.next().await? {
+                    archive.0.write_all(&piece).await.map_err(failed)?;
+                }
+                archive.pad(blob.size).await.map_err(failed)?;
+            }
+            archive.finish().await.map_err(failed)?;
+            let kept = tokio::task::spawn_blocking(move || new.keep()).await;
+            kept.unwrap_or_else(|e| Err(io::Error::other(e)))
+                .map_err(failed)
+        })
+        .await
+    }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn row(image: &ImageManifest) -> Value {
+    let layers = image.layers.iter().map(|layer| blob_name(&layer.digest));
+    json!([{
+        "Config": blob_name(&image.config.digest),
+        "RepoTags": Value::Null,
+        "Layers": layers.collect::<Vec<_>>(),
+    }])
+}
+
+impl Content {
+    async fn of(remote: &Remote, resolved: Resolved, limit: u64) -> Result<Self, Error> {
+        let mut images = Vec::new();
+        let mut manifests = vec![resolved.clone()];
+        match remote.parse(&resolved)? {
+            Manifest::Image(image) => images.push(image),
+            Manifest::Index(index) => {
+                let here = index.wanted(&[Platform::here()]).ok();
+                let first = here.and_then(|here| here.first().map(|e| e.digest.clone()));
+                let mut seen = Vec::new();
+                for entry in &index.entries {
+                    if seen.contains(&entry.digest) {
+                        continue;
+                    }
+                    seen.push(entry.digest.clone());
+                    let child = remote.manifest_of(&entry.digest).await?;
+                    let Manifest::Image(image) = remote.parse(&child)? else {
+                        return Err(remote.refuse("its index names another index".to_owned()));
+                    };
+                    manifests.push(child);
+                    if first.as_ref() == Some(&entry.digest) {
+                        images.insert(0, image);
+                    } else {
+                        images.push(image);
+                    }
+                }
+            }
+        }
+        let mut blobs = BTreeMap::new();
+        for image in &images {
+            image.check(limit).map_err(|reason| remote.refuse(reason))?;
+            let all = image.blobs().map_err(|reason| remote.refuse(reason))?;
+            blobs.extend(all.into_iter().map(|blob| (blob.digest.clone(), blob)));
+        }
+        let table = images.first().map(row);
+        Ok(Self {
+            table: table.ok_or_else(|| remote.refuse("its index is empty".to_owned()))?,
+            manifests,
+            blobs,
+        })
+    }
+}
+
+/// A tar archive being written.
+struct Archive(BufWriter<File>);
+
+impl Archive {
+    async fn header(&mut self, name: &str, size: u64) -> io::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name)?;
+        header.set_mode(0o644);
+        header.set_size(size);
+        header.set_cksum();
+        self.0.write_all(header.as_bytes()).await
+    }
+
+    async fn pad(&mut self, size: u64) -> io::Result<()> {
+        let length = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or_default();
+        self.0
+            .write_all([0; 512].get(..length).unwrap_or_default())
+            .await
+    }
+
+    async fn member(&mut self, name: &str, bytes: &Bytes) -> io::Result<()> {
+        self.header(name, bytes.len() as u64).await?;
+        self.0.write_all(bytes).await?;
+        self.pad(bytes.len() as u64).await
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        self.0.write_all(&[0; 1024]).await?;
+        self.0.flush().await
+    }
+}
