@@ -20,13 +20,13 @@ use crate::location::Place;
 use crate::message::{Outcome, Pack, Running, Task};
 use crate::system::System;
 
-struct Bed {
-    node: Node<'static, FakeEngine>,
-    folder: PathBuf,
+pub(super) struct Bed {
+    pub(super) node: Node<'static, FakeEngine>,
+    pub(super) folder: PathBuf,
     _dir: tempfile::TempDir,
 }
 
-fn source() -> Source {
+pub(super) fn source() -> Source {
     format!(
         "docker://front:5000/onedock/img-6@sha256:{}",
         "ab".repeat(32)
@@ -36,7 +36,7 @@ fn source() -> Source {
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::at(dir.path().join("state"));
         fs::create_dir_all(paths.boot_dir()).unwrap();
@@ -55,11 +55,11 @@ impl Bed {
         }
     }
 
-    fn place(&self, name: &str) -> Place {
+    pub(super) fn place(&self, name: &str) -> Place {
         Place::try_from(self.folder.join(name)).unwrap()
     }
 
-    fn perform(&self, task: Task) -> anyhow::Result<Outcome> {
+    pub(super) fn perform(&self, task: Task) -> anyhow::Result<Outcome> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -67,7 +67,7 @@ impl Bed {
         runtime.block_on(self.node.perform(task))
     }
 
-    fn stage(&self) -> anyhow::Result<Outcome> {
+    pub(super) fn stage(&self) -> anyhow::Result<Outcome> {
         self.perform(Task::Stage {
             disk: self.place("disk.0"),
             system: System::Onedock,
@@ -79,11 +79,11 @@ impl Bed {
         })
     }
 
-    fn delete(&self, name: &str) -> anyhow::Result<Outcome> {
+    pub(super) fn delete(&self, name: &str) -> anyhow::Result<Outcome> {
         self.delete_in(name, System::Onedock)
     }
 
-    fn delete_in(&self, name: &str, system: System) -> anyhow::Result<Outcome> {
+    pub(super) fn delete_in(&self, name: &str, system: System) -> anyhow::Result<Outcome> {
         self.perform(Task::Delete {
             place: self.place(name),
             system,
@@ -92,7 +92,7 @@ impl Bed {
         })
     }
 
-    fn pack(&self, from: Running) -> anyhow::Result<Outcome> {
+    pub(super) fn pack(&self, from: Running) -> anyhow::Result<Outcome> {
         self.perform(Task::Pack(Pack {
             disk: self.place("disk.0"),
             repository: None,
@@ -113,7 +113,7 @@ impl Bed {
     }
 
     /// A container as `deploy` makes it.
-    fn deploy(&self) {
+    pub(super) fn deploy(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -146,7 +146,7 @@ impl Bed {
         self.node.engine.change("one-5", |c| c.info.running = false);
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.node.engine.containers().is_empty()
             && !self.folder.exists()
             && fs::read_dir(self.node.paths.boot_dir()).unwrap().count() == 0

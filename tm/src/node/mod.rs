@@ -6,6 +6,8 @@ mod context;
 mod delete;
 mod depart;
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod fault_tests;
 mod file;
 mod frames;

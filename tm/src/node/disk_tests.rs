@@ -1,0 +1,309 @@
+//! Disks that move, are kept and are frozen, interrupted at every call of the engine and repeated:
+//! no VM stays frozen, no state is lost.
+
+use std::fs;
+
+use onedock_common::descriptor::Descriptor;
+use onedock_common::engine::fake::Failure;
+use onedock_common::engine::{CreateSpec, Engine as _, Limits};
+use onedock_common::journal::freezing;
+use onedock_common::{ContainerName, DiskId, SnapshotId, VmId};
+
+use super::fault_tests::{Bed, source};
+use crate::message::{Held, Outcome, Running, State, Task};
+use crate::system::System;
+
+const VM: VmId = VmId::new(5);
+
+impl Bed {
+    fn running(&self) {
+        self.stage().unwrap();
+        self.deploy();
+        self.node.engine.change("one-5", |c| c.info.running = true);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.node.engine.containers()[0].info.paused
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::read(&self.folder.join("disk.0")).unwrap()
+    }
+
+    fn look(&self) -> Outcome {
+        let place = self.place("disk.0");
+        self.perform(Task::Look { place, token: None }).unwrap()
+    }
+
+    fn snapshot(&self, id: u32) -> anyhow::Result<Outcome> {
+        self.perform(Task::SnapCreate {
+            disk: self.place("disk.0"),
+            id: SnapshotId::new(id),
+            credential: None,
+        })
+    }
+
+    fn arrive(&self, system: System, state: &State) -> anyhow::Result<Outcome> {
+        let descriptor = Descriptor {
+            image: state.image.clone(),
+            container: None,
+            ..state.descriptor.clone()
+        };
+        self.perform(Task::Arrive {
+            disk: self.place("disk.0"),
+            system,
+            descriptor: Box::new(descriptor),
+            token: "token".to_owned(),
+        })
+    }
+
+    fn depart(&self, system: System, state: &State) -> anyhow::Result<Outcome> {
+        self.perform(Task::Depart {
+            disk: self.place("disk.0"),
+            system,
+            state: state.image.clone(),
+            container: state.descriptor.container.clone(),
+        })
+    }
+
+    /// The tree of a further image, as `deploy` makes it.
+    fn tree(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let labels = [("driver", "onedock"), ("tree", "5"), ("disk", "1")];
+        let spec = CreateSpec {
+            name: ContainerName::of_tree(VM, DiskId::new(1)),
+            image: source(),
+            hostname: "web".parse().unwrap(),
+            labels: labels
+                .map(|(k, v)| (format!("org.opennebula.{k}"), v.to_owned()))
+                .into(),
+            cmd: None,
+            runtime: "onedock",
+            limits: Limits {
+                cpu_shares: 0,
+                cpu_quota_us: 0,
+                memory: 0,
+                swap: 0,
+            },
+            storage_mib: None,
+        };
+        let id = runtime.block_on(self.node.engine.create(&spec)).unwrap();
+        let mut descriptor = self.descriptor();
+        descriptor.disk = DiskId::new(1);
+        descriptor.container = Some(id);
+        descriptor.write(&self.folder.join("disk.1")).unwrap();
+    }
+}
+
+/// What the front-end does for a move, until the first failure.
+fn mv(from: &Bed, to: &Bed) -> anyhow::Result<()> {
+    match from.pack(Running::Refused)? {
+        Outcome::State(state) => {
+            to.arrive(System::Onedock, &state)?;
+            from.depart(System::Onedock, &state)?;
+        }
+        other => assert_eq!(other, Outcome::Absent),
+    }
+    Ok(())
+}
+
+#[test]
+fn fault_67_a_live_snapshot_cut_off_at_any_call_leaves_no_frozen_vm_and_is_taken_once() {
+    for call in 1..=9 {
+        for failure in [Failure::Before(call), Failure::After(call)] {
+            let bed = Bed::new();
+            bed.running();
+            bed.node.engine.fail(failure);
+            let first = bed.snapshot(0);
+            assert!(!bed.is_paused(), "{failure:?}");
+            assert!(!freezing::is_begun(&bed.node.paths, VM), "{failure:?}");
+            bed.node.engine.heal();
+            let kept = bed.descriptor().snapshots.len();
+            assert_eq!(kept, usize::from(first.is_ok()), "{failure:?}");
+            for _ in 0..2 {
+                bed.snapshot(0).unwrap();
+            }
+            assert_eq!(bed.descriptor().snapshots.len(), 1, "{failure:?}");
+            assert!(!bed.is_paused());
+            assert!(bed.node.engine.containers()[0].info.running);
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_a_dead_action_froze_goes_on_with_the_next_one_and_a_suspended_one_does_not() {
+    let bed = Bed::new();
+    bed.running();
+    bed.node.engine.change("one-5", |c| c.info.paused = true);
+    bed.look();
+    assert!(bed.is_paused(), "suspended");
+    freezing::begin(&bed.node.paths, VM).unwrap();
+    bed.look();
+    assert!(!bed.is_paused());
+    assert!(!freezing::is_begun(&bed.node.paths, VM));
+}
+
+#[test]
+fn a_suspended_vm_is_ended_before_its_disk_moves_and_not_for_a_snapshot() {
+    let bed = Bed::new();
+    bed.running();
+    bed.node.engine.change("one-5", |c| c.info.paused = true);
+    bed.snapshot(0).unwrap();
+    assert!(bed.is_paused());
+    assert!(matches!(
+        bed.pack(Running::Refused).unwrap(),
+        Outcome::State(state) if state.pushed
+    ));
+    assert!(!bed.node.engine.containers()[0].info.running);
+}
+
+#[test]
+fn fault_64_a_move_cut_off_at_any_call_of_either_host_is_finished_by_the_next() {
+    for call in 1..=8 {
+        for failure in [Failure::Before(call), Failure::After(call)] {
+            for source_fails in [true, false] {
+                let (from, to) = (Bed::new(), Bed::new());
+                from.stage().unwrap();
+                from.deploy();
+                let failing = if source_fails { &from } else { &to };
+                failing.node.engine.fail(failure);
+                let _ = mv(&from, &to);
+                // The state is never nowhere.
+                let at_source = fs::exists(from.folder.join("disk.0")).unwrap();
+                let arrived = fs::exists(to.folder.join("disk.0")).unwrap();
+                let whole = !from.node.engine.containers().is_empty();
+                assert!(arrived || (at_source && whole), "{failure:?}");
+                failing.node.engine.heal();
+                for _ in 0..2 {
+                    mv(&from, &to).unwrap();
+                }
+                assert!(!from.folder.join("disk.0").exists(), "{failure:?}");
+                assert!(from.node.engine.containers().is_empty(), "{failure:?}");
+                let arrived = to.descriptor();
+                assert_ne!(arrived.image, source(), "{failure:?}");
+                assert_eq!(arrived.container, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn in_a_stock_datastore_the_descriptor_stays_for_the_stock_scripts_and_names_the_state() {
+    let (from, to) = (Bed::new(), Bed::new());
+    from.stage().unwrap();
+    from.deploy();
+    let Outcome::State(state) = from.pack(Running::Refused).unwrap() else {
+        panic!("no state");
+    };
+    assert_eq!(to.arrive(System::Ssh, &state).unwrap(), Outcome::Done);
+    assert!(!to.folder.exists());
+    for _ in 0..2 {
+        from.depart(System::Ssh, &state).unwrap();
+        assert_eq!(from.descriptor().image, state.image);
+        assert_eq!(from.descriptor().container, None);
+        assert!(from.node.engine.containers().is_empty());
+    }
+}
+
+#[test]
+fn what_the_registry_keeps_is_told_before_anything_is_removed() {
+    let bed = Bed::new();
+    bed.stage().unwrap();
+    bed.deploy();
+    let task = |registry_is_clean| Task::Delete {
+        place: bed.place(""),
+        system: System::Onedock,
+        saved: None,
+        registry_is_clean,
+    };
+    for _ in 0..2 {
+        let told = bed.perform(task(false)).unwrap();
+        let held = Held {
+            disk: DiskId::new(0),
+            repository: source().repository().clone(),
+        };
+        assert_eq!(told, Outcome::Held(vec![held]));
+        assert_eq!(bed.node.engine.containers().len(), 1);
+    }
+    // Also of a descriptor that is damaged: by the note beside it, else by the label.
+    fs::write(bed.folder.join("disk.0"), "{\"version\":2,").unwrap();
+    assert!(matches!(
+        bed.perform(task(false)).unwrap(),
+        Outcome::Held(_)
+    ));
+    fs::remove_file(bed.folder.join("disk.0.registry")).unwrap();
+    bed.node.engine.change("one-5", |c| {
+        let label = "org.opennebula.source".to_owned();
+        c.info.labels.insert(label, source().to_string());
+    });
+    assert!(matches!(
+        bed.perform(task(false)).unwrap(),
+        Outcome::Held(_)
+    ));
+    for _ in 0..2 {
+        assert_eq!(bed.perform(task(true)).unwrap(), Outcome::Done);
+    }
+    assert!(bed.node.engine.containers().is_empty() && !bed.folder.exists());
+}
+
+#[test]
+fn the_tree_of_a_further_image_is_saved_without_having_run_and_goes_with_its_disk() {
+    let bed = Bed::new();
+    bed.stage().unwrap();
+    bed.deploy();
+    bed.tree();
+    let task = Task::Pack(crate::message::Pack {
+        disk: bed.place("disk.1"),
+        repository: None,
+        tag: "vm-5-disk-1".parse().unwrap(),
+        comment: "saved".to_owned(),
+        credential: None,
+        from: Running::Refused,
+    });
+    assert!(matches!(
+        bed.perform(task.clone()).unwrap(),
+        Outcome::State(state) if state.pushed
+    ));
+    bed.node.engine.change("one-5", |c| c.info.running = true);
+    let refused = bed.perform(task).unwrap_err().to_string();
+    assert!(refused.contains("still runs"), "{refused}");
+    bed.delete("disk.1").unwrap();
+    assert_eq!(bed.node.engine.containers().len(), 1);
+    assert_eq!(bed.node.engine.containers()[0].name, "one-5");
+}
+
+#[test]
+fn an_attempt_to_go_back_to_what_was_never_kept_changes_nothing() {
+    let bed = Bed::new();
+    bed.stage().unwrap();
+    bed.deploy();
+    let before = bed.descriptor();
+    let task = Task::SnapRevert {
+        disk: bed.place("disk.0"),
+        id: SnapshotId::new(3),
+    };
+    let refused = bed.perform(task).unwrap_err().to_string();
+    assert!(refused.contains("no snapshot 3, it has none"), "{refused}");
+    assert_eq!(bed.descriptor(), before);
+    assert_eq!(bed.node.engine.containers().len(), 1);
+}
+
+#[test]
+fn our_state_of_a_vm_in_a_stock_datastore_goes_with_its_last_container() {
+    let bed = Bed::new();
+    bed.stage().unwrap();
+    bed.deploy();
+    let paths = &bed.node.paths;
+    fs::create_dir_all(paths.context_folder(VM)).unwrap();
+    fs::create_dir_all(paths.extracted_folder(VM, DiskId::new(2))).unwrap();
+    fs::write(bed.folder.join("vm.xml"), "<VM/>").unwrap();
+    for _ in 0..2 {
+        bed.delete_in("disk.0", System::Ssh).unwrap();
+    }
+    assert!(bed.folder.join("vm.xml").exists(), "the stock script's");
+    assert!(!paths.context_folder(VM).exists() && !paths.extracted_of(VM).exists());
+    assert!(!paths.vm_lock(VM).exists());
+}
