@@ -11,8 +11,8 @@ use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     LogsOptionsBuilder, PushImageOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
-    StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    RemoveImageOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use tokio::time::timeout;
@@ -63,6 +63,9 @@ impl Docker {
         let path = socket
             .to_str()
             .ok_or_else(|| unreachable("the path is not UTF-8".into()))?;
+        // The client takes no socket that is not there. A front-end has none, and only what asks
+        // the engine may fail there: nobody listens at "/", which is.
+        let path = if socket.exists() { path } else { "/" };
         // The client's own time limit stands behind all of ours.
         let seconds = TRANSFER.as_secs() + 60;
         let client =
@@ -335,14 +338,12 @@ impl Engine for Docker {
     }
 
     async fn memory_held(&self, container: &ContainerId) -> Result<Option<u64>, EngineError> {
-        let options = StatsOptionsBuilder::default()
-            .stream(false)
-            .one_shot(true)
-            .build();
-        let mut answers = Box::pin(self.client.stats(container.as_str(), Some(options)));
-        let request = async { answers.next().await.transpose() };
-        let answer = self.within("stats", QUICK, request).await?;
-        Ok(answer.and_then(|a| a.memory_stats).and_then(memory::held))
+        let request = self
+            .client
+            .inspect_container(container.as_str(), None::<InspectContainerOptions>);
+        let answer = self.within("inspect", QUICK, request).await?;
+        let pid = answer.state.and_then(|s| s.pid).filter(|pid| *pid > 0);
+        Ok(pid.and_then(memory::held_beside))
     }
 
     async fn container(

@@ -232,7 +232,8 @@ pub trait Engine {
         container: &ContainerId,
         limits: Limits,
     ) -> impl Future<Output = Result<(), EngineError>>;
-    /// What its processes hold of its memory, in bytes; `None` for one that does not run.
+    /// What its processes hold of its memory, in bytes; `None` for one that does not run, and on a
+    /// kernel that does not account for it.
     fn memory_held(
         &self,
         container: &ContainerId,

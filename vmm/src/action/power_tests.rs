@@ -134,6 +134,23 @@ fn a_save_or_restore_cut_off_at_any_call_leaves_the_vm_as_it_was_and_the_retry_w
 }
 
 #[test]
+fn an_end_whose_disks_are_not_let_go_of_fails_and_its_retry_waits_for_them() {
+    for name in ["shutdown", "cancel"] {
+        let bed = Bed::full();
+        bed.deploy_with(TRACED).unwrap();
+        for failure in [Failure::Before(1), Failure::After(1)] {
+            bed.host.root.fail(Some(failure));
+            let error = bed.end(name).unwrap_err().to_string();
+            assert!(error.contains("disks are not let go of"), "{error}");
+        }
+        bed.host.root.fail(None);
+        bed.end(name).unwrap();
+        assert_eq!(bed.host.root.asked().len(), 1);
+        assert_eq!(bed.root_state(), (false, false, 1));
+    }
+}
+
+#[test]
 fn a_damaged_checkpoint_keeps_no_vm_from_starting_and_one_that_ended_is_not_suspended() {
     let bed = Bed::new();
     bed.deploy().unwrap();
