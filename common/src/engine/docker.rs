@@ -436,3 +436,25 @@ impl Engine for Docker {
 
 /// The most that is read of a container's last output, in bytes.
 const LAST_LINES_LIMIT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine as _;
+
+    #[test]
+    fn where_no_engine_is_only_what_asks_it_fails_and_names_its_socket() {
+        let socket = Path::new("/nonexistent/docker.sock");
+        let docker = Docker::at(socket).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let name = crate::ContainerName::of(crate::VmId::new(1));
+        let error = runtime.block_on(docker.named(name)).unwrap_err();
+        assert!(
+            matches!(&error, EngineError::Unreachable { socket: named, .. } if named == socket),
+            "{error}"
+        );
+    }
+}
