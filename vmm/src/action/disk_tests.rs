@@ -128,6 +128,16 @@ fn faults_1_to_6_a_deploy_with_a_tree_cut_off_at_any_call_is_finished_by_the_nex
 }
 
 #[test]
+fn fault_2_a_note_that_a_killed_deploy_left_behind_a_made_tree_goes_with_the_next() {
+    let bed = Bed::full();
+    bed.deploy_with(TRACED).unwrap();
+    bed.end("cancel").unwrap();
+    tree::creating(&bed.host.paths, VM, DiskId::new(3)).unwrap();
+    bed.deploy_with(TRACED).unwrap();
+    bed.assert_journal_is_empty();
+}
+
+#[test]
 fn fault_1_a_deploy_that_fails_takes_back_the_trees_that_it_made_and_no_others() {
     let bed = Bed::full();
     bed.host.engine.die_with(Some(3));

@@ -139,24 +139,23 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
     ) -> anyhow::Result<PathBuf> {
         let disk = descriptor.disk;
         let engine = &self.host.engine;
+        let making = Making {
+            engine,
+            paths: &self.host.paths,
+            vm: self.vm.id,
+            disk,
+            part: Part::Tree,
+        };
         let id = match descriptor.container.clone() {
             Some(id) => id,
             None => {
-                let making = Making {
-                    engine,
-                    paths: &self.host.paths,
-                    vm: self.vm.id,
-                    disk,
-                    part: Part::Tree,
-                };
-                let id = making
-                    .create(plan::tree(self.vm, &descriptor), notes)
-                    .await?;
+                let asked = plan::tree(self.vm, &descriptor);
+                let id = making.create(asked, notes).await?;
                 self.trees.push((id.clone(), descriptor.clone()));
-                making.remember(&mut descriptor, &disk_path(self.system_dir, disk), &id)?;
                 id
             }
         };
+        making.remember(&mut descriptor, &disk_path(self.system_dir, disk), &id)?;
         let layer = engine.layer(&id).await;
         let gone = matches!(&layer, Err(e) if e.is_missing());
         ensure!(
