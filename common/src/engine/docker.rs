@@ -440,7 +440,6 @@ const LAST_LINES_LIMIT: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Engine as _;
 
     #[test]
     fn where_no_engine_is_only_what_asks_it_fails_and_names_its_socket() {
