@@ -35,14 +35,14 @@ fn tmpfs(path: &Path, size: &str) {
     .unwrap();
 }
 
-/// Works on a thread of its own, in a mount namespace of its own, with one registry whose storage
+/// Needs root. Works on a thread of its own, in a mount namespace of its own, with one registry whose storage
 /// has `size`.
 fn with_full_registry(
     size: &'static str,
     work: impl FnOnce(&RegistryServer, &Client) + Send + 'static,
 ) {
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNS).expect("this test needs root: it mounts a small tmpfs");
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
         let mut server = RegistryServer::start(&Setup::default()).unwrap();
@@ -144,7 +144,7 @@ fn fault_25_a_disk_that_does_not_fit_here_leaves_no_file() {
     let digest = run(client.put_disk(&file, &repository, &Tag::latest(), &meta)).unwrap();
     let source = Source::new(repository, digest);
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNS).expect("this test needs root: it mounts a small tmpfs");
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
         let small = dir.path().join("small");
