@@ -222,7 +222,9 @@ impl Node {
             }
             Ok(left)
         })?;
-        ensure!(left.is_empty(), "{left:?}");
+        let log = self.engine.log();
+        let said: Vec<&str> = log.lines().rev().take(12).collect();
+        ensure!(left.is_empty(), "{left:?}: {said:#?}");
         Ok(())
     }
 
@@ -606,4 +608,389 @@ fn a_qcow2_disk_keeps_its_content_and_its_daemon_ends_with_it() -> Result<()> {
         node.remove(&id)?;
     }
     Ok(())
+}
+
+/// The folder of the layer of a container that is never started, of an image with `/marks`.
+fn tree(node: &Node, name: &str) -> Result<(ContainerId, PathBuf)> {
+    let root = tempfile::tempdir_in(node.engine.folder())?;
+    fs::create_dir(root.path().join("marks"))?;
+    fs::write(root.path().join("marks/of-the-image"), "image\n")?;
+    node.engine.import(name, root.path(), &[])?;
+    let id = node
+        .engine
+        .docker(&["create", "--network", "none", name, "x"])?;
+    let format = "{{.GraphDriver.Data.UpperDir}}";
+    let upper = PathBuf::from(node.engine.docker(&["inspect", "-f", format, &id])?);
+    Ok((id.parse()?, upper.parent().context("no layer")?.to_owned()))
+}
+
+#[test]
+fn the_tree_of_an_image_is_written_to_its_own_layer_or_only_read_and_a_folder_only_read()
+-> Result<()> {
+    for runtime in RUNTIMES {
+        let node = Node::behind(runtime, &[])?;
+        let (of, layer) = tree(&node, "tree:1")?;
+        let files = node.file("files");
+        fs::create_dir(&files)?;
+        fs::write(files.join("a"), "a")?;
+        let written = disk(1, DiskSource::Tree(layer.clone()), Some("/opt/tree"));
+        let folder = disk(2, DiskSource::Folder(files.clone()), Some("/media/cd"));
+        let id = node.create(vec![written.clone(), folder.clone()])?;
+        node.start(&id)?;
+        node.sh(&id, "cd /opt/tree/marks && busybox cat of-the-image && echo new > new && busybox rm of-the-image")?;
+        node.sh(&id, "busybox test -f /media/cd/a && ! echo x > /media/cd/b")?;
+        let mounts = node.sh(&id, "cat /proc/mounts")?;
+        let line = mounts
+            .lines()
+            .find(|line| line.contains(" /media/cd "))
+            .context("no folder")?;
+        ensure!(line.contains(" ro,nosuid,nodev"), "{line}");
+        let changes = node.engine.docker(&["diff", of.as_str()])?;
+        ensure!(
+            changes.contains("A /marks/new") && changes.contains("D /marks/of-the-image"),
+            "{changes}"
+        );
+        let said = node.grow(&id, 1, 100).unwrap_err().to_string();
+        ensure!(
+            said == "disk 1 (vdb): a disk of this kind cannot be resized",
+            "{said}"
+        );
+        let synced = Request::SyncDisk {
+            vm: VmId::new(VM),
+            container: id.clone(),
+            disk: DiskId::new(1),
+        };
+        node.ask(&synced)?;
+        node.unplug(&id, 2)?;
+        node.unplug(&id, 1)?;
+        node.sh(&id, "! busybox test -e /opt && ! busybox test -e /media")?;
+        node.plug(&id, &read_only(written.clone()))?;
+        node.sh(&id, "cd /opt/tree/marks && busybox test -f new && ! busybox test -e of-the-image && ! echo x > y")?;
+        node.stop(&id)?;
+        node.nothing_left()?;
+        node.engine.docker(&["rm", of.as_str()])?;
+        node.remove(&id)?;
+        // Nothing else of the host is a tree.
+        for path in [PathBuf::from("/etc"), layer] {
+            let id = node.create(vec![disk(1, DiskSource::Tree(path), Some("/srv"))])?;
+            let said = node.refused(&id)?;
+            ensure!(
+                said.contains("is not the folder of a layer") || said.contains("there is no"),
+                "{said}"
+            );
+            node.remove(&id)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_owners_on_a_disk_are_the_containers_under_userns_remap() -> Result<()> {
+    for runtime in RUNTIMES {
+        let node = Node::behind(runtime, &["--userns-remap=default"])?;
+        let kinds = [("ext4", 32), ("xfs", 300), ("btrfs", 120)];
+        let mut disks = Vec::new();
+        for (id, (kind, mib)) in (1..).zip(kinds) {
+            disks.push(raw(
+                id,
+                &node.formatted(kind, kind, mib, &[])?,
+                &format!("/srv/{kind}"),
+            ));
+        }
+        disks.push(device(4, &node.formatted("device", "ext4", 16, &[])?));
+        let (_, layer) = tree(&node, "tree:1")?;
+        disks.push(disk(5, DiskSource::Tree(layer), Some("/srv/tree")));
+        let id = node.create(disks)?;
+        node.start(&id)?;
+        let pid = node
+            .engine
+            .docker(&["inspect", "-f", "{{.State.Pid}}", id.as_str()])?;
+        let map = fs::read_to_string(format!("/proc/{pid}/uid_map"))?;
+        ensure!(
+            !map.trim_start().starts_with("0          0"),
+            "no user namespace: {map}"
+        );
+        for place in ["/srv/ext4", "/srv/xfs", "/srv/btrfs", "/srv/tree/marks"] {
+            let script = format!(
+                "cd {place} && echo a > a && busybox chown 33:44 a && busybox stat -c %u:%g . a"
+            );
+            ensure!(node.sh(&id, &script)? == "0:0\n33:44", "{place}");
+        }
+        node.sh(&id, "busybox head -c 2048 /dev/vde > /dev/null && echo x | busybox dd of=/dev/vde conv=notrunc,fsync")?;
+        ensure!(
+            node.sh(&id, "busybox stat -c %u:%g:%F /dev/vde /srv")?
+                == "0:0:block special file\n0:0:directory",
+            "owner"
+        );
+        for disk in (1..=5).rev() {
+            node.unplug(&id, disk)?;
+        }
+        node.sh(&id, "! busybox test -e /dev/vde && ! busybox test -e /srv")?;
+        node.remove(&id)?;
+        // On the disk itself, they are as the container wrote them.
+        let owners = run(
+            "debugfs",
+            &["-R", "stat a", node.file("ext4").to_str().unwrap()],
+        )?;
+        ensure!(owners.contains("User:    33   Group:    44"), "{owners}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_running_vm_sees_a_disk_grow_and_one_that_grew_while_it_was_off() -> Result<()> {
+    let node = Node::behind(RUNTIMES[1], &[])?;
+    let xfs = node.formatted("xfs", "xfs", 300, &[])?;
+    let btrfs = node.formatted("btrfs", "btrfs", 256, &[])?;
+    let blank = node.blank("blank", 8)?;
+    let ext4 = node.formatted("ext4", "ext4", 32, &[])?;
+    let id = node.create(vec![
+        raw(1, &xfs, "/srv/xfs"),
+        raw(2, &btrfs, "/srv/btrfs"),
+        device(3, &blank),
+        raw(4, &ext4, "/srv/ext4"),
+    ])?;
+    node.start(&id)?;
+    let sizes = || -> Result<Vec<u64>> {
+        let script = "busybox df -m /srv/xfs /srv/btrfs | busybox awk 'NR>1 {print $2}'; busybox blockdev --getsize64 /dev/vdd";
+        let text = node.sh(&id, script)?;
+        text.lines().map(|line| Ok(line.parse()?)).collect()
+    };
+    let longer = |path: &Path, mib: u64| {
+        Ok::<_, anyhow::Error>(
+            fs::OpenOptions::new()
+                .write(true)
+                .open(path)?
+                .set_len(mib << 20)?,
+        )
+    };
+    longer(&xfs, 400)?;
+    longer(&btrfs, 300)?;
+    longer(&blank, 9)?;
+    for (disk, mib) in [(1, 400), (2, 300), (3, 9)] {
+        node.grow(&id, disk, mib)?;
+    }
+    let now = sizes()?;
+    ensure!(
+        now[0] > 320 && now[1] == 300 && now[2] == 9 << 20,
+        "{now:?}"
+    );
+    node.stop(&id)?;
+    for path in [&xfs, &btrfs, &ext4] {
+        longer(path, 500)?;
+    }
+    node.start(&id)?;
+    let now = sizes()?;
+    ensure!(now[0] > 420 && now[1] == 500, "{now:?}");
+    // ext4 asks for CAP_SYS_RESOURCE, which root has not everywhere; then it stays as it was.
+    let capabilities = fs::read_to_string("/proc/self/status")?;
+    let effective = capabilities
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:\t"))
+        .context("CapEff")?;
+    let may = u64::from_str_radix(effective, 16)? & 1 << 24 != 0;
+    let size: u64 = node
+        .sh(
+            &id,
+            "busybox df -m /srv/ext4 | busybox awk 'NR>1 {print $2}'",
+        )?
+        .parse()?;
+    ensure!((size > 400) == may, "{size} MiB");
+    node.remove(&id)
+}
+
+#[test]
+fn what_cannot_be_mounted_is_a_device_or_one_clear_line() -> Result<()> {
+    for runtime in RUNTIMES {
+        let node = Node::behind(runtime, &[])?;
+        let swap = node.blank("swap", 4)?;
+        run("mkswap", &[swap.to_str().unwrap()])?;
+        // Signatures without what belongs to them.
+        let broken = node.formatted("broken", "ext4", 16, &[])?;
+        let mut file = fs::OpenOptions::new().write(true).open(&broken)?;
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 64], 4096)?;
+        file.flush()?;
+        let torn = node.formatted("torn", "xfs", 300, &[])?;
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&torn)?
+            .set_len(100 << 20)?;
+        let id = node.create(vec![
+            raw(1, &swap, "/srv"),
+            raw(2, &node.blank("nothing", 4)?, "/opt/x"),
+        ])?;
+        node.start(&id)?;
+        node.sh(
+            &id,
+            "busybox test -b /dev/vdb && busybox test -b /dev/vdc && ! busybox test -e /opt",
+        )?;
+        node.stop(&id)?;
+        for (disks, expected) in [
+            (
+                vec![raw(1, &swap, "/srv"), raw(2, &torn, "/opt")],
+                "disk 2 (vdc): its xfs file system cannot be mounted (",
+            ),
+            (
+                vec![raw(1, Path::new("/nowhere/disk.1"), "/srv")],
+                "disk 1: there is no /nowhere/disk.1 on this host",
+            ),
+            (
+                vec![raw(1, Path::new("/etc"), "/srv")],
+                "disk 1 (vdb): /etc",
+            ),
+            (
+                vec![raw(1, &swap, "/srv"), raw(2, &swap, "/srv")],
+                "disk 2 has the number, TARGET or MOUNTPOINT of another disk",
+            ),
+            (
+                vec![raw(1, &node.formatted("good", "ext4", 16, &[])?, "/bin/sh")],
+                "/bin/sh in the image is a link or a file",
+            ),
+        ] {
+            node.boot(&id, disks)?;
+            let mut said = String::new();
+            soon("the engine has not cleaned up", || {
+                said = node.refused(&id)?;
+                Ok(said.contains(expected))
+            })
+            .with_context(|| said.clone())?;
+            ensure!(said.trim_end().lines().count() <= 2, "{said}");
+            node.nothing_left()?;
+        }
+        // A journal that is not replayed stays so where the disk can only be read.
+        node.boot(&id, vec![])?;
+        soon("it does not start", || Ok(node.start(&id).is_ok()))?;
+        for (number, (kind, mib)) in (1..).zip([("ext4", 16), ("xfs", 300)]) {
+            let path = node.formatted(&format!("clean-{kind}"), kind, mib, &[])?;
+            let shown = raw(number, &path, "/srv/x");
+            node.plug(&id, &shown)?;
+            node.sh(&id, "echo a > /srv/x/a && busybox sync")?;
+            let dirty = node.file(&format!("dirty-{kind}"));
+            fs::copy(&path, &dirty)?;
+            node.unplug(&id, number)?;
+            node.plug(&id, &read_only(raw(number, &dirty, "/srv/x")))?;
+            let mounts = node.sh(&id, "cat /proc/mounts")?;
+            let line = mounts
+                .lines()
+                .find(|line| line.contains(" /srv/x "))
+                .context("no mount")?;
+            // Older kernels say noload for ext4.
+            let unclean = line.contains("norecovery") || line.contains("noload");
+            ensure!(unclean, "{line}");
+            node.unplug(&id, number)?;
+        }
+        node.remove(&id)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_helper_that_is_killed_at_any_moment_leaves_nothing_and_the_next_call_converges() -> Result<()>
+{
+    let node = Node::behind(RUNTIMES[1], &[])?;
+    let id = node.create(vec![])?;
+    node.start(&id)?;
+    let plain = node.formatted("plain", "ext4", 16, &[])?;
+    let image = node.file("image");
+    run(
+        "qemu-img",
+        &[
+            "convert",
+            "-O",
+            "qcow2",
+            plain.to_str().unwrap(),
+            image.to_str().unwrap(),
+        ],
+    )?;
+    let disks = [
+        raw(1, &plain, "/srv/a"),
+        disk(2, DiskSource::Qcow2(image), Some("/srv/b")),
+        device(3, &node.formatted("device", "ext4", 16, &[])?),
+    ];
+    let started = |disk: &Disk| -> Result<std::process::Child> {
+        let request = Request::PlugDisk {
+            vm: VmId::new(VM),
+            container: id.clone(),
+            disk: disk.clone(),
+        };
+        let text = serde_json::to_vec(&request)?;
+        node.engine.inside(|| {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_onedock-node"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            child.stdin.take().unwrap().write_all(&text)?;
+            Ok(child)
+        })
+    };
+    for disk in &disks {
+        let begin = Instant::now();
+        ensure!(started(disk)?.wait()?.success(), "plug");
+        let whole = begin.elapsed();
+        for step in 0..8 {
+            node.unplug(&id, disk.id.get())?;
+            let mut child = started(disk)?;
+            let begin = Instant::now();
+            while begin.elapsed() < whole * step / 8 {
+                std::thread::yield_now();
+            }
+            child.kill()?;
+            child.wait()?;
+            if step == 7 {
+                continue;
+            }
+            node.plug(&id, disk)
+                .with_context(|| format!("after {step}/8"))?;
+        }
+    }
+    // The last of each was killed and not mended.
+    node.remove(&id).context("killed helpers")?;
+    // A whole VM is killed with its runtime's call.
+    let id = node.create(disks.to_vec())?;
+    for step in 1..5 {
+        node.engine.inside(|| {
+            let mut child = Command::new("docker")
+                .args(["start", id.as_str()])
+                .env(
+                    "DOCKER_HOST",
+                    format!("unix://{}", node.engine.socket().display()),
+                )
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            let begin = Instant::now();
+            let own = format!("start {id}").replace(' ', "\0");
+            let mut killed = false;
+            while !killed
+                && child.try_wait()?.is_none()
+                && begin.elapsed() < Duration::from_secs(10)
+            {
+                for entry in fs::read_dir("/proc")?.flatten() {
+                    let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                    let command = String::from_utf8_lossy(&command);
+                    let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+                        continue;
+                    };
+                    if command.contains("onedock-runtime\0") && command.contains(&own) {
+                        let seen = Instant::now();
+                        while seen.elapsed() < Duration::from_millis(15 * step) {
+                            std::thread::yield_now();
+                        }
+                        let pid = nix::unistd::Pid::from_raw(pid);
+                        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                        killed = true;
+                    }
+                }
+            }
+            child.wait()?;
+            Ok(())
+        })?;
+        // What the driver does with a VM that is to be off.
+        let _ = node.engine.output("docker", &["kill", id.as_str()])?;
+        node.stop(&id).with_context(|| format!("step {step}"))?;
+        soon("something is in use", || Ok(node.in_use()?.is_empty()))
+            .with_context(|| format!("step {step}: {:?}", node.in_use()))?;
+    }
+    node.remove(&id)
 }

@@ -95,6 +95,18 @@ impl Process {
         })
     }
 
+    /// Whether it is still the runtime's own, waiting for a `start` that never came to its end.
+    pub fn waits(&self) -> bool {
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
+        let program = program.to_string_lossy();
+        let is_runtimes = |name: &str| name.starts_with("runc") || name.starts_with("crun");
+        // Runtimes run from a copy of themselves that no path leads to.
+        let copied = program == "/" || program.starts_with("/memfd:");
+        let named = is_runtimes(program.rsplit('/').next().unwrap_or_default());
+        is_runtimes(&name) && (copied || named) && self.lives()
+    }
+
     /// Ends the process, if it is still this very one, and waits for its end.
     pub fn kill(&self, limit: Duration) -> Result<(), NamespaceError> {
         let handle = exec::pidfd(self.pid).map_err(|_| NamespaceError::Gone(self.pid))?;

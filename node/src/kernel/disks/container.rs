@@ -11,7 +11,9 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, makedev, mkdirat, mknodat};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchdir, fchownat, symlinkat, unlinkat};
+use nix::unistd::{
+    Gid, Uid, UnlinkatFlags, fchdir, fchownat, setfsgid, setfsuid, symlinkat, unlinkat,
+};
 use onedock_common::ContainerId;
 
 use crate::kernel::disks::error::{Fault, step};
@@ -161,6 +163,7 @@ impl<'a> Container<'a> {
     /// `staged` has a mount of each.
     pub(super) fn show(&self, device: &Device, staged: &[OwnedFd]) -> Result<(), Fault> {
         self.mounts.within(|| {
+            self.become_its_root();
             let dev = self.dev()?;
             for (at, node) in device.nodes.iter().enumerate() {
                 let name = node.name.as_str();
@@ -186,6 +189,7 @@ impl<'a> Container<'a> {
     /// Removes device nodes and links.
     pub(super) fn hide(&self, device: &Device) -> Result<(), Fault> {
         self.mounts.within(|| {
+            self.become_its_root();
             let dev = self.dev()?;
             let hidden = (|| {
                 for (link, name) in &device.links {
@@ -210,6 +214,15 @@ impl<'a> Container<'a> {
             })();
             hidden.map_err(step("removing its device nodes"))
         })
+    }
+
+    /// On a file system that was mounted in a user namespace, only users of that namespace make
+    /// files. Ends with the thread.
+    fn become_its_root(&self) {
+        if self.mounts.user().is_some() {
+            setfsgid(Gid::from_raw(self.owner.1));
+            setfsuid(Uid::from_raw(self.owner.0));
+        }
     }
 
     /// The container's `/dev`, which must be its own.

@@ -18,6 +18,8 @@ use crate::kernel::record::{Records, Vm};
 
 /// How long a container that was told to end is given to be gone.
 const END: Duration = Duration::from_secs(10);
+/// How long an engine is given to delete a container whose first process never ran.
+const DELETE: Duration = Duration::from_secs(1);
 
 /// Whether the disks of a boot spec can be shown side by side.
 pub(crate) fn check(disks: &[Disk]) -> Result<(), DiskError> {
@@ -197,16 +199,38 @@ pub fn sync_one(vm: VmId, id: &ContainerId, disk: DiskId) -> Result<(), DiskErro
 /// As [`settle`], for a container whose end may be under way.
 pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
     let end = Instant::now() + END;
+    let mut never_ran = false;
     loop {
         let Some(found) = recorded(vm, id)? else {
             return Ok(());
         };
         if !found.process.is_some_and(|process| process.lives()) {
-            return settle(id, &found);
+            settle(id, &found)?;
+            if never_ran && Instant::now() + DELETE < end {
+                forget_within(vm, id, DELETE)?;
+            }
+            return Ok(());
         }
         if Instant::now() > end {
             return Err(DiskError::Runs(vm));
         }
+        // The engine tells a first process that never ran of no end, when `start` was killed.
+        if let Some(process) = found.process.filter(|process| process.waits()) {
+            let _ = process.kill(END);
+            never_ran = true;
+        }
         exec::pause(Duration::from_millis(5));
     }
+}
+
+/// An engine has given up such a container, and may not delete it any more.
+fn forget_within(vm: VmId, id: &ContainerId, limit: Duration) -> Result<(), DiskError> {
+    let end = Instant::now() + limit;
+    while recorded(vm, id)?.is_some() {
+        if Instant::now() > end {
+            return Records::system().remove(id).map_err(DiskError::State);
+        }
+        exec::pause(Duration::from_millis(5));
+    }
+    Ok(())
 }
