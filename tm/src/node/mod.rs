@@ -139,12 +139,12 @@ fn parse(line: &[u8]) -> anyhow::Result<Call> {
     serde_json::from_slice(line).context("the request cannot be read")
 }
 
-/// The state folder. A front-end that is no host has none: its locks lie beside its datastores'
-/// VMs, where oneadmin can write.
+/// The state folder, as `setup node` makes it. A front-end that is no host has none: its locks lie
+/// beside its datastores' VMs, where oneadmin can write.
 fn paths(task: &Task) -> Paths {
     let system = Paths::system();
     match task.place().folder().parent() {
-        Some(datastore) if !system.state().exists() => Paths::at(datastore.join(".onedock")),
+        Some(datastore) if !system.boot_dir().is_dir() => Paths::at(datastore.join(".onedock")),
         _ => system,
     }
 }
