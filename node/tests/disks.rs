@@ -195,17 +195,14 @@ impl Node {
         Ok(found)
     }
 
-    /// Whether a daemon of a container of this engine runs.
+    /// Whether a daemon runs that serves a file of this engine's folder.
     fn served(&self) -> bool {
-        let ids = self
-            .engine
-            .docker(&["ps", "-aq", "--no-trunc"])
-            .unwrap_or_default();
-        let ids: Vec<&str> = ids.lines().collect();
+        let folder = self.engine.folder().display().to_string();
         fs::read_dir("/proc").unwrap().flatten().any(|entry| {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command);
-            command.contains("qemu-storage-daemon") && ids.iter().any(|id| command.contains(id))
+            String::from_utf8_lossy(&command).contains("qemu-storage-daemon")
+                && fs::read_to_string(entry.path().join("mountinfo"))
+                    .is_ok_and(|mounts| mounts.contains(&folder))
         })
     }
 

@@ -26,6 +26,10 @@ pub(super) const RESERVED: u32 = 65_536;
 /// Others may take a free device before us; this many in a row do not.
 const RACES: usize = 64;
 
+/// How often, and how far apart, it is tried again to take a device away that is open.
+const GLANCES: u32 = 40;
+const GLANCE: Duration = Duration::from_millis(5);
+
 /// A loop device in use, known again by the file behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Loop {
@@ -159,23 +163,25 @@ impl<'a> Loops<'a> {
             return Ok(true);
         }
         let device = self.device(index)?;
-        match sys::loop_clear(&device) {
-            Ok(()) | Err(Errno::ENXIO) => {}
-            Err(Errno::EBUSY) => return Ok(false),
-            Err(errno) => return Err(errno.into()),
+        // A host's udev looks at each device for a moment; whoever stays longer uses it.
+        for _ in 0..GLANCES {
+            match sys::loop_clear(&device) {
+                Ok(()) | Err(Errno::ENXIO | Errno::EBUSY) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if sys::loop_info(&device)?.is_none() {
+                drop(device);
+                self.remove(index);
+                return Ok(true);
+            }
+            exec::pause(GLANCE);
         }
         // With other users, it has only been told to let go when they have gone.
-        if let Some(mut info) = sys::loop_info(&device)?
-            && info.flags & LOOP_AUTOCLEAR != 0
-        {
+        if let Some(mut info) = sys::loop_info(&device)? {
             info.flags &= !LOOP_AUTOCLEAR;
-            if sys::loop_set_info(&device, &info).is_ok() && sys::loop_info(&device)?.is_some() {
-                return Ok(false);
-            }
+            sys::loop_set_info(&device, &info)?;
         }
-        drop(device);
-        self.remove(index);
-        Ok(true)
+        Ok(false)
     }
 
     /// As [`Self::release`], for a container that has ended: what still has it open ends soon.
