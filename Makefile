@@ -20,7 +20,7 @@ help:
 	@echo 'make sandbox-down   take all of that away again'
 	@echo 'make test           every check and test, with the real engine and registry'
 	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel'
-	@echo 'make bench          what a deploy costs, against docker run'
+	@echo 'make bench          what a deploy and what keeping disks costs, against the engine by hand'
 	@echo 'make build          the static programs, in $(DIST)'
 	@echo 'make deny           licences and advisories of the dependencies (cargo-deny)'
 	@echo 'make clean          what was built'

@@ -1,10 +1,16 @@
-//! `make bench`: what a deploy costs, side by side with `docker run -d` on a bridge, in one run and
-//! in turns, so that a loaded machine slows both. Every timed deploy is checked: its address
-//! answered, or the bench fails. Ratios are the result; milliseconds are this machine's.
+//! `make bench`: what a deploy costs, side by side with `docker run -d` on a bridge, and what keeping
+//! and moving disks costs, side by side with `docker commit`, `push`, `pull` and `run`; in one run
+//! and in turns, so that a loaded machine slows both. Everything timed is checked: an address
+//! answered, 100 MB are what they were, or the bench fails. Ratios are the result; milliseconds are
+//! this machine's.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod by_hand;
 mod deploy;
+mod disks;
+mod drive;
+mod front;
 mod measure;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +45,7 @@ fn run(programs: PathBuf) -> anyhow::Result<()> {
     for candidates in [&["/usr/bin/crun"][..], &["/usr/bin/runc", "/usr/sbin/runc"]] {
         if let Some(behind) = candidates.iter().map(Path::new).find(|path| path.exists()) {
             deploy::bench(&programs, behind)?;
+            disks::bench(&programs, behind)?;
         }
     }
     Ok(())
