@@ -69,9 +69,9 @@ belongings() {
     ip -o link | awk -F': ' '{ print "link " $2 }'
     find /run/netns /run/docker/netns -mindepth 1 2>/dev/null | sed 's/^/netns /'
     awk '{ print "mount " $5 }' /proc/self/mountinfo
-    losetup -ln -O NAME | sed 's/^/loop /'
+    losetup -ln -O NAME,BACK-FILE | sed 's/^/loop /'
     find /sys/fs/cgroup -type d -name 'docker-*' | sed 's/^/cgroup /'
-    ps -eo args= | awk '/containerd-shim|onedock-(runtime|init|vmm|tm|node)/ && !/awk/ { print "process " $0 }'
+    ps -eo args= | awk '/containerd-shim|onedock-(runtime|init|vmm|tm|node)|qemu-storage-daemon/ && !/awk/ { print "process " $0 }'
     find /var/lib/onedock /var/lib/one -mindepth 1 -not -path /var/lib/onedock/onedock.log \
         -not -path '/var/lib/onedock/lock/*' -not -path "$played" -not -path "$played/lock" \
         -not -path "$played/vms" -not -path "$played/images" -not -path "$played/datastores" \

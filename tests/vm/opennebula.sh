@@ -27,6 +27,12 @@ synchronise() {
         as_oneadmin rsync -Lr --perms --delete "$remotes/" "$on_node/"
 }
 
+# What `oned` asks of a datastore every few minutes.
+monitor_datastore() {
+    printf '<DS_DRIVER_ACTION_DATA><DATASTORE><ID>100</ID><NAME>onedock</NAME><TYPE>0</TYPE></DATASTORE></DS_DRIVER_ACTION_DATA>' |
+        base64 -w0 | as_oneadmin "$remotes/datastore/onedock/monitor" 100
+}
+
 # template NAME ADDRESS ARCHIVE: half a processor's share, at most one whole one, 96 MiB.
 template() {
     cat <<ONE

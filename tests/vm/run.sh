@@ -95,7 +95,7 @@ find_programs
 echo "the virtual machine starts"
 machine_start "$bed" || die "the virtual machine did not start"
 tar -C "$bin" -c "${programs[@]}" | machine_ssh 'mkdir -p /root/bin && tar -C /root/bin -x'
-tar -C "$here" -c walk.sh steps.sh looks.sh opennebula.sh -C "$tree/cli/tests/golden/7.4" oned.conf |
+tar -C "$here" -c walk.sh steps.sh looks.sh opennebula.sh oned.sh disks.sh -C "$tree/cli/tests/golden/7.4" oned.conf |
     machine_ssh 'mkdir -p /root/walk && tar -C /root/walk -x'
 
 # In the background, so that a signal ends it at once.

@@ -1,12 +1,14 @@
 #!/bin/bash
 # walk.sh PROGRAMS: the walk, on a Debian that has the packages of a node, as root: a registry, a
-# node, an image from an archive, a VM with two ports, power-off and resume with a file kept,
-# terminate with nothing left. The drivers are called through their shims, as oneadmin, with the
+# node, an image from an archive, a VM with two ports, power-off and resume with a file kept, disks
+# of every kind, terminate with nothing left. The drivers are called through their shims, as oneadmin, with the
 # arguments and in the order in which `oned` calls them. No time is measured.
 set -uo pipefail
 . "$(dirname "$0")/steps.sh"
 . "$(dirname "$0")/opennebula.sh"
+. "$(dirname "$0")/oned.sh"
 . "$(dirname "$0")/looks.sh"
+. "$(dirname "$0")/disks.sh"
 
 programs=$1
 registry=registry.test
@@ -40,8 +42,11 @@ say "The drivers are installed into an OpenNebula, and synchronised to this node
 holds "an installation's folders" lay_opennebula
 holds "onedock setup frontend" "$programs/onedock" setup frontend
 holds "the remotes are on the node" synchronise
+matches "the datastore tells its room (ONEDock's 001)" '^FREE_MB=[1-9]' monitor_datastore
+matches "the host is one with HYPERVISOR=docker (ONEDock's 004)" '^HYPERVISOR="?docker' \
+    as_oneadmin "$on_node/onedock/$(uname -m)/onedock-im" probe system
 
-say "A bridge; bridged packets pass a FORWARD chain that drops them"
+say "A bridge (ONEDock's 003); bridged packets pass a FORWARD chain that drops them"
 holds "the bridge" make_bridge
 holds "br_netfilter" modprobe br_netfilter
 is "br_netfilter is on" 1 cat /proc/sys/net/bridge/bridge-nf-call-iptables
@@ -52,7 +57,7 @@ holds "the archive" make_archive "$archive"
 or_end
 remember
 
-say "Register the image, create the VM, and a neighbour on the same bridge"
+say "Register the image, create the VM, and a neighbour on the same bridge (ONEDock's 002, 005, 006)"
 template web "$address" "$archive" > /root/web.one
 template neighbour 10.77.0.42 "$archive" > /root/neighbour.one
 holds "onedock run web.one" "$programs/onedock" run /root/web.one
@@ -100,9 +105,20 @@ is "vmm deploy answers the same id" "one-$vm" resume "$vm"
 is "the file is there" kept inside "$vm" cat /www/file
 both_ports
 
+disks_at_the_start
+hot_plug
+qcow2_and_nbd
+shutdown_and_resume
+undeploy_and_resume
+stock_datablocks
+persistence
+tidy_disks
+
 say "Terminate"
 holds "onedock run --stop $neighbour" "$programs/onedock" run --stop "$neighbour"
 holds "onedock run --stop $vm --remove-image" "$programs/onedock" run --stop "$vm" --remove-image
 fails "the registry has the image no more" registry_has "$image"
 holds "no container, volume, link, mount, cgroup, process or file is left" nothing_left
+
+remapped_with_quotas
 finish
