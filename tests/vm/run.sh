@@ -99,7 +99,7 @@ tar -C "$here" -c walk.sh steps.sh looks.sh opennebula.sh oned.sh disks.sh -C "$
     machine_ssh 'mkdir -p /root/walk && tar -C /root/walk -x'
 
 # In the background, so that a signal ends it at once.
-machine_ssh 'timeout 1200 bash /root/walk/walk.sh /root/bin' &
+machine_ssh 'timeout 1800 bash /root/walk/walk.sh /root/bin' &
 if wait $!; then
     exit 0
 fi
