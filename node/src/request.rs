@@ -93,6 +93,9 @@ pub enum Request {
 pub struct Answer {
     /// Always true; what failed is one line on standard error and exit code 1.
     pub done: bool,
+    /// What whoever asked should be told all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use onedock_node::request::Request;
+use onedock_node::request::{Answer, Request};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -17,7 +17,8 @@ const NODE: &str = "/usr/lib/onedock/onedock-node";
 /// Who does what needs root.
 pub trait Root {
     /// Has it done. Every request can be repeated; one that failed names the reason in one line.
-    fn ask(&self, request: &Request) -> impl Future<Output = anyhow::Result<()>>;
+    /// Answers what the user should be told all the same.
+    fn ask(&self, request: &Request) -> impl Future<Output = anyhow::Result<Option<String>>>;
 }
 
 /// `onedock-node` through sudo, without it where the driver is root already.
@@ -25,7 +26,7 @@ pub trait Root {
 pub struct Sudo;
 
 impl Root for Sudo {
-    async fn ask(&self, request: &Request) -> anyhow::Result<()> {
+    async fn ask(&self, request: &Request) -> anyhow::Result<Option<String>> {
         let bytes = serde_json::to_vec(request)?;
         let deadline = deadline(request);
         let root = nix::unistd::geteuid().is_root();
@@ -39,7 +40,7 @@ impl Root for Sudo {
         }
         let mut child = command
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -60,7 +61,10 @@ impl Root for Sudo {
                 said => bail!("{said}"),
             }
         }
-        sent.with_context(|| format!("{NODE} took no request"))
+        sent.with_context(|| format!("{NODE} took no request"))?;
+        let answer: Answer = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{NODE} is of another version; run 'onedock setup node'"))?;
+        Ok(answer.note)
     }
 }
 
@@ -127,7 +131,7 @@ pub(crate) mod recorded {
     }
 
     impl Root for Recorded {
-        async fn ask(&self, request: &Request) -> anyhow::Result<()> {
+        async fn ask(&self, request: &Request) -> anyhow::Result<Option<String>> {
             let mut state = self.0.borrow_mut();
             state.asked.push(request.clone());
             let nth = state.asked.len();
@@ -153,7 +157,7 @@ pub(crate) mod recorded {
             if state.failure == Some(Failure::After(nth)) {
                 bail!("root's answer was lost");
             }
-            Ok(())
+            Ok(None)
         }
     }
 }

@@ -33,6 +33,7 @@ fn run() -> anyhow::Result<()> {
     if bytes.len() as u64 > LIMIT {
         bail!("the request is larger than {LIMIT} bytes");
     }
+    let mut note = None;
     match serde_json::from_slice(&bytes).context("the request is not one of this version")? {
         Request::Unplug { vm, host_ends } => plug::pull(vm, &host_ends)?,
         Request::PackLayer { layer, whole } => {
@@ -56,7 +57,7 @@ fn run() -> anyhow::Result<()> {
             container,
             disk,
             size_mib,
-        } => disks::grow_one(vm, &container, disk, size_mib)?,
+        } => note = disks::grow_one(vm, &container, disk, size_mib)?,
         Request::SyncDisk {
             vm,
             container,
@@ -64,6 +65,6 @@ fn run() -> anyhow::Result<()> {
         } => disks::sync_one(vm, &container, disk)?,
         Request::SettleDisks { vm, container } => disks::settle_all(vm, &container)?,
     }
-    let answer = serde_json::to_string(&Answer { done: true })?;
+    let answer = serde_json::to_string(&Answer { done: true, note })?;
     writeln!(io::stdout(), "{answer}").context("the answer cannot be written")
 }

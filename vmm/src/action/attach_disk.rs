@@ -66,7 +66,10 @@ pub(super) async fn run<E: Engine, R: Root>(
     let undo = async {
         // An answer that was lost may have left it plugged.
         let unplugged = if asked {
-            host.root.ask(&unplug(vm.id, &container, disk)).await
+            host.root
+                .ask(&unplug(vm.id, &container, disk))
+                .await
+                .map(drop)
         } else {
             Ok(())
         };

@@ -64,7 +64,11 @@ pub(super) async fn run<E: Engine, R: Root>(
     if let Err(error) = done.await {
         let back = async {
             match there.filter(|_| container.running) {
-                Some(there) => host.root.ask(&plug(vm.id, &container, &there)).await,
+                Some(there) => host
+                    .root
+                    .ask(&plug(vm.id, &container, &there))
+                    .await
+                    .map(drop),
                 None => Ok(()),
             }
         };

@@ -113,8 +113,9 @@ async fn grow<E, R: Root>(
         disk: request.disk,
         size_mib: request.size_mib,
     };
-    host.root.ask(&asked).await?;
-    Ok(Answer::done())
+    let note = host.root.ask(&asked).await?;
+    let told = note.map(|note| format!("resize_disk: {note}"));
+    Ok(Answer::done().with_notes(told.into_iter().collect()))
 }
 
 /// The disk of a container has no size but its bound, which not every storage of the engine keeps.
@@ -138,7 +139,7 @@ async fn bound<E, R: Root>(
         size_mib: request.size_mib,
     };
     match host.root.ask(&asked).await {
-        Ok(()) => Ok(Answer::done()),
+        Ok(_) => Ok(Answer::done()),
         Err(e) if e.to_string().contains("keeps no") => unbounded(),
         Err(e) => Err(e),
     }

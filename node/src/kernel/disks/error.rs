@@ -138,6 +138,11 @@ pub enum Fault {
     /// A program.
     #[error("{0}")]
     Tool(String),
+    /// Only root with the right to all resources grows a mounted ext file system.
+    #[error(
+        "it has its new size; its file system follows when the VM is next powered off and resumed, because root on this host has no CAP_SYS_RESOURCE"
+    )]
+    Later,
     /// Not for this kind of disk.
     #[error("a disk of this kind cannot be {0}")]
     Cannot(&'static str),

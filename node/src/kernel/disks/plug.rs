@@ -170,6 +170,12 @@ pub(super) fn stage_file(
     loops::node(dev, disk.device.as_str(), looped.index).map_err(step("making its node"))?;
     let content = probe::content(&node).map_err(step("looking what is on it"))?;
     if let (Some(_), Some(kind)) = (&disk.mount, content.mountable()) {
+        if existing.is_none()
+            && !disk.read_only
+            && volume::can_grow(kind, &device).is_ok_and(|can| can)
+        {
+            volume::grow_unmounted(kind, &node);
+        }
         volume::mount_at_stage(&node, kind, disk.read_only)?;
         let warning = grown(kind, &device, &node, disk);
         let (mount, mut mounted) = volume::take(kind)?;

@@ -118,6 +118,24 @@ fn read<const N: usize>(device: &File, at: u64) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Grows an ext file system that is not mounted to its device: that needs no right beyond root's,
+/// and ext2 cannot be grown otherwise. One that is damaged is left as it is, for the mount to tell.
+pub(super) fn grow_unmounted(kind: &str, node: &Path) {
+    if !matches!(kind, "ext2" | "ext3" | "ext4") {
+        return;
+    }
+    let node = node.to_string_lossy();
+    let ran = |name: &str, arguments: &[&str], well: &[i32]| {
+        tool::find(name, "e2fsprogs")
+            .and_then(|path| tool::run(&path, arguments, GROW))
+            .is_ok_and(|said| said.code.is_some_and(|code| well.contains(&code)))
+    };
+    // 1: errors that it has corrected.
+    if ran("e2fsck", &["-fp", "--", &node], &[0, 1]) {
+        ran("resize2fs", &["--", &node], &[0]);
+    }
+}
+
 /// Grows the file system that is mounted at the stage's place to its device.
 pub(super) fn grow(kind: &str, node: &Path) -> Result<(), Fault> {
     let node = node.to_string_lossy();
@@ -136,6 +154,8 @@ pub(super) fn grow(kind: &str, node: &Path) -> Result<(), Fault> {
     let said = tool::run(&path, &arguments, GROW).map_err(failed)?;
     if said.code == Some(0) {
         Ok(())
+    } else if tool == "resize2fs" && said.err.contains("Permission denied") {
+        Err(Fault::Later)
     } else {
         Err(failed(io::Error::other(format!("{tool}: {}", said.err))))
     }

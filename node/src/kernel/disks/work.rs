@@ -8,7 +8,7 @@ use onedock_common::boot::{Disk, DiskSource};
 use onedock_common::{ContainerId, DiskId, VmId};
 
 use crate::kernel::disks::container::Container;
-use crate::kernel::disks::error::{DiskError, of};
+use crate::kernel::disks::error::{DiskError, Fault, of};
 use crate::kernel::disks::shown::{Folder, Shown};
 use crate::kernel::disks::slots::Slots;
 use crate::kernel::disks::{live, plug, qcow2, settle as left, unplug};
@@ -176,8 +176,15 @@ fn on_shown(
     })
 }
 
-/// Lets the container see a disk in its new size, in MiB.
-pub fn grow_one(vm: VmId, id: &ContainerId, disk: DiskId, size_mib: u64) -> Result<(), DiskError> {
+/// Lets the container see a disk in its new size, in MiB; answers what has to wait for the next
+/// start.
+pub fn grow_one(
+    vm: VmId,
+    id: &ContainerId,
+    disk: DiskId,
+    size_mib: u64,
+) -> Result<Option<String>, DiskError> {
+    let mut note = None;
     on_shown(vm, id, disk, |_, folder, shown| {
         let grown = || {
             if let DiskSource::Qcow2(_) = shown.disk.source {
@@ -185,8 +192,15 @@ pub fn grow_one(vm: VmId, id: &ContainerId, disk: DiskId, size_mib: u64) -> Resu
             }
             live::grow(shown)
         };
-        grown().map_err(of(&shown.disk))
-    })
+        match grown() {
+            Err(Fault::Later) => {
+                note = Some(of(&shown.disk)(Fault::Later).to_string());
+                Ok(())
+            }
+            done => done.map_err(of(&shown.disk)),
+        }
+    })?;
+    Ok(note)
 }
 
 /// Brings what was written to a disk into its file.
