@@ -93,14 +93,15 @@ lay_ssh() {
     as_oneadmin ssh -o BatchMode=yes "$node" true
 }
 
-# The front-end as a machine of its own, with its own state and without an engine: only so are
+# The front-end as a machine of its own, with its own state and without what makes a node: only so are
 # two halves that hold a VM's lock on two machines told apart here.
 on_front_end() {
     install -d -o oneadmin -g oneadmin -m 750 /root/front-end
     # shellcheck disable=SC2016
     unshare -m --propagation private bash -c '
         mount --bind /root/front-end /var/lib/onedock && mount -t tmpfs -o mode=755 run /run &&
-            cd /var/lib/one && exec runuser -u oneadmin -- env -i HOME=/var/lib/one USER=oneadmin \
+            mount -t tmpfs -o mode=755 none /usr/lib/onedock && cd /var/lib/one &&
+            exec runuser -u oneadmin -- env -i HOME=/var/lib/one USER=oneadmin \
                 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"' - "$@" < /dev/null
 }
 
