@@ -177,12 +177,14 @@ impl<'a> Bench<'a> {
         let kept = descriptor.snapshots.first().context("no snapshot")?;
         self.holds(&kept.image.reference().to_string(), &sum)
             .context("snapshot")?;
+        self.forget_images()?;
 
         let sum = self.change(&name)?;
         let begin = Instant::now();
         let saved = self.save(vm)?;
         let save = begin.elapsed();
         self.holds(&saved, &sum).context("save-as")?;
+        self.forget_images()?;
 
         let sum = self.change(&name)?;
         let begin = Instant::now();
@@ -275,7 +277,8 @@ impl<'a> Bench<'a> {
             // One that a container uses stays.
             self.engine.output("docker", &["rmi", "-f", image])?;
         }
-        Ok(())
+        // What was removed and written before is no part of what comes after.
+        self.engine.run("sync", &[]).map(drop)
     }
 }
 

@@ -56,9 +56,11 @@ impl Front {
              StrictModes no\nPermitRootLogin prohibit-password\nPidFile none\nUsePAM no\n\
              SetEnv DOCKER_HOST=unix:///nonexistent.sock ONEDOCK_CONF={conf}\n"
         );
+        // Connections are kept as in the configuration that OpenNebula gives oneadmin.
         let client = format!(
             "Host {NAME}\n HostName 127.0.0.2\n User root\n IdentityFile {keys}/user\n\
-             StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n LogLevel ERROR\n"
+             StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n LogLevel ERROR\n\
+             ControlMaster auto\n ControlPath {keys}/%C\n ControlPersist 70m\n"
         );
         let file = engine.folder().join("sshd_config");
         fs::write(&file, daemon)?;
