@@ -119,7 +119,7 @@ pub(super) async fn save<E: Engine>(
         // What was kept does not change.
         (Some(_), _) => None,
         (None, Running::Refused) => {
-            freeze::stopped(node, disk.vm()).await?;
+            freeze::idle(node, disk.vm(), disk.disk(), None).await?;
             None
         }
         (None, Running::Frozen) => copied(node, disk, &path).await?,

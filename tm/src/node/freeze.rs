@@ -10,7 +10,7 @@ use onedock_common::VmId;
 use onedock_common::boot::BootSpec;
 use onedock_common::engine::{ContainerInfo, Engine, EngineError};
 use onedock_common::journal::freezing;
-use onedock_common::{ContainerId, labels};
+use onedock_common::{ContainerId, DiskId, labels};
 use onedock_node::request::Request;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -66,6 +66,26 @@ pub(super) async fn stopped<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<(
             .context("the disks of the VM that was suspended are still in use")?;
     }
     Ok(())
+}
+
+/// Nobody writes to this disk: the VM does not run, or it runs without the disk, which was detached
+/// (`mvds` of a persistent disk follows `detach_disk`). `container` is the disk's own, if it has one.
+pub(super) async fn idle<E: Engine>(
+    node: &Node<'_, E>,
+    vm: VmId,
+    disk: Option<DiskId>,
+    container: Option<&ContainerId>,
+) -> Result<()> {
+    let running = container::of_vm(node, vm).await?.filter(|c| c.running);
+    if let (Some(found), Some(disk)) = (running, disk)
+        && container != Some(&found.id)
+        // A damaged one tells nothing, so the disk may be in use.
+        && let Ok(Some(spec)) = BootSpec::read(&node.paths, &found.id)
+        && spec.disks.iter().all(|plugged| plugged.id != disk)
+    {
+        return Ok(());
+    }
+    stopped(node, vm).await
 }
 
 /// Does `work` while the VM stands still, with its running container; without one when it does

@@ -109,7 +109,7 @@ impl<E: Engine> Job<'_, E> {
     async fn push(&self, container: &ContainerInfo) -> Result<Option<(Source, u64)>> {
         let vm = self.job.disk.vm();
         if self.job.from == Running::Refused {
-            freeze::stopped(self.node, vm).await?;
+            freeze::idle(self.node, vm, self.job.disk.disk(), Some(&container.id)).await?;
         }
         let Some(folder) = self.node.engine.layer(&container.id).await? else {
             return self.by_engine(container).await.map(Some);
