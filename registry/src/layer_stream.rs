@@ -6,14 +6,13 @@ use std::mem;
 use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use onedock_common::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::gzip::Gzip;
 use crate::manifest::Descriptor;
 use crate::pieces::Pieces;
 use crate::tar_end::TarEnd;
@@ -210,11 +209,11 @@ fn pack(
     mut plain: mpsc::Receiver<Bytes>,
     packed: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let mut encoder = GzEncoder::new(Outlet::new(packed), Compression::new(LEVEL));
+    let mut gzip = Gzip::new(Outlet::new(packed), LEVEL)?;
     while let Some(piece) = plain.blocking_recv() {
-        encoder.write_all(&piece)?;
+        gzip.write(&piece)?;
     }
-    encoder.finish()?.hand_over()
+    gzip.finish()?.hand_over()
 }
 
 /// Hands pieces over to the other side; an error when nobody listens any more.

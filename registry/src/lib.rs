@@ -26,6 +26,7 @@ mod duplicate;
 mod endpoint;
 mod error;
 mod from_config;
+mod gzip;
 mod image;
 mod kind;
 mod layer_stream;
