@@ -7,9 +7,8 @@
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::answer::Answer;
-use onedock_common::descriptor::Descriptor;
 use onedock_common::reference::{Source, Tag};
-use onedock_common::{Digest, SnapshotId};
+use onedock_common::{Digest, DiskId, SnapshotId};
 use onedock_registry::Client;
 
 use super::{Front, Target, kept, target};
@@ -37,12 +36,22 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         client: &client,
         target: &target,
         source: &source,
+        number,
         tag: vm_tag(target.place.vm(), number).tag()?,
     };
     let state = match target.disk(None).await? {
-        // Deleted already: a call before this one has saved it and moved the tag.
-        None => None,
-        Some(What::Container(descriptor)) => saving.container(&descriptor).await?,
+        // Deleted already: a call before this one has saved it and moved the tag. That deletion
+        // takes the container before the file, so the host refuses where only the file is gone.
+        None => saving.container().await?,
+        Some(What::Container(descriptor)) => {
+            ensure!(
+                descriptor.source.repository() == source.repository(),
+                "{} is a disk of the image {}, not of {source}; nothing was saved",
+                target.place.path().display(),
+                descriptor.source,
+            );
+            saving.container().await?
+        }
         Some(What::File { .. }) => Some(saving.file().await?),
         Some(What::Folder) => bail!("{disk} holds context files and cannot be saved"),
         Some(What::Damaged(why)) => bail!(
@@ -72,24 +81,19 @@ struct Saving<'a> {
     client: &'a Client,
     target: &'a Target,
     source: &'a Source,
+    number: DiskId,
     tag: Tag,
 }
 
 impl Saving<'_> {
-    async fn container(&self, descriptor: &Descriptor) -> anyhow::Result<Option<Source>> {
+    async fn container(&self) -> anyhow::Result<Option<Source>> {
         let repository = self.source.repository();
-        ensure!(
-            descriptor.source.repository() == repository,
-            "{} is a disk of the image {}, not of {}; nothing was saved",
-            self.target.place.path().display(),
-            descriptor.source,
-            self.source
-        );
+        let disk = &self.target.place;
         let task = Task::Pack(Pack {
-            disk: self.target.place.clone(),
+            disk: disk.clone(),
             repository: None,
             tag: self.tag.clone(),
-            comment: format!("disk {} of VM {} saved", descriptor.disk, descriptor.vm),
+            comment: format!("disk {} of VM {} saved", self.number, disk.vm()),
             credential: self.front.credential(repository.registry())?,
             from: Running::Refused,
         });

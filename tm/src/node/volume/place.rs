@@ -52,10 +52,13 @@ pub(super) fn snapshots(disk: &Path) -> Result<Vec<SnapshotId>> {
 
 /// Removes a disk with its kept states, and what calls that were cut off have left of it. What is
 /// gone is removed.
+///
+/// The disk first: cut off after its states, a repeated `mvds` would find a disk that has none and
+/// take those of its image away in the registry.
 pub(crate) fn remove(disk: &Path) -> Result<()> {
+    files::remove(disk).with_context(|| format!("disk {} cannot be removed", disk.display()))?;
     remove_states(disk)?;
-    sweep(disk)?;
-    files::remove(disk).with_context(|| format!("disk {} cannot be removed", disk.display()))
+    sweep(disk)
 }
 
 /// Removes the kept states of a disk: those of a former life, or of one that goes.
@@ -140,5 +143,27 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_cannot_be_removed_keeps_its_states() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk.0");
+        fs::create_dir_all(snap_folder(&disk)).unwrap();
+        fs::write(snap_file(&disk, "3".parse().unwrap()), "kept").unwrap();
+        // A folder is not removed as a file.
+        fs::create_dir(&disk).unwrap();
+        assert!(remove(&disk).is_err());
+        assert_eq!(snapshots(&disk).unwrap().len(), 1);
+        fs::remove_dir(&disk).unwrap();
+        for _ in 0..2 {
+            remove(&disk).unwrap();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
     }
 }
