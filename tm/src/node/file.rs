@@ -15,7 +15,7 @@ use onedock_node::request::Request;
 
 use super::container::{self, Known};
 use super::volume::{self, How, Spool};
-use super::{Node, freeze, layer, look, prepare, sidecar};
+use super::{Node, freeze, layer, prepare, sidecar};
 use crate::image;
 use crate::location::Place;
 use crate::message::{Kept, Outcome, Running};
@@ -137,10 +137,7 @@ pub(super) async fn snap_create<E: Engine>(
     id: SnapshotId,
 ) -> Result<Outcome> {
     let path = present(disk)?;
-    // A call that was repeated: an id means one snapshot for ever.
-    if look::snapshots(&path)?.contains(&id) {
-        return Ok(Outcome::Done);
-    }
+    // One that has the id already is of a call that failed in `oned`'s eyes, and is replaced.
     match copied(node, disk, &path).await? {
         Some(spool) => volume::snap_keep(&path, id, &spool)?,
         None => volume::snap_create(&path, id).await?,

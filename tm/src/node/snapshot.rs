@@ -25,10 +25,6 @@ pub(super) async fn create<E: Engine>(
         return file::snap_create(node, disk, id).await;
     }
     let descriptor = described(disk)?;
-    // A call that was repeated: an id means one snapshot for ever.
-    if descriptor.snapshots.iter().any(|s| s.id == id) {
-        return Ok(Outcome::Done);
-    }
     let tag = if descriptor.persistent {
         image_snapshot_tag(id)?
     } else {
@@ -62,6 +58,9 @@ pub(super) async fn create<E: Engine>(
             .await
             .context("the snapshot cannot be kept in the registry")?;
     }
+    // `oned` gives an id again when the first call failed in its eyes, and for an image of whose
+    // snapshots it knows none: what is there then is a state that nobody asked for now.
+    descriptor.snapshots.retain(|s| s.id != id);
     descriptor.snapshots.push(Snapshot { id, image, bytes });
     descriptor.write(&disk.path())?;
     Ok(Outcome::Done)
