@@ -73,7 +73,11 @@ impl Root for Sudo {
 fn deadline(request: &Request) -> Duration {
     Duration::from_secs(match request {
         Request::Unplug { .. } => 10,
-        Request::PlugDisk { .. } | Request::UnplugDisk { .. } | Request::BoundLayer { .. } => 60,
+        Request::BoundLayer { .. } => 60,
+        // Root's part cannot be ended from here (sudo runs it), so it must not outlive its answer:
+        // a disk would be shown of which OpenNebula believes that it is not. It waits a minute for
+        // another call, and checks and grows a file system in up to three runs of two minutes.
+        Request::PlugDisk { .. } => 480,
         _ => 180,
     })
 }

@@ -11,6 +11,7 @@ use onedock_common::lock::VmLock;
 use onedock_common::vm::Vm;
 
 use super::attach_disk::{allow, concerned, plug, unplug};
+use super::shutdown::settle;
 use super::start::taken_back;
 use super::{LOCK_WAIT, running};
 use crate::Host;
@@ -54,6 +55,9 @@ pub(super) async fn run<E: Engine, R: Root>(
     let done = async {
         if container.running {
             host.root.ask(&unplug(vm.id, &container, &disk)).await?;
+        } else if there.is_some() {
+            // The transfer manager moves its file next: what the VM wrote last must be in it.
+            host.root.ask(&settle(vm.id, &container)).await?;
         }
         if let (Some(mut spec), Some(_)) = (spec, &there) {
             spec.disks.retain(|there| there.id != disk.id);

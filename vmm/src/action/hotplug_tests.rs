@@ -6,6 +6,7 @@ use onedock_common::answer::Answer;
 use onedock_common::engine::fake::Failure;
 use onedock_common::journal::{freezing, tree};
 use onedock_common::{DiskId, VmId};
+use onedock_node::request::Request;
 
 use super::bed::{Bed, TRACED, action, small, with_disk, without_disk};
 
@@ -118,6 +119,24 @@ fn a_detach_that_is_refused_or_cut_off_leaves_the_disk_in_and_the_retry_takes_it
     }
     bed.detach(1).unwrap();
     assert_eq!((bed.shown(), bed.host.root.plugged()), (vec![], vec![]));
+}
+
+#[test]
+fn a_detach_from_a_vm_that_has_ended_waits_until_its_disks_are_let_go_of() {
+    let bed = Bed::full();
+    bed.deploy().unwrap();
+    bed.attach(1).unwrap();
+    bed.end("shutdown").unwrap();
+    bed.host.root.fail(Some(Failure::Before(1)));
+    bed.detach(1).unwrap_err();
+    assert_eq!(bed.shown(), [1], "what is not complete is not detached");
+    bed.host.root.fail(None);
+    bed.detach(1).unwrap();
+    assert!(matches!(
+        bed.host.root.asked()[..],
+        [Request::SettleDisks { .. }]
+    ));
+    assert_eq!(bed.shown(), [] as [u32; 0]);
 }
 
 #[test]

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use onedock_common::ContainerName;
 use onedock_common::answer::Answer;
 use onedock_common::boot::BootSpec;
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::lock::VmLock;
+use onedock_common::{ContainerName, VmId};
 use onedock_node::request::Request;
 
 use super::running::own;
@@ -79,16 +79,20 @@ pub(super) async fn end_this<E: Engine, R: Root>(
     host_ends::gone(&host.root, vm, &ends).await?;
     if !spec.disks.is_empty() {
         // The transfer manager moves the disks' files next: they must be complete.
-        let request = Request::SettleDisks {
-            vm,
-            container: container.id.clone(),
-        };
         host.root
-            .ask(&request)
+            .ask(&settle(vm, container))
             .await
             .context("the VM has ended, but its disks are not let go of")?;
     }
     Ok(Answer::done().with_notes(notes))
+}
+
+/// Waits until the disks of a container that has ended are let go of.
+pub(super) fn settle(vm: VmId, container: &ContainerInfo) -> Request {
+    Request::SettleDisks {
+        vm,
+        container: container.id.clone(),
+    }
 }
 
 /// What its last start plugged. A boot spec that cannot be read names nothing; the kernel lets go
