@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::artifact;
 use crate::client::{Client, Deleted};
 use crate::error::Error;
+use crate::manifest::Manifest;
 
 /// What a tag points at on its way out.
 const MARK: &str = "application/vnd.opennebula.onedock.mark.v1+json";
@@ -29,6 +30,23 @@ impl Client {
             let own = artifact::put(&remote, tag, MARK, mark.as_bytes()).await?;
             remote.delete_manifest(&own).await?;
             Ok(Deleted::Now)
+        })
+        .await
+    }
+
+    /// Whether [`Client::untag`] was cut off at this tag: it points at the marker. One that is not
+    /// there is an error.
+    pub async fn is_half_untagged(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<bool, Error> {
+        self.at(repository, "to look at a tag", async |remote| {
+            let resolved = remote.manifest_of_tag(tag).await?;
+            Ok(match remote.parse(&resolved)? {
+                Manifest::Image(image) => image.config.media_type == MARK,
+                Manifest::Index(_) => false,
+            })
         })
         .await
     }

@@ -56,8 +56,16 @@ impl Target {
             Err(e) if e.is_not_found() => return Ok(false),
             found => found?,
         };
+        // One that is half removed is removed: a repeated `flatten` finishes it.
+        if store
+            .client
+            .is_half_untagged(repository, &self.tag()?)
+            .await?
+        {
+            return Ok(false);
+        }
         let content = Source::new(repository.clone(), found.digest);
-        // Half removed, a tag points at a mark: never at what a VM could start from.
+        // Never what a VM could not start from.
         store.client.kind(&content).await?;
         for tag in [state_tag(&self.source)?, Tag::latest()] {
             store.client.tag(repository, content.digest(), &tag).await?;

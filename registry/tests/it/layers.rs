@@ -399,6 +399,18 @@ async fn a_tag_is_taken_away_without_its_siblings_as_often_as_one_likes() {
         [tag("b"), Tag::latest()]
     );
     assert!(client.resolve(&base.reference()).await.is_ok());
+    // Cut off between its two requests.
+    let mark = "application/vnd.opennebula.onedock.mark.v1+json";
+    let (cut, whole) = (tag("c"), tag("b"));
+    client
+        .put_artifact(&repository, &cut, mark, b"{}")
+        .await
+        .unwrap();
+    assert!(client.is_half_untagged(&repository, &cut).await.unwrap());
+    assert!(!client.is_half_untagged(&repository, &whole).await.unwrap());
+    client.untag(&repository, &cut).await.unwrap();
+    let gone = client.is_half_untagged(&repository, &cut).await;
+    assert!(gone.unwrap_err().is_not_found());
     let nowhere = at(&server, "onedock/img-9");
     assert_eq!(
         client.untag(&nowhere, &tag("a")).await.unwrap(),

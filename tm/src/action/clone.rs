@@ -133,6 +133,13 @@ async fn snapshots(client: &Client, image: &Source) -> anyhow::Result<Vec<Snapsh
             Err(e) if e.is_not_found() => continue,
             Err(e) => return Err(e).with_context(told),
         };
+        // A deletion that was cut off: what the tag points at is no state of the image.
+        match client.is_half_untagged(repository, &tag).await {
+            Ok(false) => {}
+            Ok(true) => continue,
+            Err(e) if e.is_not_found() => continue,
+            Err(e) => return Err(e).with_context(told),
+        }
         if present.is_none() {
             present = Some(
                 client
