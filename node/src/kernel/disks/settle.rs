@@ -11,12 +11,9 @@ use crate::kernel::disks::{qcow2, unplug};
 use crate::kernel::record::Vm;
 use crate::kernel::rootfs::Root;
 
-/// The longest that the kernel may take to let go of all disks.
-const LIMIT: Duration = Duration::from_secs(10);
-
-/// Waits until the kernel has let go of all disks, and lets go of what it does not by itself.
-/// None of the container's processes lives any more.
-pub(super) fn settle(folder: Option<Folder>, vm: &Vm) -> Result<(), DiskError> {
+/// Waits at most `limit` until the kernel has let go of all disks, and lets go of what it does
+/// not by itself. None of the container's processes lives any more.
+pub(super) fn settle(folder: Option<Folder>, vm: &Vm, limit: Duration) -> Result<(), DiskError> {
     let mut devices = Vec::new();
     devices.extend(vm.slot.into_iter().flat_map(|slot| slot.indices()));
     devices.retain(|index| loops::exists(*index));
@@ -28,7 +25,7 @@ pub(super) fn settle(folder: Option<Folder>, vm: &Vm) -> Result<(), DiskError> {
         .map_err(DiskError::State)?;
     }
     let Some(folder) = folder else { return Ok(()) };
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit;
     let root = Root::open(&vm.root, vm.owner).ok();
     for id in folder.list().map_err(DiskError::State)? {
         // What cannot be read was not written to its end, before anything was made.

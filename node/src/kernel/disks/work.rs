@@ -18,6 +18,11 @@ use crate::kernel::record::{Records, Vm};
 
 /// How long a container that was told to end is given to be gone.
 const END: Duration = Duration::from_secs(10);
+/// How long the kernel may take to let go of all disks while an engine waits.
+const FREE: Duration = Duration::from_secs(10);
+/// And while only the driver waits: gigabytes that the container wrote last may be on their way
+/// to a slow disk, and a VM that is shut down is not to fail for it.
+const WRITTEN: Duration = Duration::from_secs(90);
 /// How long an engine is given to delete a container whose first process never ran.
 const DELETE: Duration = Duration::from_secs(1);
 
@@ -86,12 +91,16 @@ pub(crate) fn take_back(id: &ContainerId, vm: &Vm, process: &Process) {
 /// Waits for what the kernel lets go of when a container has ended, lets go of the rest, and
 /// gives its numbers back.
 pub(crate) fn settle(id: &ContainerId, vm: &Vm) -> Result<(), DiskError> {
+    settle_within(id, vm, FREE)
+}
+
+fn settle_within(id: &ContainerId, vm: &Vm, limit: Duration) -> Result<(), DiskError> {
     let folder = match Folder::open_existing(id).map_err(DiskError::State)? {
         Some(None) => return Err(DiskError::Locked(vm.id)),
         Some(folder) => folder,
         None => None,
     };
-    left::settle(folder, vm)?;
+    left::settle(folder, vm, limit)?;
     if let Some(slot) = vm.slot {
         Slots::system()
             .give_back(slot, id)
@@ -219,7 +228,7 @@ pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
             return Ok(());
         };
         if !found.process.is_some_and(|process| process.lives()) {
-            settle(id, &found)?;
+            settle_within(id, &found, WRITTEN)?;
             if never_ran && Instant::now() + DELETE < end {
                 forget_within(vm, id, DELETE)?;
             }
