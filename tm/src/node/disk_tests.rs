@@ -268,9 +268,17 @@ fn the_tree_of_a_further_image_is_saved_without_having_run_and_goes_with_its_dis
         Outcome::State(state) if state.pushed
     ));
     bed.node.engine.change("one-5", |c| c.info.running = true);
-    let refused = bed.perform(task).unwrap_err().to_string();
+    let refused = bed.perform(task.clone()).unwrap_err().to_string();
     assert!(refused.contains("still runs"), "{refused}");
+    // Whose file is gone is not taken for one that was saved and deleted.
+    let file = bed.folder.join("disk.1");
+    let text = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let refused = bed.perform(task.clone()).unwrap_err().to_string();
+    assert!(refused.contains("its container is there"), "{refused}");
+    fs::write(&file, text).unwrap();
     bed.delete("disk.1").unwrap();
+    assert_eq!(bed.perform(task).unwrap(), Outcome::Absent);
     assert_eq!(bed.node.engine.containers().len(), 1);
     assert_eq!(bed.node.engine.containers()[0].name, "one-5");
 }

@@ -4,13 +4,14 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::labels;
 use onedock_common::reference::{Repository, Source};
+use onedock_common::{ContainerName, labels};
 use onedock_registry::Client;
 use tokio::io::AsyncRead;
 
 use super::{Node, container, freeze, layer, sidecar};
 use crate::image;
+use crate::location::Place;
 use crate::message::{Outcome, Pack, Running, State};
 
 /// The most layers of an image: overlay takes 128 of them, some engines fewer. One that would
@@ -32,14 +33,8 @@ async fn described<E: Engine>(node: &Node<'_, E>, job: &Pack) -> Result<Option<D
         Found::Container(descriptor) => *descriptor,
         Found::File | Found::Folder => bail!("{} is not the disk of a container", path.display()),
         Found::Nothing => {
-            let left = container::of_vm(node, job.disk.vm()).await?;
-            let is_this = |c: &ContainerInfo| {
-                job.disk
-                    .disk()
-                    .is_some_and(|disk| labels::is_disk(c, job.disk.vm(), disk))
-            };
             ensure!(
-                !left.as_ref().is_some_and(is_this),
+                !is_left(node, &job.disk).await?,
                 "{} is gone and its container is there; put the file back before the disk is saved",
                 path.display()
             );
@@ -53,6 +48,22 @@ async fn described<E: Engine>(node: &Node<'_, E>, job: &Pack) -> Result<Option<D
         descriptor.vm
     );
     Ok(Some(descriptor))
+}
+
+/// Whether the disk's container is there: the VM's own, or a tree.
+async fn is_left<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<bool> {
+    let (vm, Some(disk)) = (place.vm(), place.disk()) else {
+        return Ok(false);
+    };
+    let own = container::of_vm(node, vm).await?;
+    if own.is_some_and(|c| labels::is_disk(&c, vm, disk)) {
+        return Ok(true);
+    }
+    match node.engine.named(ContainerName::of_tree(vm, disk)).await {
+        Ok(tree) => Ok(tree.is_some_and(|c| labels::is_tree(&c, vm, disk))),
+        Err(e) if node.has_no_engine(&e) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Under the VM's lock.
