@@ -161,10 +161,16 @@ impl<'a> Bench<'a> {
         self.clone_and_deploy(vm)?;
         let sum = self.change(&name)?;
 
+        let since = |name: &str| {
+            let format = "{{.State.StartedAt}}";
+            self.engine.docker(&["inspect", "--format", format, name])
+        };
+        let before = since(&name)?;
         let begin = Instant::now();
         self.shutdown(vm)?;
         self.deploy(vm)?;
         let resume = begin.elapsed();
+        ensure!(since(&name)? != before, "{name} was not off");
         self.same(&name, &sum).context("power-off, resume")?;
 
         // Other changes for each, so that none finds the registry filled by the one before.

@@ -40,11 +40,6 @@ impl Bench<'_> {
         let name = format!("one-{vm}");
         let arguments = ["shutdown", &name, "localhost", &vm.to_string(), "localhost"];
         self.driver("onedock-vmm", &arguments, &document(vm))?;
-        let format = "{{.State.Running}}";
-        let running = self
-            .engine
-            .docker(&["inspect", "--format", format, &name])?;
-        ensure!(running == "false", "{name} still runs");
         Ok(())
     }
 
