@@ -11,7 +11,7 @@ use onedock_common::{ContainerId, files};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::kernel::etc_files;
+use crate::kernel::{etc_files, seccomp};
 
 /// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
 /// no trace of it.
@@ -155,8 +155,9 @@ impl Bundle {
     }
 
     /// Lets the container open the loop devices of these minor numbers. What the engine allows
-    /// and denies stays.
+    /// and denies stays, but the ioctls of loop devices.
     pub fn allow_loops(&mut self, minors: &[u32]) -> Result<(), BundleError> {
+        seccomp::refuse_loop_ioctls(&mut self.config);
         let shape = || BundleError::Shape("linux.resources.devices");
         let linux = self.config.get_mut("linux").and_then(Value::as_object_mut);
         let resources = linux

@@ -28,4 +28,5 @@ pub mod record;
 )]
 pub mod rootfs;
 pub mod runtime;
+pub mod seccomp;
 mod start;

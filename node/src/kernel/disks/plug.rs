@@ -172,9 +172,10 @@ pub(super) fn stage_file(
     if let (Some(_), Some(kind)) = (&disk.mount, content.mountable()) {
         if existing.is_none()
             && !disk.read_only
+            && volume::grows_unmounted(kind)
             && volume::can_grow(kind, &device).is_ok_and(|can| can)
         {
-            volume::grow_unmounted(kind, &node);
+            volume::grow_unmounted(&node);
         }
         volume::mount_at_stage(&node, kind, disk.read_only)?;
         let warning = grown(kind, &device, &node, disk);

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -37,8 +37,20 @@ pub(super) fn find(name: &str, package: &str) -> io::Result<PathBuf> {
     })
 }
 
-/// Runs a program to its end.
+/// Runs a program, and ends it with this one and after `limit`.
 pub(super) fn run(path: &Path, arguments: &[&str], limit: Duration) -> io::Result<Said> {
+    let child = exec::spawn_bound(&mut command(path, arguments))?;
+    gather(path, child, limit)
+}
+
+/// Runs a program that must not be cut off, because what it works on would be damaged: it outlives
+/// this one, and is ended only after a day.
+pub(super) fn run_to_its_end(path: &Path, arguments: &[&str]) -> io::Result<Said> {
+    let child = command(path, arguments).spawn()?;
+    gather(path, child, Duration::from_secs(24 * 3600))
+}
+
+fn command(path: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
     command
         .args(arguments)
@@ -49,7 +61,10 @@ pub(super) fn run(path: &Path, arguments: &[&str], limit: Duration) -> io::Resul
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = exec::spawn_bound(&mut command)?;
+    command
+}
+
+fn gather(path: &Path, mut child: Child, limit: Duration) -> io::Result<Said> {
     let name = path.file_name().unwrap_or_default().display();
     thread::scope(|scope| {
         let out = child.stdout.take().map(|from| scope.spawn(|| read(from)));

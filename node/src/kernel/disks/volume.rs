@@ -118,16 +118,30 @@ fn read<const N: usize>(device: &File, at: u64) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Grows an ext file system that is not mounted to its device: that needs no right beyond root's,
-/// and ext2 cannot be grown otherwise. One that is damaged is left as it is, for the mount to tell.
-pub(super) fn grow_unmounted(kind: &str, node: &Path) {
-    if !matches!(kind, "ext2" | "ext3" | "ext4") {
-        return;
-    }
+/// Whether a file system is grown before it is mounted: ext2, which cannot be grown otherwise, and
+/// its successors where root lacks CAP_SYS_RESOURCE. A mounted one has its journal to save it
+/// when the host fails meanwhile.
+pub(super) fn grows_unmounted(kind: &str) -> bool {
+    kind == "ext2" || matches!(kind, "ext3" | "ext4") && !may_use_all_resources()
+}
+
+fn may_use_all_resources() -> bool {
+    const CAP_SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    effective.is_some_and(|all| all & CAP_SYS_RESOURCE != 0)
+}
+
+/// Grows an ext file system that is not mounted to its device. One that is damaged is left as it
+/// is, for the mount to tell.
+pub(super) fn grow_unmounted(node: &Path) {
     let node = node.to_string_lossy();
     let ran = |name: &str, arguments: &[&str], well: &[i32]| {
         tool::find(name, "e2fsprogs")
-            .and_then(|path| tool::run(&path, arguments, GROW))
+            .and_then(|path| tool::run_to_its_end(&path, arguments))
             .is_ok_and(|said| said.code.is_some_and(|code| well.contains(&code)))
     };
     // 1: errors that it has corrected.
