@@ -18,8 +18,21 @@ pub struct Expected {
     pub memory: u64,
     /// The NICs in the order of the document.
     pub nics: Vec<Nic>,
+    /// The disks in the order of the document.
+    pub disks: Vec<Disk>,
     /// CONTEXT as the variables that a file for the guest has.
     pub context: Option<Vec<(String, String)>>,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// DISK_ID.
+    pub id: u32,
+    /// TYPE: `FILE`, `CDROM`, `fs`, `swap`.
+    pub kind: String,
+    /// SIZE in MiB.
+    pub size: u64,
 }
 
 /// A NIC with its aliases' addresses.
@@ -42,6 +55,12 @@ pub struct Nic {
 impl Expected {
     /// Reads the document of a `deploy`.
     pub fn of(document: &str) -> Result<Self> {
+        // RESIZE tells what was before.
+        let before = element(document, "RESIZE").map(|old| format!("<RESIZE>{old}</RESIZE>"));
+        let document = &match before {
+            Some(before) => document.replacen(&before, "", 1),
+            None => document.to_owned(),
+        };
         let template = element(document, "TEMPLATE").context("TEMPLATE")?;
         let must = |name: &str| value(template, name).with_context(|| name.to_owned());
         let context = element(template, "CONTEXT");
@@ -65,6 +84,15 @@ impl Expected {
                 mtu: field("MTU")?.parse()?,
             });
         }
+        let mut disks = Vec::new();
+        for disk in elements(template, "DISK") {
+            let field = |name: &str| value(disk, name).with_context(|| format!("DISK/{name}"));
+            disks.push(Disk {
+                id: field("DISK_ID")?.parse()?,
+                kind: field("TYPE")?,
+                size: field("SIZE")?.parse()?,
+            });
+        }
         let hostname = context
             .and_then(|c| value(c, "SET_HOSTNAME"))
             .or_else(|| value(document, "NAME"));
@@ -75,8 +103,15 @@ impl Expected {
             vcpu: value(template, "VCPU").map(|n| n.parse()).transpose()?,
             memory: must("MEMORY")?.parse()?,
             nics,
+            disks,
             context: context.map(variables),
         })
+    }
+
+    /// What the swap disks hold, in MiB.
+    pub fn swap(&self) -> u64 {
+        let swap = self.disks.iter().filter(|d| d.kind == "swap");
+        swap.map(|d| d.size).sum()
     }
 
     /// The file that `oned` writes of the context (`VirtualMachineContext.cc`).
@@ -161,6 +196,9 @@ mod tests {
         assert_eq!((web.cpu, web.vcpu, web.memory), (0.5, Some(1), 256));
         assert_eq!(web.nics.len(), 2);
         assert_eq!(web.nics[0].addresses, ["10.77.0.42", "10.77.0.24"]);
+        let kinds: Vec<&str> = web.disks.iter().map(|d| d.kind.as_str()).collect();
+        assert_eq!(kinds, ["FILE", "fs", "swap", "FILE", "CDROM"]);
+        assert_eq!((web.disks[1].size, web.swap()), (50, 32));
         let context = web.context_sh().unwrap();
         assert!(context.contains("GREETING='with '\\''quotes'\\'' & <angles>'\n"));
         assert!(context.contains("ETH0_EXTERNAL=''\n"), "{context}");

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::bed::Bed;
+use super::bed::{Bed, Node};
+use super::contents::{FOLDER, Tree};
 use super::expected::Expected;
 
-const STATE: &str = "/var/lib/onedock";
+pub(super) const STATE: &str = "/var/lib/onedock";
 
-impl Bed {
+impl Node {
     /// What the engine says of the VM's container; `None` when it has none.
     pub fn container(&self, vm: u32) -> Result<Option<Value>> {
         let name = format!("one-{vm}");
@@ -38,25 +39,23 @@ impl Bed {
         self.engine.docker(&arguments)
     }
 
+    /// What a process in the VM's container sees at `path`.
+    pub fn place(&self, vm: u32, path: &str) -> Result<PathBuf> {
+        let found = self.container(vm)?.context("there is no container")?;
+        let pid = found.pointer("/State/Pid").and_then(Value::as_u64);
+        let pid = pid.filter(|pid| *pid > 0).context("it does not run")?;
+        Ok(PathBuf::from(format!("/proc/{pid}/root{path}")))
+    }
+
+    /// The folder of the test on a disk that is mounted at `path`.
+    pub fn tree(&self, vm: u32, path: &str) -> Result<Tree> {
+        let place = self.place(vm, path)?.join(FOLDER);
+        self.engine.inside(|| Tree::read(&place))
+    }
+
     /// The VM's folder on the node.
     pub fn vm_folder(&self, vm: u32) -> PathBuf {
         self.var.join(format!("datastores/101/{vm}"))
-    }
-
-    /// The tags of an image's repository and their digests, from the registry's storage.
-    pub fn tags(&self, image: u32) -> Result<Vec<(String, String)>> {
-        let folder = self
-            .registry
-            .storage()
-            .join(format!("repositories/onedock/img-{image}/_manifests/tags"));
-        let mut tags = Vec::new();
-        for name in names(&folder)? {
-            if let Ok(digest) = fs::read_to_string(folder.join(&name).join("current/link")) {
-                tags.push((name, digest));
-            }
-        }
-        tags.sort();
-        Ok(tags)
     }
 
     /// The node's interfaces named like a NIC's host end, with what `ip` says of each.
@@ -75,30 +74,6 @@ impl Bed {
         Ok(text.lines().filter_map(place).collect())
     }
 
-    /// What a port of an address answers to a request over HTTP, asked from the bridge's host.
-    pub fn fetch(&self, address: &str, port: u16) -> Result<String> {
-        let peer = format!("{address}:{port}").parse()?;
-        self.engine.inside(move || {
-            let limit = Duration::from_secs(5);
-            let begin = Instant::now();
-            // The program in it may be a moment behind the start of its first process.
-            let mut stream = loop {
-                match TcpStream::connect_timeout(&peer, limit) {
-                    Ok(stream) => break stream,
-                    Err(e) if begin.elapsed() > limit => {
-                        return Err(e).with_context(|| format!("no connection to {peer}"));
-                    }
-                    Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
-                }
-            };
-            stream.set_read_timeout(Some(limit))?;
-            stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        })
-    }
-
     /// The VM runs as its document says. Answers the container's id.
     pub fn check_running(&self, wanted: &Expected) -> Result<String> {
         let vm = wanted.vm;
@@ -112,7 +87,10 @@ impl Bed {
             ("/HostConfig/Privileged", false.into()),
             ("/HostConfig/RestartPolicy/Name", "no".into()),
             ("/HostConfig/Memory", (wanted.memory << 20).into()),
-            ("/HostConfig/MemorySwap", (wanted.memory << 20).into()),
+            (
+                "/HostConfig/MemorySwap",
+                ((wanted.memory + wanted.swap()) << 20).into(),
+            ),
             ("/HostConfig/CpuQuota", quota(wanted).into()),
             ("/Config/Labels/org.opennebula.driver", "onedock".into()),
             ("/Config/Labels/org.opennebula.vm", vm.to_string().into()),
@@ -227,31 +205,46 @@ impl Bed {
             Ok(())
         })
     }
+}
 
-    /// Nothing of any VM is left on the node. A staged image may stay.
-    pub fn check_nothing_left(&self, mounts: &BTreeSet<String>) -> Result<()> {
-        for (what, words) in [
-            ("containers", &["ps", "-aq"][..]),
-            ("volumes", &["volume", "ls", "-q"]),
-        ] {
-            let left = self.engine.docker(words)?;
-            ensure!(left.is_empty(), "{what} are left: {left}");
-        }
-        let ends = self.host_ends()?;
-        ensure!(ends.is_empty(), "host ends are left: {ends:?}");
-        let left: Vec<_> = self.mounts()?.difference(mounts).cloned().collect();
-        ensure!(left.is_empty(), "mounts are left: {left:?}");
-        let datastore = self.var.join("datastores/101");
-        self.engine.inside(|| {
-            for folder in ["boot", "journal"].map(|n| Path::new(STATE).join(n)) {
-                let left = names(&folder)?;
-                ensure!(left.is_empty(), "{}: {left:?}", folder.display());
+impl Bed {
+    /// The tags of an image's repository and their digests, from the registry's storage.
+    pub fn tags(&self, image: u32) -> Result<Vec<(String, String)>> {
+        let folder = self
+            .registry
+            .storage()
+            .join(format!("repositories/onedock/img-{image}/_manifests/tags"));
+        let mut tags = Vec::new();
+        for name in names(&folder)? {
+            if let Ok(digest) = fs::read_to_string(folder.join(&name).join("current/link")) {
+                tags.push((name, digest));
             }
-            let left = names(Path::new("/run/onedock/containers"))?;
-            ensure!(left.is_empty(), "records are left: {left:?}");
-            let left = names(&datastore)?;
-            ensure!(left == [".monitor"], "{}: {left:?}", datastore.display());
-            Ok(())
+        }
+        tags.sort();
+        Ok(tags)
+    }
+
+    /// What a port of an address answers to a request over HTTP, asked from the bridge's host.
+    pub fn fetch(&self, address: &str, port: u16) -> Result<String> {
+        let peer = format!("{address}:{port}").parse()?;
+        self.front.inside(move || {
+            let limit = Duration::from_secs(5);
+            let begin = Instant::now();
+            // The program in it may be a moment behind the start of its first process.
+            let mut stream = loop {
+                match TcpStream::connect_timeout(&peer, limit) {
+                    Ok(stream) => break stream,
+                    Err(e) if begin.elapsed() > limit => {
+                        return Err(e).with_context(|| format!("no connection to {peer}"));
+                    }
+                    Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
+                }
+            };
+            stream.set_read_timeout(Some(limit))?;
+            stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
         })
     }
 
@@ -263,13 +256,20 @@ impl Bed {
             Path::new(STATE).join("onedock.log"),
         ];
         let read = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
-        let log = self.engine.inside(|| {
-            Ok(places
-                .iter()
-                .map(|p| last_lines(&read(p), 40))
-                .collect::<String>())
-        });
-        log.unwrap_or_default()
+        ["vm", "node1", "node2"]
+            .iter()
+            .map(|name| {
+                let log = self.machine(name).and_then(|machine| {
+                    machine.inside(|| {
+                        Ok(places
+                            .iter()
+                            .map(|p| last_lines(&read(p), 40))
+                            .collect::<String>())
+                    })
+                });
+                format!("--- {name}\n{}", log.unwrap_or_default())
+            })
+            .collect()
     }
 }
 
@@ -293,7 +293,7 @@ pub fn text(value: &Value, pointer: &str) -> Result<String> {
 }
 
 /// The names in a folder; none when it is not there.
-fn names(folder: &Path) -> Result<Vec<String>> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     match fs::read_dir(folder) {
         Ok(entries) => entries
             .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))

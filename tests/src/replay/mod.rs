@@ -4,18 +4,26 @@
 //!
 //! - [`recording`]: the calls (`tests/replay/<release>/calls.jsonl`) and what is taken out of them;
 //! - [`mapping`]: the one table of what is replaced in them;
-//! - [`bed`]: the machine: engine, registries, bridge, an installation of the drivers;
+//! - [`bed`]: the machines: a front-end and two nodes with their engines, ssh, registries, bridge,
+//!   an installation of the drivers;
 //! - [`programs`]: the programs of this build;
 //! - [`performer`]: makes a call as `oned` makes it, once, twice, or cut off and again;
 //! - [`expected`]: what the recorded document asks for;
-//! - [`look`]: what is there;
+//! - [`contents`]: what lies on disks;
+//! - [`look`]: what is there; `left`: that nothing is left;
+//! - [`ssh`]: how the machines reach one another;
 //! - [`table`]: which operation of which release passes.
 
 pub mod bed;
+pub mod contents;
 pub mod expected;
+mod images;
+mod installation;
+mod left;
 pub mod look;
 pub mod mapping;
 pub mod performer;
 mod programs;
 pub mod recording;
+pub mod ssh;
 pub mod table;

@@ -17,7 +17,7 @@ use super::mapping::Mapping;
 use super::recording::Call;
 
 /// No call of a replay takes longer.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How often each call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl<'a> Performer<'a> {
                 let first = self.whole(&call)?;
                 let again = self.whole(&call).context("the second time")?;
                 ensure!(
-                    first == again || call.action == "monitor",
+                    first == again || matches!(call.action.as_str(), "monitor" | "restore"),
                     "{}: answered {first:?}, then {again:?}",
                     call.title()
                 );
@@ -95,9 +95,8 @@ impl<'a> Performer<'a> {
         // A driver alone, as the system's memory killer ends it, or with what it has started, as
         // a restart of `oned` does.
         let group = self.random.next().is_multiple_of(2);
-        self.bed
-            .engine
-            .inside(|| cut_off(self.bed, call, after, group))?;
+        let machine = self.bed.machine(call.host()?)?;
+        machine.inside(|| cut_off(self.bed, call, after, group))?;
         Ok(format!(
             "after {} was cut off at {after:?}, group: {group}",
             call.title()
@@ -106,9 +105,8 @@ impl<'a> Performer<'a> {
 
     fn whole(&mut self, call: &Call) -> Result<String> {
         let begin = Instant::now();
-        let reply = self
-            .bed
-            .engine
+        let machine = self.bed.machine(call.host()?)?;
+        let reply = machine
             .inside(|| run(self.bed, call))
             .with_context(|| call.title())?;
         self.took.insert(kind(call), begin.elapsed());
@@ -151,7 +149,16 @@ impl Reply {
         let right = match (call.driver.as_str(), call.action.as_str(), lines.as_slice()) {
             ("vmm", "deploy", [id]) => *id == format!("one-{}", call.args[2]),
             ("datastore", "stat", [size]) => size.parse::<u64>().is_ok_and(|mb| mb >= 1),
-            ("datastore", "cp", [line]) => is_source_and_format(line),
+            // `oned` keeps the deploy id that it has.
+            ("vmm", "restore", []) => true,
+            ("vmm", "restore", [id]) => *id == call.args[2],
+            ("datastore", "cp" | "clone", [line]) => is_source_and_format(line),
+            ("datastore", "mkfs", [line]) => {
+                is_source(line.split_once(' ').map_or(line, |(source, _)| source))
+            }
+            ("datastore", "export", lines) => lines
+                .first()
+                .is_some_and(|line| line.starts_with("<IMPORT_INFO>")),
             ("datastore", "monitor", [used, total, free]) => {
                 [(used, "USED_MB="), (total, "TOTAL_MB="), (free, "FREE_MB=")]
                     .iter()
@@ -160,7 +167,8 @@ impl Reply {
                             .is_some_and(|n| n.parse::<u64>().is_ok())
                     })
             }
-            ("vmm", "deploy", _) | ("datastore", "stat" | "cp" | "monitor", _) => false,
+            ("vmm", "deploy", _)
+            | ("datastore", "stat" | "cp" | "clone" | "mkfs" | "monitor", _) => false,
             (_, _, lines) => lines.is_empty(),
         };
         ensure!(right, "stdout {:?}", self.stdout);
@@ -169,11 +177,13 @@ impl Reply {
 }
 
 fn is_source_and_format(line: &str) -> bool {
-    let Some((source, "raw")) = line.split_once(' ') else {
-        return false;
-    };
-    source.starts_with("docker://")
-        && source
+    line.split_once(' ')
+        .is_some_and(|(source, format)| is_source(source) && matches!(format, "raw" | "qcow2"))
+}
+
+fn is_source(text: &str) -> bool {
+    text.starts_with("docker://")
+        && text
             .rsplit_once("@sha256:")
             .is_some_and(|(_, hex)| hex.len() == 64)
 }

@@ -1,5 +1,4 @@
-//! The recorded calls, one JSON object a line as the recorder wrote them. Nothing is changed in
-//! the files; what no driver serves yet is taken out here, when they are read.
+//! The recorded calls, one JSON object a line as the recorder wrote them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 
-/// The root disk; all others are taken out until they are served.
-const ROOT_DISK: &str = "disk.0";
+/// The two recordings of a release (`tests/replay/README.md`).
+const FILES: [&str; 2] = ["calls.jsonl", "disks.jsonl"];
 
 /// One call of one driver script.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,53 +64,24 @@ impl Call {
         self
     }
 
+    /// Where it runs: a host by its name, or `vm`, the front-end. A host's own script has its name
+    /// as the last argument.
+    pub fn host(&self) -> Result<&str> {
+        if self.runs_on == "front-end" {
+            return Ok("vm");
+        }
+        let last = self.args.last().map(String::as_str);
+        last.with_context(|| format!("{} names no host", self.title()))
+    }
+
     /// `tm clone (22)`.
     pub fn title(&self) -> String {
         format!("{} {} ({})", self.driver, self.action, self.seq)
-    }
-
-    fn is_served(&self) -> Result<bool> {
-        Ok(match (self.driver.as_str(), self.action.as_str()) {
-            // Images of an earlier recording, which no `cp` of this one has made.
-            ("datastore", "rm") => self.operation != "setup",
-            // Disks that are block devices.
-            ("datastore", "mkfs") => false,
-            ("datastore", "stat" | "cp") => self.document()?.contains("docker://"),
-            ("tm", "mkimage" | "mkswap") => false,
-            ("tm", "context") => true,
-            ("tm", _) => self.args.iter().all(|a| is_root_or_folder(a)),
-            _ => true,
-        })
     }
 }
 
 fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// Whether an argument names no other disk than the root disk.
-fn is_root_or_folder(argument: &str) -> bool {
-    let last = argument.rsplit('/').next().unwrap_or_default();
-    last == ROOT_DISK || !last.starts_with("disk.")
-}
-
-/// The document without its other disks.
-fn without_other_disks(document: &str) -> String {
-    const END: &str = "</DISK>";
-    let mut kept = String::new();
-    let mut rest = document;
-    while let Some(begin) = rest.find("<DISK>") {
-        let Some(length) = rest[begin..].find(END) else {
-            break;
-        };
-        let end = begin + length + END.len();
-        kept.push_str(&rest[..begin]);
-        if rest[begin..end].contains("<DISK_ID><![CDATA[0]]></DISK_ID>") {
-            kept.push_str(&rest[begin..end]);
-        }
-        rest = &rest[end..];
-    }
-    kept + rest
 }
 
 /// All calls of one release that are replayed.
@@ -123,24 +93,20 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Reads the calls of a release, without the other disks.
+    /// Reads the calls of a release.
     pub fn read(release: &str) -> Result<Self> {
-        let path = folder().join(release).join("calls.jsonl");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let mut calls = Vec::new();
-        for line in text.lines() {
-            let call: Call =
-                serde_json::from_str(line).with_context(|| path.display().to_string())?;
-            if !call.is_served()? {
-                continue;
+        for name in FILES {
+            let path = folder().join(release).join(name);
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            for line in text.lines() {
+                let call: Call =
+                    serde_json::from_str(line).with_context(|| path.display().to_string())?;
+                // Images of an earlier recording, which no `cp` of this one has made.
+                if call.action != "rm" || call.operation != "setup" {
+                    calls.push(call);
+                }
             }
-            let call = if call.driver == "vmm" {
-                let document = without_other_disks(&call.stdin);
-                call.with_document(document)
-            } else {
-                call
-            };
-            calls.push(call);
         }
         Ok(Self {
             release: release.to_owned(),
@@ -192,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_root_disk_is_left_of_calls_and_documents() {
+    fn both_recordings_of_a_release_are_read() {
         for release in ["7.4.0", "6.10"] {
             let recording = Recording::read(release).unwrap();
             let titles = |name| -> Vec<String> {
@@ -202,19 +168,25 @@ mod tests {
                     .map(|c| format!("{} {}", c.driver, c.action))
                     .collect()
             };
-            assert_eq!(titles("create"), ["tm clone", "tm context", "vmm deploy"]);
             assert_eq!(
-                titles("terminate"),
-                ["vmm shutdown", "tm delete", "tm delete"]
+                titles("create"),
+                [
+                    "tm clone",
+                    "tm mkimage",
+                    "tm mkswap",
+                    "tm clone",
+                    "tm ln",
+                    "tm context",
+                    "vmm deploy"
+                ]
             );
-            let deploy = &recording.operation("create").unwrap()[2];
-            assert_eq!(deploy.stdin.matches("<DISK>").count(), 1);
-            assert!(deploy.stdin.trim_end().ends_with("</VM>"));
-            let copies = titles("setup")
-                .iter()
-                .filter(|t| *t == "datastore cp")
-                .count();
-            assert_eq!(copies, 2, "{release}");
+            assert_eq!(
+                titles("image-snapshot-flatten"),
+                ["datastore snap_flatten"; 2]
+            );
+            let deploy = &recording.operation("create").unwrap()[6];
+            assert_eq!(deploy.stdin.matches("<DISK>").count(), 5);
+            assert_eq!(deploy.host().unwrap(), "node1");
         }
     }
 }
