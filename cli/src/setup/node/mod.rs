@@ -6,6 +6,7 @@ mod daemon;
 mod disks;
 mod engine;
 mod kernel;
+mod loops;
 mod programs;
 mod runtime;
 mod sessions;
@@ -74,6 +75,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
         steps.push(trust::name_step(join));
     }
     steps.push(packages::step(PROGRAMS));
+    steps.extend(loops::steps(&host));
     steps.extend(disks::steps());
     steps.push(runtime::crun_step());
     steps.extend(account::steps(join.as_ref()));
@@ -98,6 +100,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     Ok(Plan::with(steps, move |_| {
         let mut all = remarks.take();
         all.extend(disks::notes(&engine));
+        all.extend(loops::notes());
         all.extend(notes(joined.as_ref()));
         all
     }))
