@@ -18,6 +18,8 @@ use crate::kernel::record::{Records, Vm};
 
 /// How long a container that was told to end is given to be gone.
 const END: Duration = Duration::from_secs(10);
+/// A first process that lives so long after the engine has said that it ended was forgotten by it.
+const FORGOTTEN: Duration = Duration::from_secs(3);
 /// How long the kernel may take to let go of all disks while an engine waits.
 const FREE: Duration = Duration::from_secs(10);
 /// And while only the driver waits: gigabytes that the container wrote last may be on their way
@@ -221,7 +223,8 @@ pub fn sync_one(vm: VmId, id: &ContainerId, disk: DiskId) -> Result<(), DiskErro
 
 /// As [`settle`], for a container whose end may be under way.
 pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
-    let end = Instant::now() + END;
+    let begin = Instant::now();
+    let end = begin + END;
     let mut never_ran = false;
     loop {
         let Some(found) = recorded(vm, id)? else {
@@ -237,8 +240,10 @@ pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
         if Instant::now() > end {
             return Err(DiskError::Runs(vm));
         }
-        // The engine tells a first process that never ran of no end, when `start` was killed.
-        if let Some(process) = found.process.filter(|process| process.waits()) {
+        // The engine tells a first process of no end when `start` was killed: neither one that
+        // never ran, nor one that runs although the engine takes it for ended.
+        let forgotten = |process: &Process| process.waits() || begin.elapsed() > FORGOTTEN;
+        if let Some(process) = found.process.filter(forgotten) {
             let _ = process.kill(END);
             never_ran = true;
         }
