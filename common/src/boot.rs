@@ -18,8 +18,10 @@ use crate::ids::{ContainerId, DiskId, NicId, VmId};
 use crate::names::{DeviceName, Hostname, IfName, Mac, MountPath};
 use crate::paths::Paths;
 
-/// The version that this build writes and reads.
+/// The version that this build writes. It reads the first one too, which had no disks: a VM that
+/// runs while the drivers are upgraded can be rebooted and shut down.
 pub const VERSION: u32 = 2;
+const OLDEST: u32 = 1;
 
 /// The largest boot spec that is read, in bytes.
 pub const LIMIT: u64 = 1024 * 1024;
@@ -154,6 +156,7 @@ pub struct BootSpec {
     /// so that their data stays on the root disk.
     pub volumes: Vec<PathBuf>,
     /// The disks beside the root disk, in the order of their ids.
+    #[serde(default)]
     pub disks: Vec<Disk>,
 }
 
@@ -186,13 +189,17 @@ impl BootSpec {
             source,
         };
         let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(BootError::Version {
                 path: path.to_owned(),
                 found: version,
             });
         }
-        serde_json::from_slice(bytes).map_err(damaged)
+        let spec: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        Ok(Self {
+            version: VERSION,
+            ..spec
+        })
     }
 
     /// Removes the spec of `container`, and what a writer that was ended in the middle has left.
@@ -262,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_first_version_wrote_is_read_as_a_vm_without_further_disks() {
+        let (_dir, paths, id) = place();
+        let mut former = serde_json::to_value(spec()).unwrap();
+        former["version"] = 1.into();
+        former.as_object_mut().unwrap().remove("disks");
+        fs::write(paths.boot_spec(&id), former.to_string()).unwrap();
+        let read = BootSpec::read(&paths, &id).unwrap().unwrap();
+        assert_eq!((read.version, read.disks.len()), (VERSION, 0));
+        assert_eq!(read.nics, spec().nics);
+    }
+
+    #[test]
     fn a_spec_with_a_bad_name_an_unknown_field_or_another_version_is_refused() {
         let (_dir, paths, id) = place();
         let good = serde_json::to_string(&spec()).unwrap();
@@ -269,7 +288,8 @@ mod tests {
             ("one-5-0", "../../etc"),
             ("\"vm\":5", "\"vm\":-5"),
             ("\"dns\"", "\"dnz\""),
-            ("\"version\":2", "\"version\":1"),
+            ("\"version\":2", "\"version\":3"),
+            ("\"version\":2", "\"version\":0"),
             ("/srv/data", "/srv/../etc"),
             ("\"vdb\"", "\"null\""),
             ("10.77.0.42/24", "10.77.0.42/64"),

@@ -13,8 +13,10 @@ use crate::files;
 use crate::ids::{ContainerId, DiskId, SnapshotId, VmId};
 use crate::reference::Source;
 
-/// The version that this build writes and reads.
+/// The version that this build writes. It reads the first one too, which had no snapshots: VMs
+/// outlive an upgrade of the drivers.
 pub const VERSION: u32 = 2;
+const OLDEST: u32 = 1;
 
 /// The largest descriptor that is read, in bytes: less than the smallest disk, whose content is a
 /// tenant's and must never be taken for a descriptor (a raw disk has 1 MiB and more).
@@ -31,7 +33,7 @@ pub enum DescriptorError {
     },
     /// Not one of ours.
     #[error(
-        "{path} is not a disk of this driver; a VM of a Docker image needs a system datastore with TM_MAD=onedock"
+        "{path} is damaged: it does not describe the disk of a container; put the file back from a copy, or terminate the VM"
     )]
     Foreign {
         /// The file.
@@ -81,6 +83,7 @@ pub struct Descriptor {
     /// The container; absent until the first `deploy`, and after the disk has left a host.
     pub container: Option<ContainerId>,
     /// The disk's snapshots, oldest first.
+    #[serde(default)]
     pub snapshots: Vec<Snapshot>,
 }
 
@@ -136,13 +139,17 @@ impl Descriptor {
             source,
         };
         let Version { version } = serde_json::from_slice(&bytes).map_err(foreign)?;
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(DescriptorError::Version {
                 path: path.to_owned(),
                 found: version,
             });
         }
-        serde_json::from_slice(&bytes).map_err(foreign)
+        let descriptor: Self = serde_json::from_slice(&bytes).map_err(foreign)?;
+        Ok(Self {
+            version: VERSION,
+            ..descriptor
+        })
     }
 
     /// What lies at `path`. A descriptor that is damaged is an error, never a disk in a file.
@@ -246,6 +253,17 @@ mod tests {
             Descriptor::read(&path),
             Err(DescriptorError::Missing { .. })
         ));
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_read_as_a_disk_without_snapshots() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = disk_path(dir.path(), DiskId::new(0));
+        let mut former = serde_json::to_value(descriptor()).unwrap();
+        former["version"] = 1.into();
+        former.as_object_mut().unwrap().remove("snapshots");
+        fs::write(&path, former.to_string()).unwrap();
+        assert_eq!(Descriptor::read(&path).unwrap(), descriptor());
     }
 
     #[test]
