@@ -12,11 +12,10 @@ use md5::{Digest as _, Md5};
 use onedock_common::answer::Answer;
 use onedock_common::disk_image::DiskMeta;
 use onedock_common::image::{Datastore, DatastoreAction};
-use onedock_common::reference::Source;
 use onedock_common::volume;
 use onedock_registry::Kind;
 
-use super::{answer_word, image};
+use super::{answer_word, image, own_source};
 use crate::store::Store;
 
 /// What is exported lies here, beneath the datastore's folder.
@@ -26,12 +25,7 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
     let image = image(request)?;
-    let source = image
-        .source
-        .as_deref()
-        .context("IMAGE/SOURCE is missing in the XML")?;
-    let source: Source = source.parse().context("IMAGE/SOURCE")?;
-    store.own(&source)?;
+    let source = own_source(store, image)?;
     let present = store.current(&source).await?;
     let kind = store.client.kind(&present).await?;
     let folder = folder(&request.datastore)?;

@@ -12,12 +12,26 @@ pub(crate) mod stat;
 use anyhow::Context as _;
 use onedock_common::disk_image::DiskFormat;
 use onedock_common::image::{DatastoreAction, Image};
+use onedock_common::reference::Source;
 use onedock_registry::Kind;
 
 use crate::path::ImagePath;
+use crate::store::Store;
 
 fn image(request: &DatastoreAction) -> anyhow::Result<&Image> {
     request.image.as_ref().context("the request has no IMAGE")
+}
+
+/// SOURCE of the image that the request is about, which must be one of this datastore.
+fn own_source(store: &Store, image: &Image) -> anyhow::Result<Source> {
+    let source: Source = image
+        .source
+        .as_deref()
+        .context("IMAGE/SOURCE is missing in the XML")?
+        .parse()
+        .context("IMAGE/SOURCE")?;
+    store.own(&source)?;
+    Ok(source)
 }
 
 fn path(image: &Image) -> anyhow::Result<ImagePath> {

@@ -1,5 +1,5 @@
-//! `rm`: the image's manifests with all their tags: its states and its snapshots. The blobs go with the registry's own garbage
-//! collection. What is gone is removed.
+//! `rm`: the image's manifests with all their tags: its states and its snapshots. The blobs go with
+//! the registry's own garbage collection. What is gone is removed.
 
 use anyhow::Context as _;
 use onedock_common::answer::Answer;

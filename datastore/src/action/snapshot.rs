@@ -9,7 +9,7 @@ use onedock_common::image::DatastoreAction;
 use onedock_common::kept::state_tag;
 use onedock_common::reference::{Source, Tag};
 
-use super::image;
+use super::{image, own_source};
 use crate::store::Store;
 
 /// What the tag of a snapshot begins with; the transfer manager makes them.
@@ -30,12 +30,7 @@ struct Target {
 impl Target {
     fn of(store: &Store, request: &DatastoreAction) -> anyhow::Result<Self> {
         let image = image(request)?;
-        let source = image
-            .source
-            .as_deref()
-            .context("IMAGE/SOURCE is missing in the XML")?;
-        let source: Source = source.parse().context("IMAGE/SOURCE")?;
-        store.own(&source)?;
+        let source = own_source(store, image)?;
         Ok(Self {
             source,
             snapshot: image

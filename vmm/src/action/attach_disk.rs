@@ -1,7 +1,7 @@
 //! `attach_disk`: a further disk for the running container. The boot spec is written anew, so
 //! that the next start has it too; an attach that fails leaves nothing.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use onedock_common::answer::Answer;
 use onedock_common::boot::BootSpec;
 use onedock_common::engine::{ContainerInfo, Engine};
@@ -80,12 +80,7 @@ pub(super) async fn run<E: Engine, R: Root>(
 
 /// The disk that the call is about: ATTACH=YES in the document, and the one of the path.
 pub(super) fn concerned<'a>(vm: &'a Vm, request: &DiskRequest) -> anyhow::Result<&'a Disk> {
-    ensure!(
-        vm.id == request.name.vm(),
-        "the document describes VM {}, not {}",
-        vm.id,
-        request.name.vm()
-    );
+    running::ensure_same(vm, request.name)?;
     vm.attached()
         .filter(|disk| disk.id == request.disk)
         .with_context(|| {

@@ -1,7 +1,7 @@
 //! `resize`: CPU, VCPU and MEMORY of the running container, up and down. Less memory than its
 //! processes hold is refused: on cgroup v2 the kernel would kill them for it.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
 use onedock_common::lock::VmLock;
@@ -18,12 +18,7 @@ pub(super) async fn run<E: Engine, R>(
     document: &[u8],
 ) -> anyhow::Result<Answer> {
     let vm = Vm::from_action(document)?;
-    ensure!(
-        vm.id == request.name.vm(),
-        "the document describes VM {}, not {}",
-        vm.id,
-        request.name.vm()
-    );
+    running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
     let limits = plan::limits(&vm);

@@ -27,12 +27,7 @@ pub(super) async fn run<E: Engine, R: Root>(
 ) -> anyhow::Result<Answer> {
     let mut vm = Vm::from_action(document)?;
     let id = request.disk;
-    ensure!(
-        vm.id == request.name.vm(),
-        "the document describes VM {}, not {}",
-        vm.id,
-        request.name.vm()
-    );
+    running::ensure_same(&vm, request.name)?;
     let number = vm.disks.iter().position(|disk| disk.id == id);
     let Some(disk) = number.and_then(|number| vm.disks.get_mut(number)) else {
         bail!("VM {} has no DISK {id}; nothing was done", vm.id);

@@ -2,7 +2,6 @@
 //! gone, is started as `deploy` does it, with the template as it is now and on the host where it
 //! is now (`docs/decisions/0008-suspend.md`).
 
-use anyhow::ensure;
 use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
 use onedock_common::files;
@@ -21,12 +20,7 @@ pub(super) async fn run<E: Engine, R>(
     document: &[u8],
 ) -> anyhow::Result<Answer> {
     let vm = Vm::from_action_with(document, host.config.default_prefix)?;
-    ensure!(
-        vm.id == request.name.vm(),
-        "the document describes VM {}, not {}",
-        vm.id,
-        request.name.vm()
-    );
+    running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::own(host, request.name).await?;
     let answer = match container.filter(|container| container.running) {

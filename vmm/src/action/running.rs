@@ -5,6 +5,7 @@ use onedock_common::boot::BootSpec;
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::journal::freezing;
 use onedock_common::labels::is_of_vm;
+use onedock_common::vm::Vm;
 use onedock_common::{ContainerName, VmId};
 
 use crate::Host;
@@ -57,6 +58,17 @@ pub(super) async fn there<E: Engine, R>(
     own(host, name)
         .await?
         .with_context(|| format!("the container {name} is not on this host"))
+}
+
+/// Refuses a document of another VM than the one that the arguments name.
+pub(super) fn ensure_same(vm: &Vm, name: ContainerName) -> anyhow::Result<()> {
+    ensure!(
+        vm.id == name.vm(),
+        "the document describes VM {}, not {}; nothing was done",
+        vm.id,
+        name.vm()
+    );
+    Ok(())
 }
 
 /// Refuses a VM that does not run, or is suspended.

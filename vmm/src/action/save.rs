@@ -27,12 +27,7 @@ pub(super) async fn run<E: Engine, R: Root>(
     document: &[u8],
 ) -> anyhow::Result<Answer> {
     let vm = Vm::from_action(document)?;
-    ensure!(
-        vm.id == request.name.vm(),
-        "the document describes VM {}, not {}",
-        vm.id,
-        request.name.vm()
-    );
+    running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
     let boot_id = boot_id().context("this boot of the host cannot be told")?;
