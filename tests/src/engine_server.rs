@@ -173,6 +173,30 @@ impl Drop for PrivateEngine {
                 let _ = self.run("timeout", &arguments);
             }
         }
+        end_leftovers(self.folder());
+    }
+}
+
+/// What a test that failed in its middle leaves of disks in this folder: daemons that serve a file,
+/// and loop devices that nothing but an explicit word detaches.
+fn end_leftovers(folder: &Path) {
+    let folder = folder.display().to_string();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let pid = entry.file_name().to_string_lossy().parse();
+        if let (Ok(pid), "qemu-storage-da") = (pid, read("comm").trim())
+            && read("mountinfo").contains(&folder)
+        {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let file = fs::read_to_string(entry.path().join("loop/backing_file"));
+        if file.is_ok_and(|file| file.starts_with(&folder)) {
+            let device = Path::new("/dev").join(entry.file_name());
+            let _ = Command::new("losetup").arg("-d").arg(device).status();
+        }
     }
 }
 
