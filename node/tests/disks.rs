@@ -807,8 +807,13 @@ fn what_cannot_be_mounted_is_a_device_or_one_clear_line() -> Result<()> {
         // Signatures without what belongs to them.
         let broken = node.formatted("broken", "ext4", 16, &[])?;
         let mut file = fs::OpenOptions::new().write(true).open(&broken)?;
-        std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 64], 4096)?;
+        // The descriptors of its groups.
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 1024], 2048)?;
         file.flush()?;
+        let elsewhere = node.formatted("elsewhere", "ext4", 16, &["-O", "^metadata_csum"])?;
+        let file = fs::OpenOptions::new().write(true).open(&elsewhere)?;
+        // s_journal_dev: 8:1
+        std::os::unix::fs::FileExt::write_all_at(&file, &0x801u32.to_le_bytes(), 1024 + 0xE4)?;
         let torn = node.formatted("torn", "xfs", 300, &[])?;
         fs::OpenOptions::new()
             .write(true)
@@ -828,6 +833,14 @@ fn what_cannot_be_mounted_is_a_device_or_one_clear_line() -> Result<()> {
             (
                 vec![raw(1, &swap, "/srv"), raw(2, &torn, "/opt")],
                 "disk 2 (vdc): its xfs file system cannot be mounted (",
+            ),
+            (
+                vec![raw(1, &broken, "/srv")],
+                "disk 1 (vdb): its ext4 file system cannot be mounted (",
+            ),
+            (
+                vec![raw(1, &elsewhere, "/srv")],
+                "disk 1 (vdb): its file system keeps its journal on another device",
             ),
             (
                 vec![raw(1, Path::new("/nowhere/disk.1"), "/srv")],

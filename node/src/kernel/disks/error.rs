@@ -103,6 +103,11 @@ pub enum Fault {
         /// What the kernel answered.
         reason: Errno,
     },
+    /// A journal elsewhere.
+    #[error(
+        "its file system keeps its journal on another device, which is not the VM's; make it one with a journal of its own (tune2fs), or set DEVICE=YES to get the disk as a device"
+    )]
+    ForeignJournal,
     /// Owners cannot be mapped.
     #[error(
         "the owners of its files cannot be mapped into the container's user namespace ({0}); that needs Linux 5.12 (btrfs: 5.15), or an engine without userns-remap"
