@@ -1,5 +1,6 @@
 //! `onedock setup`: makes a machine a front-end, a node, or the keeper of the registry.
 
+pub mod distribution;
 pub mod frontend;
 pub mod join;
 pub mod node;

@@ -18,9 +18,10 @@ use onedock_common::reference::RegistryName;
 use crate::error::Result;
 use crate::host::Host;
 use crate::place::{EditFile, Edited};
-use crate::setup::Plan;
+use crate::setup::distribution::Role;
 use crate::setup::join::{self, Join};
-use crate::step::Step;
+use crate::setup::{Plan, packages};
+use crate::step::{Step, Steps};
 
 /// What the administrator says.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +41,12 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let remotes = layout.remotes();
     let registry = options.registry.clone().or_else(|| registry_of(host));
     let unnamed = registry.is_none() && !configuration::names_registry(&remotes);
-    let mut steps = tree::steps(&remotes, &options.from, registry, &owner)?;
+    let mut steps: Steps = Vec::new();
+    if host.is_running() {
+        steps.push(packages::required_step(Role::FrontEnd, || false));
+        steps.push(packages::useful_step(Role::FrontEnd, || false));
+    }
+    steps.extend(tree::steps(&remotes, &options.from, registry, &owner)?);
 
     let upgrade = oned::completes(&layout.etc().join("oned.conf"));
     let (oned, kept) = edit_step(layout.etc().join("oned.conf"), oned::edit);

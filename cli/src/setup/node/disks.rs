@@ -1,6 +1,6 @@
-//! What a node needs for disks beside the root disk: programs that make and look at file
-//! systems, and modules of the kernel. A node that lacks one of them serves every VM that does
-//! not ask for it, so on a system without apt this is said and not refused.
+//! What disks beside the root disk need of a node's kernel (their programs stand in
+//! `setup/distribution.rs`). A node that lacks a module serves every VM that does not ask for it,
+//! so this is said and not refused.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,48 +9,7 @@ use super::engine::Engine;
 use crate::command::{Command, find};
 use crate::owner::Owner;
 use crate::place::PutFile;
-use crate::setup::packages;
 use crate::step::{State, Step, Steps, act};
-
-/// A program, the package that brings it on Debian and Ubuntu, and what is not served without.
-type Tool = (&'static str, &'static str, &'static str);
-
-const TOOLS: &[Tool] = &[
-    (
-        "mkfs.ext4",
-        "e2fsprogs",
-        "disks with ext2, ext3 and ext4 are neither made nor grown",
-    ),
-    (
-        "mkfs.xfs",
-        "xfsprogs",
-        "disks with xfs are neither made nor grown",
-    ),
-    (
-        "mkfs.btrfs",
-        "btrfs-progs",
-        "disks with btrfs are neither made nor grown",
-    ),
-    ("qemu-img", "qemu-utils", "disks in qcow2 are refused"),
-    (
-        "bsdtar",
-        "libarchive-tools",
-        "VMs in system datastores of kind ssh, shared and local get no context, and CDs are not shown where the kernel has no iso9660",
-    ),
-    (
-        "sfdisk",
-        "fdisk",
-        "partition tables of disks cannot be looked at",
-    ),
-];
-
-/// Shows a qcow2 as a device on kernels with and without NBD. Debian 12 has it in the package of
-/// the emulators' common files, later releases in `qemu-utils`.
-const DAEMON: Tool = (
-    "qemu-storage-daemon",
-    "qemu-system-common",
-    "disks in qcow2 are refused",
-);
 
 /// What is loaded at each boot: loop devices for disks in files, FUSE for qcow2, overlay for the
 /// trees of images. The file systems load with their first mount.
@@ -61,9 +20,9 @@ const AT_BOOT: &str = "# ONEDock: what disks of VMs need.\nloop\nfuse\noverlay\n
 /// The file systems that a disk may have.
 const FILE_SYSTEMS: [&str; 4] = ["ext4", "xfs", "btrfs", "iso9660"];
 
-/// Programs and modules.
+/// The modules, now and at each boot.
 pub(super) fn steps() -> Steps {
-    let mut steps = vec![tools_step(), daemon_step(), modules_step()];
+    let mut steps = vec![modules_step()];
     let folder = PathBuf::from("/etc/modules-load.d");
     if find("modprobe").is_some() && folder.is_dir() {
         steps.push(PutFile::new(
@@ -74,36 +33,6 @@ pub(super) fn steps() -> Steps {
         ));
     }
     steps
-}
-
-fn tools_step() -> Box<dyn Step> {
-    act(
-        "programs for disks",
-        || {
-            let packages = lacking(&|p| find(p).is_some());
-            Ok(State::needed_if(
-                !packages.is_empty() && packages::has_apt(),
-                format!("install {}", packages.join(", ")),
-            ))
-        },
-        || packages::install(&lacking(&|p| find(p).is_some())),
-    )
-}
-
-fn daemon_step() -> Box<dyn Step> {
-    let (program, package, _) = DAEMON;
-    act(
-        program,
-        move || {
-            Ok(State::needed_if(
-                find(program).is_none() && packages::has_apt(),
-                format!("install it (in qemu-utils or {package})"),
-            ))
-        },
-        // The step before has installed qemu-utils, and had it been in there this one would have
-        // found it.
-        move || packages::install(&[package]),
-    )
 }
 
 fn modules_step() -> Box<dyn Step> {
@@ -125,16 +54,6 @@ fn modules_step() -> Box<dyn Step> {
             Ok(())
         },
     )
-}
-
-fn lacking(is_there: &dyn Fn(&str) -> bool) -> Vec<&'static str> {
-    let mut packages: Vec<_> = TOOLS
-        .iter()
-        .filter(|(program, ..)| !is_there(program))
-        .map(|(_, package, _)| *package)
-        .collect();
-    packages.dedup();
-    packages
 }
 
 fn modules_lacking() -> Vec<&'static str> {
@@ -161,12 +80,7 @@ fn has_file_system(filesystems: &str, name: &str) -> bool {
 
 /// What this node does not serve, once the steps are done.
 pub(super) fn notes(engine: &Engine) -> Vec<String> {
-    let mut notes: Vec<String> = TOOLS
-        .iter()
-        .chain([&DAEMON])
-        .filter(|(program, ..)| find(program).is_none())
-        .map(|(program, _, without)| format!("WARNING: {program} is not installed: {without}."))
-        .collect();
+    let mut notes = Vec::new();
     let lacking = modules_lacking();
     if !lacking.is_empty() {
         notes.push(format!(
@@ -257,13 +171,6 @@ fn has_project_quota(mountinfo: &str, folder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_packages_of_missing_programs_are_installed() {
-        assert_eq!(lacking(&|_| true), Vec::<&str>::new());
-        assert_eq!(lacking(&|p| p != "bsdtar"), ["libarchive-tools"]);
-        assert_eq!(lacking(&|_| false).len(), TOOLS.len());
-    }
 
     #[test]
     fn a_driver_that_is_not_loaded_is_told_from_its_node() {

@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::place::{Folder, PutFile};
+use crate::setup::distribution::Role;
 use crate::setup::join::{self, Join};
 use crate::setup::{ONEADMIN, Plan, packages};
 use crate::step::{State, Step, Steps, act};
@@ -38,22 +39,6 @@ pub struct Options {
     /// Whether an engine that does not run is started.
     pub start: bool,
 }
-
-/// What a node needs of Debian, by the programs that bring it. crun is asked for apart: old
-/// releases have none, and runc does as well.
-const PROGRAMS: &[packages::Needed] = &[
-    ("dockerd", "docker.io"),
-    ("ruby", "ruby"),
-    ("rsync", "rsync"),
-    ("iptables", "iptables"),
-    ("ipset", "ipset"),
-    ("ip", "iproute2"),
-    ("sudo", "sudo"),
-    ("sshd", "openssh-server"),
-    ("openssl", "openssl"),
-    ("setsid", "util-linux"),
-    ("ps", "procps"),
-];
 
 /// What OpenNebula's tmpfiles say for a node, for machines without its packages.
 const TMPFILES: &str = include_str!("../../../../packaging/tmpfiles-onedock.conf");
@@ -74,10 +59,12 @@ pub fn plan(options: &Options) -> Result<Plan> {
     if let Some(join) = &join {
         steps.push(trust::name_step(join));
     }
-    steps.push(packages::step(PROGRAMS));
+    let answers = engine.clone();
+    let answers = move || answers.info().is_ok();
+    steps.push(packages::required_step(Role::Node, answers.clone()));
+    steps.push(packages::useful_step(Role::Node, answers));
     steps.extend(loops::steps(&host));
     steps.extend(disks::steps());
-    steps.push(runtime::crun_step());
     steps.extend(account::steps(join.as_ref()));
     steps.extend(folders(join.as_ref()));
     if let Some(join) = &join {
@@ -99,6 +86,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     let joined = join.clone();
     Ok(Plan::with(steps, move |_| {
         let mut all = remarks.take();
+        all.extend(packages::lacking_notes(Role::Node));
         all.extend(disks::notes(&engine));
         all.extend(loops::notes());
         all.extend(notes(joined.as_ref()));

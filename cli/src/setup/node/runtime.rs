@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::place::put;
-use crate::setup::packages;
 use crate::step::{State, Step, act};
 
 /// Where the choice is written: one line, an absolute path.
@@ -25,27 +24,6 @@ const CHOICE: &str = "/etc/onedock/runtime";
 
 /// The runtimes in the order of preference.
 const CANDIDATES: [&str; 2] = ["crun", "runc"];
-
-/// crun, where the system's packages have one.
-pub(super) fn crun_step() -> Box<dyn Step> {
-    act(
-        "crun",
-        || {
-            if find("crun").is_some() || (find("runc").is_some() && !packages::has_apt()) {
-                return Ok(State::AlreadySo);
-            }
-            let known = Command::new("apt-cache")
-                .args(["show", "--no-all-versions", "crun"])
-                .ask();
-            let known = known.is_ok_and(|answer| answer.succeeded());
-            Ok(State::needed_if(
-                known || find("runc").is_none(),
-                "install it",
-            ))
-        },
-        || packages::install(&["crun"]),
-    )
-}
 
 /// What is said at the end, found out on the way.
 pub(super) type Remarks = Rc<RefCell<Vec<String>>>;

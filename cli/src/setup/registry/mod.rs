@@ -13,10 +13,12 @@ use std::path::PathBuf;
 
 use onedock_common::reference::RegistryName;
 
+use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::place::{Folder, PutFile};
+use crate::setup::distribution::Role;
 use crate::setup::frontend::Layout;
 use crate::setup::frontend::configuration::{Facts, steps as configuration_steps};
 use crate::setup::{Plan, packages, registry_auth};
@@ -46,16 +48,8 @@ pub struct Options {
 /// Where the registry's own files lie.
 pub(crate) const FOLDER: &str = "/etc/onedock/registry";
 
-/// The user of Debian's package.
+/// The user of Debian's package; where the package makes none of this name, we do.
 const USER: &str = "docker-registry";
-
-const PROGRAMS: &[packages::Needed] = &[
-    ("docker-registry", "docker-registry"),
-    ("openssl", "openssl"),
-    ("getent", "libc-bin"),
-    ("hostname", "hostname"),
-    ("setpriv", "util-linux"),
-];
 
 /// What the parts of the set-up share.
 #[derive(Debug, Clone)]
@@ -108,13 +102,36 @@ fn oneadmin_step(name: &str) -> Box<dyn Step> {
     )
 }
 
+/// The account of the service. Nothing of it can log in.
+fn service_user_step() -> Box<dyn Step> {
+    act(
+        format!("user {USER}"),
+        || {
+            let missing = Owner::names(USER, USER).resolve().is_err();
+            Ok(State::needed_if(missing, "make it"))
+        },
+        || {
+            let options = ["--system", "--user-group", "--no-create-home"];
+            Command::new("useradd")
+                .args(options)
+                .args(["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"])
+                .args(["--", USER])
+                .run()
+                .map(drop)
+        },
+    )
+}
+
 /// The steps, and what has to be said when they are done.
 pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let mut steps: Steps = Vec::new();
     if host.is_running() {
-        steps.push(packages::step(PROGRAMS));
+        steps.push(packages::required_step(Role::Registry, || false));
     }
     steps.push(oneadmin_step(&options.oneadmin));
+    if host.is_running() {
+        steps.push(service_user_step());
+    }
     let registry = name::choose(host, options)?;
     let place = Place {
         host: host.clone(),

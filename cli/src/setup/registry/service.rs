@@ -1,7 +1,7 @@
 //! The running registry: a systemd unit where systemd runs, else a process of its own.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use crate::command::{Command, find};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::place::PutFile;
+use crate::setup::distribution::{REGISTRY_NAMES, REGISTRY_UNITS};
 use crate::step::{State, Steps, act};
 use crate::wait;
 
@@ -27,7 +28,8 @@ pub(super) fn steps(place: &Place) -> Steps {
     let mut steps: Steps = Vec::new();
     if place.host.has_systemd() {
         let path = place.host.path("/etc/systemd/system").join(UNIT_NAME);
-        steps.push(PutFile::new(path, UNIT, 0o644, Owner::root()));
+        let text = || Ok(unit(&program()?).into_bytes());
+        steps.push(PutFile::from(path, text, 0o644, Owner::root()));
     }
     if place.options.start {
         let (a, b) = (place.clone(), place.clone());
@@ -46,6 +48,22 @@ pub(super) fn steps(place: &Place) -> Steps {
         ));
     }
     steps
+}
+
+/// The registry's program, whatever the distribution calls it.
+fn program() -> Result<PathBuf> {
+    let found = REGISTRY_NAMES.iter().find_map(|name| find(name));
+    found.ok_or_else(|| {
+        Error::refused(format!(
+            "no registry is installed (the program is called {})",
+            REGISTRY_NAMES.join(" or ")
+        ))
+    })
+}
+
+/// The unit with the program in it that is on this machine.
+fn unit(program: &Path) -> String {
+    UNIT.replace("/usr/bin/docker-registry", &program.display().to_string())
 }
 
 fn ask(place: &Place) -> std::result::Result<u16, String> {
@@ -114,10 +132,12 @@ fn started(pid: i32) -> Option<SystemTime> {
 
 fn start(place: &Place) -> Result<()> {
     if place.host.has_systemd() {
-        // Debian's own unit starts with the package and takes the same port.
-        let _ = Command::new("systemctl")
-            .args(["disable", "--now", "docker-registry"])
-            .ask();
+        // The package's own unit may have started with it, and takes the same port.
+        for unit in REGISTRY_UNITS {
+            let _ = Command::new("systemctl")
+                .args(["disable", "--now", unit])
+                .ask();
+        }
         Command::new("systemctl").args(["daemon-reload"]).run()?;
         Command::new("systemctl")
             .args(["enable", UNIT_NAME])
@@ -160,8 +180,10 @@ fn stop(place: &Place) -> Result<()> {
         return Ok(());
     };
     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    // A process that ends has no command line any more while its port is still open.
+    let is_free = || std::net::TcpStream::connect(place.local_endpoint()).is_err();
     wait::until(Duration::from_secs(10), || {
-        running(place).is_none().then_some(())
+        (running(place).is_none() && is_free()).then_some(())
     })
     .ok_or_else(|| Error::refused(format!("the registry, process {pid}, does not end")))
 }
@@ -181,7 +203,7 @@ fn log_place(place: &Place) -> String {
 /// A session of its own (`setsid`), as the package's user (`setpriv`); both become the registry
 /// without a fork, so the number is the registry's.
 fn spawn(place: &Place) -> Result<()> {
-    let program = |name: &str| {
+    let tool = |name: &str| {
         find(name).ok_or_else(|| Error::refused(format!("the program {name} is not installed")))
     };
     let (log, pid_file) = (log_file(place), pid_file(place));
@@ -196,10 +218,10 @@ fn spawn(place: &Place) -> Result<()> {
         .open(&log)
         .map_err(Error::file("open", &log))?;
     let err: File = out.try_clone().map_err(Error::file("open", &log))?;
-    let child = Process::new(program("setsid")?)
-        .arg(program("setpriv")?)
+    let child = Process::new(tool("setsid")?)
+        .arg(tool("setpriv")?)
         .args(["--reuid", USER, "--regid", USER, "--init-groups", "--"])
-        .arg(program("docker-registry")?)
+        .arg(program()?)
         .arg("serve")
         .arg(place.file("config.yml"))
         .env_clear()
@@ -208,7 +230,23 @@ fn spawn(place: &Place) -> Result<()> {
         .stdout(out)
         .stderr(err)
         .spawn()
-        .map_err(Error::file("start", &place.file("config.yml")))?;
+        .map_err(Error::file(
+            "start",
+            Path::new("setsid, setpriv and the registry"),
+        ))?;
     onedock_common::files::replace(&pid_file, format!("{}\n", child.id()).as_bytes(), 0o644)
         .map_err(Error::file("write", &pid_file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_starts_the_program_that_is_on_the_machine() {
+        let text = unit(Path::new("/usr/bin/registry"));
+        let line = "ExecStart=/usr/bin/registry serve /etc/onedock/registry/config.yml";
+        assert!(text.lines().any(|l| l == line), "{text}");
+        assert!(!text.contains("docker-registry serve"));
+    }
 }
