@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a failed helper is a failed test
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -80,6 +80,7 @@ fn an_installation_gets_the_drivers_once_and_its_shims_call_them() {
         let remotes = var.join("remotes");
         fs::create_dir_all(remotes.join("vmm")).unwrap();
         fs::create_dir_all(remotes.join("vnm")).unwrap();
+        let ssh = give_to_oneadmin(&root, &remotes);
         write(
             &etc.join("oned.conf"),
             &fs::read_to_string(golden(release, "oned.conf")).unwrap(),
@@ -138,6 +139,14 @@ fn an_installation_gets_the_drivers_once_and_its_shims_call_them() {
                 .count(),
             3
         );
+        let config = fs::read_to_string(&ssh).unwrap();
+        assert!(
+            config.starts_with("Host mine\n  User me\n\n# ONEDock begin"),
+            "{config}"
+        );
+        assert_eq!(config.matches("ControlMaster auto").count(), 1);
+        let meta = fs::metadata(&ssh).unwrap();
+        assert_eq!(meta.uid(), fs::metadata(&remotes).unwrap().uid());
         assert!(said(&onedock, &words).contains("\n0 done, "));
         assert!(
             state(&root) == after,
@@ -153,6 +162,23 @@ fn an_installation_gets_the_drivers_once_and_its_shims_call_them() {
         .unwrap();
     let line = String::from_utf8(old.stderr).unwrap();
     assert!(line.starts_with("onedock: no OpenNebula front-end") && line.lines().count() == 1);
+}
+
+/// The remotes belong to a user that is not root where the test can choose; its ssh knows a host.
+fn give_to_oneadmin(root: &Path, remotes: &Path) -> PathBuf {
+    let config = root.join("var/lib/one/.ssh/config");
+    let mut uid = fs::metadata(remotes).unwrap().uid();
+    if uid == 0 {
+        uid = 9869;
+        chown(remotes, Some(uid), Some(uid)).unwrap();
+    }
+    let passwd = format!("oneadmin:x:{uid}:{uid}::/var/lib/one:/bin/bash\n");
+    write(&root.join("etc/passwd"), &passwd, 0o644);
+    if !config.exists() {
+        write(&config, "Host mine\n  User me\n", 0o600);
+        chown(&config, Some(uid), None).unwrap();
+    }
+    config
 }
 
 fn is_backup(path: &Path) -> bool {

@@ -30,6 +30,8 @@ pub struct Join {
     pub password: Secret,
     /// Where the datastores lie on every machine.
     pub datastores: PathBuf,
+    /// Where the front-end puts its drivers on every node (SCRIPTS_REMOTE_DIR), when it is known.
+    pub remote_scripts: Option<PathBuf>,
     /// The number of oneadmin and of its group on the front-end, when they are known.
     pub ids: Option<(u32, u32)>,
     /// oneadmin's ssh files by name.
@@ -45,6 +47,8 @@ struct Raw {
     user: String,
     password: Secret,
     datastores: PathBuf,
+    #[serde(default)]
+    remote_scripts: Option<PathBuf>,
     ids: Option<(u32, u32)>,
     ssh: BTreeMap<String, Secret>,
 }
@@ -72,6 +76,10 @@ impl Join {
         if !raw.datastores.is_absolute() {
             return Err("has a datastores folder that is no absolute path".into());
         }
+        let scripts = raw.remote_scripts.as_deref();
+        if scripts.is_some_and(|folder| !is_scripts_folder(folder)) {
+            return Err("has a folder of the drivers that is no absolute path".into());
+        }
         if raw.user.is_empty() || raw.user.contains(':') {
             return Err("has no user of the registry".into());
         }
@@ -84,6 +92,7 @@ impl Join {
             user: raw.user,
             password: raw.password,
             datastores: raw.datastores,
+            remote_scripts: raw.remote_scripts,
             ids: raw.ids,
             ssh: raw.ssh,
         })
@@ -98,6 +107,7 @@ impl Join {
             user: self.user.clone(),
             password: self.password.clone(),
             datastores: self.datastores.clone(),
+            remote_scripts: self.remote_scripts.clone(),
             ids: self.ids,
             ssh: self.ssh.clone(),
         };
@@ -105,6 +115,18 @@ impl Join {
             .map(|text| text + "\n")
             .map_err(|e| Error::refused(format!("the join file cannot be written: {e}")))
     }
+}
+
+/// Whether a folder can be that of the drivers on a node: an absolute path, in characters that
+/// need no quotes in the files it is written to.
+pub fn is_scripts_folder(path: &Path) -> bool {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
+    path.is_absolute()
+        && path.as_os_str().as_encoded_bytes().iter().all(plain)
+        && path
+            .components()
+            .all(|c| c != std::path::Component::ParentDir)
+        && path.parent().is_some()
 }
 
 /// Whether a file of `~/.ssh` is one that travels: keys, their public halves, and what ssh knows
@@ -144,6 +166,7 @@ mod tests {
             user: "onedock-node".into(),
             password: Secret::new("p"),
             datastores: "/var/lib/one/datastores".into(),
+            remote_scripts: Some("/var/tmp/one".into()),
             ids: Some((9869, 9869)),
             ssh: BTreeMap::from([("id_ed25519".to_owned(), Secret::new("k"))]),
         }
@@ -154,6 +177,23 @@ mod tests {
         let text = join().render().unwrap();
         assert_eq!(Join::parse(&text).unwrap(), join());
         assert!(!format!("{:?}", join()).contains("\"k\""));
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_says_nothing_of_the_drivers_folder() {
+        let text = join().render().unwrap();
+        let lines = text.lines().filter(|l| !l.contains("remote_scripts"));
+        let earlier = lines.collect::<Vec<_>>().join("\n");
+        assert_eq!(Join::parse(&earlier).unwrap().remote_scripts, None);
+    }
+
+    #[test]
+    fn attack_the_folder_of_the_drivers_cannot_be_another_line_or_a_way_out() {
+        for bad in ["", "/", "x", "/a/../b", "/a b", "/a\nd /etc 0777", "/a'b"] {
+            let mut wrong = join();
+            wrong.remote_scripts = Some(bad.into());
+            assert!(Join::parse(&wrong.render().unwrap()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -5,8 +5,11 @@ pub mod frontend;
 pub mod join;
 pub mod node;
 pub mod packages;
+mod processes;
 pub mod registry;
 pub mod registry_auth;
+mod restart;
+mod run_folders;
 
 use crate::step::{Steps, Summary};
 

@@ -7,6 +7,7 @@ use crate::edit::template::Template;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::owner::Owner;
+use crate::setup::{join, run_folders};
 
 /// One installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +74,24 @@ impl Layout {
 
     /// Where the datastores lie, here and on every node (`DATASTORE_LOCATION` of `oned.conf`).
     pub fn datastores(&self) -> PathBuf {
+        self.folder_of("DATASTORE_LOCATION")
+            .unwrap_or_else(|| self.var.join("datastores"))
+    }
+
+    /// Where the drivers lie on every node (`SCRIPTS_REMOTE_DIR` of `oned.conf`).
+    pub fn remote_scripts(&self) -> PathBuf {
+        self.folder_of("SCRIPTS_REMOTE_DIR")
+            .filter(|folder| join::is_scripts_folder(folder))
+            .unwrap_or_else(|| PathBuf::from(run_folders::REMOTE_SCRIPTS))
+    }
+
+    fn folder_of(&self, attribute: &str) -> Option<PathBuf> {
         std::fs::read_to_string(self.etc.join("oned.conf"))
             .ok()
             .and_then(|text| Template::new(&text).ok())
-            .and_then(|template| template.single("DATASTORE_LOCATION"))
+            .and_then(|template| template.single(attribute))
             .filter(|value| value.starts_with('/'))
-            .map_or_else(|| self.var.join("datastores"), PathBuf::from)
+            .map(PathBuf::from)
     }
 }
 
@@ -91,5 +104,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = Layout::find(&Host::at(dir.path()), None).unwrap_err();
         assert!(error.line().contains("no OpenNebula front-end"), "{error}");
+    }
+
+    #[test]
+    fn the_folders_on_nodes_are_those_of_oned_conf() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let (etc, remotes) = (host.path("/etc/one"), host.path("/var/lib/one/remotes/vmm"));
+        std::fs::create_dir_all(&etc).unwrap();
+        std::fs::create_dir_all(remotes).unwrap();
+        let with = |text: &str| {
+            std::fs::write(etc.join("oned.conf"), text).unwrap();
+            let layout = Layout::find(&host, None).unwrap();
+            (layout.datastores(), layout.remote_scripts())
+        };
+        let usual = (host.path("/var/lib/one/datastores"), "/var/tmp/one".into());
+        assert_eq!(with("PORT = 2633\n"), usual);
+        assert_eq!(with("SCRIPTS_REMOTE_DIR=\"/var/../etc\"\n"), usual);
+        assert_eq!(
+            with("DATASTORE_LOCATION = /srv/ds\nSCRIPTS_REMOTE_DIR=/srv/scripts\n"),
+            ("/srv/ds".into(), "/srv/scripts".into())
+        );
     }
 }

@@ -8,6 +8,7 @@ mod layout;
 mod monitord;
 mod oned;
 mod shims;
+mod ssh_config;
 pub mod tree;
 
 use std::path::{Path, PathBuf};
@@ -20,8 +21,9 @@ use crate::host::Host;
 use crate::place::{EditFile, Edited};
 use crate::setup::distribution::Role;
 use crate::setup::join::{self, Join};
-use crate::setup::{Plan, packages};
+use crate::setup::{Plan, packages, restart, run_folders};
 use crate::step::{Step, Steps};
+use ssh_config::Sockets;
 
 /// What the administrator says.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +59,14 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         layout.etc().join("vmm_exec/vmm_execrc"),
         execrc::edit,
     ));
+    // Where systemd makes the folder at each boot the sockets lie as with OpenNebula's packages.
+    let sockets = if host.has_systemd() {
+        steps.extend(run_folders::steps(host, &layout.remote_scripts()));
+        Sockets::Run
+    } else {
+        Sockets::Home
+    };
+    steps.extend(ssh_config::steps(host, &owner, sockets)?);
 
     let mut notes = kept;
     notes.extend(kept_too);
@@ -64,12 +74,18 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         notes.push("No registry is named yet: run `onedock setup registry`, or call this again with --registry HOST:PORT.".into());
     }
     let etc = layout.etc().to_path_buf();
+    let has_unit = restart::has_unit(host);
     Ok(Plan::with(steps, move |summary| {
         let edited = |name: &str| summary.has_changed(&etc.join(name).display().to_string());
-        let restart = ["oned.conf", "monitord.conf", "vmm_exec/vmm_execrc"]
+        let restarts = ["oned.conf", "monitord.conf", "vmm_exec/vmm_execrc"]
             .into_iter()
             .any(edited);
-        notes.extend(next_commands(&layout, restart, summary.changed() > 0));
+        notes.extend(next_commands(
+            &layout,
+            has_unit,
+            restarts,
+            summary.changed() > 0,
+        ));
         if upgrade {
             notes.push(
                 "Each datastore with TM_MAD=onedock that is there already takes over the new \
@@ -113,19 +129,13 @@ fn edit_step(
     (step, kept)
 }
 
-fn next_commands(layout: &Layout, restart: bool, sync: bool) -> Vec<String> {
+fn next_commands(layout: &Layout, has_unit: bool, restarts: bool, sync: bool) -> Vec<String> {
     let mut commands = Vec::new();
-    if restart {
-        let command = if layout.is_system_wide() {
-            "systemctl restart opennebula".to_owned()
-        } else {
-            format!(
-                "{0}/bin/one stop && {0}/bin/one start",
-                layout.location().display()
-            )
-        };
+    if restarts {
+        let location = (!layout.is_system_wide()).then(|| layout.location());
+        let command = restart::command(has_unit, location);
         commands.push(format!(
-            "Restart OpenNebula, so that it reads its configuration: {command}"
+            "Restart OpenNebula, so that it reads its configuration, as root: {command}"
         ));
     }
     if sync {

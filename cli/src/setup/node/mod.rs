@@ -7,10 +7,13 @@ mod disks;
 mod engine;
 mod kernel;
 mod loops;
+mod opennebula;
 mod programs;
+mod remote_scripts;
 mod runtime;
 mod sessions;
 mod ssh;
+mod sshd;
 mod sudo;
 mod trust;
 
@@ -21,11 +24,13 @@ pub use engine::Engine;
 use crate::error::Result;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{Folder, PutFile};
+use crate::place::Folder;
 use crate::setup::distribution::Role;
+use crate::setup::frontend::Layout;
 use crate::setup::join::{self, Join};
+use crate::setup::run_folders::{self, missing_folder};
 use crate::setup::{ONEADMIN, Plan, packages};
-use crate::step::{State, Step, Steps, act};
+use crate::step::Steps;
 
 /// What the administrator says.
 #[derive(Debug, Clone)]
@@ -40,9 +45,6 @@ pub struct Options {
     pub start: bool,
 }
 
-/// What OpenNebula's tmpfiles say for a node, for machines without its packages.
-const TMPFILES: &str = include_str!("../../../../packaging/tmpfiles-onedock.conf");
-
 /// The steps, and what has to be said when they are done.
 pub fn plan(options: &Options) -> Result<Plan> {
     let host = Host::this();
@@ -55,6 +57,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     let programs = programs::find(&options.from)?;
     let engine = Engine::at(options.socket.clone());
 
+    let remarks = runtime::Remarks::default();
     let mut steps: Steps = Vec::new();
     if let Some(join) = &join {
         steps.push(trust::name_step(join));
@@ -66,7 +69,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.extend(loops::steps(&host));
     steps.extend(disks::steps());
     steps.extend(account::steps(join.as_ref()));
-    steps.extend(folders(join.as_ref()));
+    steps.extend(folders(&host, join.as_ref()));
     if let Some(join) = &join {
         steps.extend(ssh::steps(join));
     }
@@ -74,13 +77,13 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.push(Folder::new(host.path("/etc/onedock"), 0o755, Owner::root()));
     steps.push(daemon::running_step(&engine, options.start));
     steps.extend(account::docker_group_steps());
-    let remarks = runtime::Remarks::default();
     steps.push(runtime::choice_step(&host, &engine, &remarks));
     steps.extend(daemon::settings_steps(&engine));
     if let Some(join) = &join {
         steps.extend(trust::steps(&host, join));
     }
     steps.extend(sudo::steps(&host));
+    steps.push(sshd::step(&host, &remarks));
     steps.push(sessions::step());
 
     let joined = join.clone();
@@ -89,13 +92,13 @@ pub fn plan(options: &Options) -> Result<Plan> {
         all.extend(packages::lacking_notes(Role::Node));
         all.extend(disks::notes(&engine));
         all.extend(loops::notes());
-        all.extend(notes(joined.as_ref()));
+        all.extend(notes(&host, joined.as_ref()));
         all
     }))
 }
 
 /// The folders of a node. State lies outside `/var/tmp/one`, which each synchronisation empties.
-fn folders(join: Option<&Join>) -> Steps {
+fn folders(host: &Host, join: Option<&Join>) -> Steps {
     let oneadmin = || Owner::names(ONEADMIN, ONEADMIN);
     let state = PathBuf::from("/var/lib/onedock");
     let mut steps: Steps = vec![Folder::new(state.clone(), 0o750, oneadmin())];
@@ -107,48 +110,116 @@ fn folders(join: Option<&Join>) -> Steps {
         |join| join.datastores.clone(),
     );
     steps.push(missing_folder(datastores, 0o750));
-    let packaged = [
-        "/usr/lib/tmpfiles.d/opennebula-node.conf",
-        "/etc/tmpfiles.d/opennebula-node.conf",
-    ];
-    if !packaged.iter().any(|p| std::path::Path::new(p).exists()) {
-        let path = PathBuf::from("/etc/tmpfiles.d/onedock.conf");
-        steps.push(PutFile::new(path, TMPFILES, 0o644, Owner::root()));
-    }
-    for (path, mode) in [
-        ("/run/one", 0o750),
-        ("/run/one/ssh-socks", 0o700),
-        ("/run/lock/one", 0o755),
-    ] {
-        steps.push(missing_folder(PathBuf::from(path), mode));
-    }
+    let scripts = remote_scripts_folder(host, join);
+    steps.extend(run_folders::steps(host, &scripts));
+    steps.push(remote_scripts::step(scripts, oneadmin()));
     steps
 }
 
-/// A folder of oneadmin's that is made when it is missing; one that is there stays as it is.
-fn missing_folder(path: PathBuf, mode: u32) -> Box<dyn Step> {
-    let place = path.clone();
-    let folder = Folder::new(path.clone(), mode, Owner::names(ONEADMIN, ONEADMIN));
-    act(
-        path.display().to_string(),
-        move || Ok(State::needed_if(!place.is_dir(), "make it")),
-        move || folder.apply(),
-    )
+/// Where the front-end puts the drivers: as the join file says, else as the OpenNebula of this
+/// machine has it.
+fn remote_scripts_folder(host: &Host, join: Option<&Join>) -> PathBuf {
+    join.and_then(|join| join.remote_scripts.clone())
+        .or_else(|| Some(Layout::find(host, None).ok()?.remote_scripts()))
+        .unwrap_or_else(|| PathBuf::from(run_folders::REMOTE_SCRIPTS))
 }
 
-fn notes(join: Option<&Join>) -> Vec<String> {
-    let mut notes = vec![kernel::bridge_filter()];
-    match join {
-        Some(join) => notes.push(trust::registry_answers(join)),
-        None => notes.push(
-            "Without a join file this node has no keys of the front-end and no account of the \
-             registry: make one there with `onedock setup registry`, bring it here, and call \
-             this again with --join."
-                .into(),
-        ),
+/// What a node has of its cloud.
+#[derive(Debug, Default)]
+struct Membership {
+    /// Keys of the front-end.
+    keys: bool,
+    /// The registry for which it has an account.
+    registry: Option<String>,
+}
+
+impl Membership {
+    /// What an earlier call with `--join` has left here.
+    fn found(host: &Host, account: Option<&trust::Account>) -> Self {
+        Self {
+            keys: ssh::has_key(host),
+            registry: account.map(|account| account.registry.to_string()),
+        }
     }
+
+    /// What is said of it to one who gives no join file.
+    fn describe(&self) -> String {
+        const HOW: &str = "make a join file on the front-end with `onedock setup registry`, bring \
+                           it here, and call this again with --join";
+        let registry = self.registry.as_deref();
+        match (self.keys, registry) {
+            (true, Some(registry)) => format!(
+                "This node has joined already: oneadmin's keys and an account of the registry \
+                 {registry} are here and were left as they are."
+            ),
+            (true, None) => {
+                format!("oneadmin's keys are here, and there is no account of the registry: {HOW}.")
+            }
+            (false, Some(registry)) => format!(
+                "An account of the registry {registry} is here, and there are no keys of the \
+                 front-end: {HOW}."
+            ),
+            (false, None) => format!(
+                "Without a join file this node has no keys of the front-end and no account of \
+                 the registry: {HOW}."
+            ),
+        }
+    }
+}
+
+fn notes(host: &Host, join: Option<&Join>) -> Vec<String> {
+    let mut notes = vec![kernel::bridge_filter()];
+    let account = join
+        .map(trust::Account::of_join)
+        .or_else(|| trust::Account::of_this_node(host));
+    if join.is_none() {
+        notes.push(Membership::found(host, account.as_ref()).describe());
+    }
+    notes.extend(account.map(|account| account.answers(host)));
     notes.push(
         "On the front-end, as oneadmin: onehost create THIS-HOST -i onedock -v onedock".into(),
     );
+    // The last line, because without it what was set up here does not work.
+    match opennebula::notice(host) {
+        Ok(notice) => notes.extend(notice),
+        Err(why) => notes.push(format!("WARNING: {}", why.line())),
+    }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_has_joined_is_not_told_that_it_has_not() {
+        let said = |keys, registry: Option<&str>| {
+            let registry = registry.map(str::to_owned);
+            Membership { keys, registry }.describe()
+        };
+        let joined = said(true, Some("fe:5000"));
+        assert!(joined.contains("has joined already") && !joined.contains("--join"));
+        assert!(said(true, None).contains("no account of the registry"));
+        assert!(said(false, Some("fe:5000")).contains("no keys of the front-end"));
+        let alone = said(false, None);
+        assert!(
+            alone.contains("no keys of the front-end and no account") && alone.contains("--join")
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_call_has_left_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        assert!(!Membership::found(&host, None).keys);
+        let folder = host.path("/var/lib/one/.ssh");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("id_ed25519.pub"), "").unwrap();
+        assert!(
+            !Membership::found(&host, None).keys,
+            "a public half is no key"
+        );
+        std::fs::write(folder.join("id_ed25519"), "").unwrap();
+        assert!(Membership::found(&host, None).keys);
+    }
 }

@@ -2,13 +2,14 @@
 //! connections open for minutes, so the drivers would go on without the group.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::account;
 use crate::error::Result;
+use crate::setup::processes::{self, Process};
 use crate::step::{State, Step, act};
 
 /// A step that ends them. New ones have the group.
@@ -34,51 +35,23 @@ fn old_sessions() -> Result<Vec<i32>> {
     let (Some(uid), Some(gid)) = (account::oneadmin_uid()?, account::docker_gid()?) else {
         return Ok(Vec::new());
     };
-    let own = fs::read_link("/proc/self/ns/pid").ok();
+    // Not the session through which this program was started.
     let ancestors = ancestors();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        // Not within containers, where the same number is somebody else; and not the session
-        // through which this program was started.
-        if fs::read_link(entry.path().join("ns/pid")).ok() != own || ancestors.contains(&pid) {
-            continue;
-        }
-        let Ok(status) = fs::read_to_string(entry.path().join("status")) else {
-            continue;
-        };
-        if is_session(&entry.path()) && lacks_group(&status, uid, gid) {
-            found.push(pid);
-        }
-    }
-    Ok(found)
+    Ok(processes::all()
+        .iter()
+        .filter(|process| !ancestors.contains(&process.pid))
+        .filter(|process| is_session(process) && process.lacks_group(uid, gid))
+        .map(|process| process.pid)
+        .collect())
 }
 
 /// The server's side of a connection, or a client that holds one open for others.
-fn is_session(proc: &Path) -> bool {
-    let read = |name: &str| fs::read(proc.join(name)).unwrap_or_default();
-    let name = String::from_utf8_lossy(&read("comm")).trim().to_owned();
-    match name.as_str() {
+fn is_session(process: &Process) -> bool {
+    match process.name.as_str() {
         "sshd" | "sshd-session" => true,
-        "ssh" => String::from_utf8_lossy(&read("cmdline")).contains("[mux]"),
+        "ssh" => process.command_line.contains("[mux]"),
         _ => false,
     }
-}
-
-/// Whether the process is of this user and not of this group.
-fn lacks_group(status: &str, uid: u32, gid: u32) -> bool {
-    let numbers = |key: &str| -> Vec<u32> {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(key))
-            .into_iter()
-            .flat_map(str::split_whitespace)
-            .filter_map(|n| n.parse().ok())
-            .collect()
-    };
-    numbers("Uid:").first() == Some(&uid) && !numbers("Groups:").contains(&gid)
 }
 
 fn ancestors() -> Vec<i32> {
@@ -103,11 +76,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sessions_of_the_user_without_the_group_are_meant() {
-        let status = "Name:\tsshd\nUid:\t999\t999\t999\t999\nGroups:\t995 110 \n";
-        assert!(!lacks_group(status, 999, 110));
-        assert!(lacks_group(status, 999, 111));
-        assert!(!lacks_group(status, 0, 111));
+    fn a_session_is_the_server_s_side_or_a_client_that_holds_a_connection_open() {
+        let process = |name: &str, command_line: &str| Process {
+            name: name.into(),
+            command_line: command_line.into(),
+            ..Process::default()
+        };
+        assert!(is_session(&process("sshd", "sshd: oneadmin\0")));
+        assert!(is_session(&process("sshd-session", "")));
+        assert!(is_session(&process(
+            "ssh",
+            "ssh: /run/one/ssh-socks/ctl-M-0.sock [mux]\0"
+        )));
+        assert!(!is_session(&process("ssh", "ssh\0node\0")));
+        assert!(!is_session(&process("oned", "")));
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::owner::Owner;
 use crate::place::{Folder, put};
 use crate::secret::Secret;
 use crate::setup::ONEADMIN;
-use crate::setup::join::Join;
+use crate::setup::join::{Join, ssh_files};
 use crate::step::{State, Step, Steps, act};
 
 const FOLDER: &str = "/var/lib/one/.ssh";
@@ -29,6 +30,13 @@ pub(super) fn steps(join: &Join) -> Steps {
         ));
     }
     steps
+}
+
+/// Whether a private key of oneadmin is here.
+pub(super) fn has_key(host: &Host) -> bool {
+    ssh_files(&host.path(FOLDER))
+        .keys()
+        .any(|name| name.starts_with("id_") && !name.ends_with(".pub"))
 }
 
 fn file_step(path: PathBuf, name: &str, given: Secret, owner: Owner) -> Box<dyn Step> {

@@ -16,11 +16,12 @@ use crate::step::Step;
 pub(super) fn step(place: &Place, front_end: Option<&Layout>) -> Box<dyn Step> {
     let default = PathBuf::from("/var/lib/one/datastores");
     let datastores = front_end.map_or(default, Layout::datastores);
+    let scripts = front_end.map(Layout::remote_scripts);
     let owned = place.clone();
     PutFile::from(
         place.host.path(join::PATH),
         move || {
-            collect(&owned, &datastores)?
+            collect(&owned, &datastores, scripts.clone())?
                 .render()
                 .map(String::into_bytes)
         },
@@ -29,7 +30,11 @@ pub(super) fn step(place: &Place, front_end: Option<&Layout>) -> Box<dyn Step> {
     )
 }
 
-fn collect(place: &Place, datastores: &std::path::Path) -> Result<Join> {
+fn collect(
+    place: &Place,
+    datastores: &std::path::Path,
+    remote_scripts: Option<PathBuf>,
+) -> Result<Join> {
     let (user, password) = accounts::node(place)?;
     let oneadmin = User::from_name(&place.options.oneadmin).ok().flatten();
     let home = oneadmin
@@ -43,6 +48,7 @@ fn collect(place: &Place, datastores: &std::path::Path) -> Result<Join> {
         user,
         password,
         datastores: datastores.to_path_buf(),
+        remote_scripts,
         ids: oneadmin.map(|u| (u.uid.as_raw(), u.gid.as_raw())),
         ssh: ssh_files(&place.host.path(home.join(".ssh"))),
     })
