@@ -111,13 +111,24 @@ fn line(task: Task) -> anyhow::Result<Vec<u8>> {
 }
 
 fn spawn(host: &HostName) -> anyhow::Result<Child> {
-    command(host)
+    start(host, command(host))
+}
+
+/// The error names the program: "No such file or directory" alone could mean any file.
+fn start(host: &HostName, mut command: Command) -> anyhow::Result<Child> {
+    let program = command.as_std().get_program().display().to_string();
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("cannot call host {}", host.as_str()))
+        .with_context(|| {
+            format!(
+                "cannot call host {}: {program} cannot be started",
+                host.as_str()
+            )
+        })
 }
 
 fn late(host: &HostName, deadline: Duration) -> String {
@@ -294,6 +305,17 @@ mod tests {
         assert_eq!(words[end + 1], "node1");
         assert_eq!(words.len(), end + 3);
         assert!(words[end + 2].ends_with("/tm/onedock/node"));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named() {
+        let host = "node1".parse().unwrap();
+        let error = start(&host, Command::new("onedock-there-is-no-ssh")).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "cannot call host node1: onedock-there-is-no-ssh cannot be started: No such file or \
+             directory (os error 2)"
+        );
     }
 
     #[test]

@@ -38,13 +38,16 @@ impl Root for Sudo {
         if !root {
             command.args(["-n", NODE]);
         }
+        let program = command.as_std().get_program().display().to_string();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot run {NODE}; run 'onedock setup node' on this host"))?;
+            .with_context(|| {
+                format!("cannot run {program}; run 'onedock setup node' on this host")
+            })?;
         // One that refuses stops reading; its reason is on standard error, not in the broken pipe.
         let sent = match child.stdin.take() {
             Some(mut stdin) => stdin.write_all(&bytes).await,

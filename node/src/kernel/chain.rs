@@ -28,7 +28,7 @@ const FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/bin"];
 #[derive(Debug, Error)]
 pub enum ChainError {
     /// The tool is not installed.
-    #[error("{0} is not installed; bridged traffic between VMs needs it (apt install iptables)")]
+    #[error("{0} is not installed; bridged traffic between VMs needs it (package iptables)")]
     NoTool(&'static str),
     /// A call failed.
     #[error("{tool} {args} failed: {reason}")]

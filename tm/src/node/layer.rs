@@ -84,18 +84,14 @@ fn spawn(helper: &Path) -> anyhow::Result<Child> {
         command.arg("-n").arg(helper);
         command
     };
+    let program = command.as_std().get_program().display().to_string();
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| {
-            format!(
-                "cannot run {}; run 'onedock setup node' on this host",
-                helper.display()
-            )
-        })
+        .with_context(|| format!("cannot run {program}; run 'onedock setup node' on this host"))
 }
 
 /// One that refuses stops reading; its reason is on standard error, not in the broken pipe.

@@ -50,7 +50,8 @@ pub(super) fn serve(folder: &Folder, disk: &Disk, path: &Path) -> Result<File, F
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let mut child = daemon::start(&mut command, &root, pid_file)?;
+        let mut child = daemon::start(&mut command, &root, pid_file)
+            .map_err(|e| io::Error::new(e.kind(), format!("{PROGRAM} cannot be started: {e}")))?;
         ready(&mut child, disk.read_only)
     });
     served.map_err(|e: io::Error| {

@@ -32,22 +32,28 @@ pub(super) fn find(name: &str, package: &str) -> io::Result<PathBuf> {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.is_file());
     found.ok_or_else(|| {
-        let text = format!("{name} is not installed on this host (apt install {package})");
+        let text = format!("{name} is not installed on this host (Debian's package {package})");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }
 
 /// Runs a program, and ends it with this one and after `limit`.
 pub(super) fn run(path: &Path, arguments: &[&str], limit: Duration) -> io::Result<Said> {
-    let child = exec::spawn_bound(&mut command(path, arguments))?;
+    let child = exec::spawn_bound(&mut command(path, arguments)).map_err(named(path))?;
     gather(path, child, limit)
 }
 
 /// Runs a program that must not be cut off, because what it works on would be damaged: it outlives
 /// this one, and is ended only after a day.
 pub(super) fn run_to_its_end(path: &Path, arguments: &[&str]) -> io::Result<Said> {
-    let child = command(path, arguments).spawn()?;
+    let child = command(path, arguments).spawn().map_err(named(path))?;
     gather(path, child, Duration::from_secs(24 * 3600))
+}
+
+/// An error of a program that could not be started, with its name.
+fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let name = path.display().to_string();
+    move |e| io::Error::new(e.kind(), format!("{name} cannot be started: {e}"))
 }
 
 fn command(path: &Path, arguments: &[&str]) -> Command {
@@ -89,4 +95,29 @@ fn read(mut from: impl Read) -> String {
     let _ = from.by_ref().take(MOST).read_to_end(&mut bytes);
     let _ = io::copy(&mut from, &mut io::sink());
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_or_does_not_start_is_named() {
+        let line = find("onedock-none", "none").unwrap_err().to_string();
+        assert_eq!(
+            line,
+            "onedock-none is not installed on this host (Debian's package none)"
+        );
+        let path = Path::new("/usr/bin/onedock-none");
+        for failed in [
+            run(path, &[], Duration::from_secs(5)),
+            run_to_its_end(path, &[]),
+        ] {
+            let line = failed.unwrap_err().to_string();
+            assert!(
+                line.starts_with("/usr/bin/onedock-none cannot be started: No such file"),
+                "{line}"
+            );
+        }
+    }
 }
