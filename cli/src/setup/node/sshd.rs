@@ -66,8 +66,8 @@ fn step_with(
             let needed = || Ok(State::Needed(format!("MaxStartups {VALUE}")));
             let remark = match look(&a) {
                 Verdict::Made => return Ok(State::AlreadySo),
-                // In a dry run sshd may be yet to be installed.
-                Verdict::CanBeMade if find("sshd").is_none() => return needed(),
+                // In a dry run sshd may be yet to be installed, with its configuration.
+                _ if find("sshd").is_none() => return needed(),
                 Verdict::CanBeMade => match test() {
                     Ok(()) => return needed(),
                     // The service makes it when it starts.
