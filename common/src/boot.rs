@@ -6,13 +6,14 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::dns::{NameServer, SearchDomain};
 use crate::files;
 use crate::ids::{ContainerId, DiskId, NicId, VmId};
 use crate::names::{DeviceName, Hostname, IfName, Mac, MountPath};
@@ -146,10 +147,10 @@ pub struct BootSpec {
     pub first: FirstProcess,
     /// In the order of their ids.
     pub nics: Vec<Nic>,
-    /// Name servers, in order; empty leaves the engine's `resolv.conf`.
-    pub dns: Vec<IpAddr>,
-    /// Search domains.
-    pub search: Vec<Hostname>,
+    /// Name servers, in order; empty leaves those of the engine's `resolv.conf`.
+    pub dns: Vec<NameServer>,
+    /// Search domains, in place of the engine's; empty without name servers leaves the engine's.
+    pub search: Vec<SearchDomain>,
     /// The folder on the host with the context files, shown read-only at `/context` and `/mnt`.
     pub context: Option<PathBuf>,
     /// The image's VOLUME paths: the engine's anonymous volumes at these places are dropped,
@@ -278,6 +279,26 @@ mod tests {
         let read = BootSpec::read(&paths, &id).unwrap().unwrap();
         assert_eq!((read.version, read.disks.len()), (VERSION, 0));
         assert_eq!(read.nics, spec().nics);
+    }
+
+    #[test]
+    fn name_servers_and_domains_of_an_earlier_build_are_read_and_hostile_ones_are_refused() {
+        let (_dir, paths, id) = place();
+        let mut former = serde_json::to_value(spec()).unwrap();
+        former["dns"] = serde_json::json!(["10.77.0.1", "0.0.0.0", "fd00::53"]);
+        former["search"] = serde_json::json!(["lan", "example.com"]);
+        fs::write(paths.boot_spec(&id), former.to_string()).unwrap();
+        let read = BootSpec::read(&paths, &id).unwrap().unwrap();
+        assert_eq!((read.dns.len(), read.search.len()), (3, 2));
+        for (key, value) in [
+            ("dns", "1.1.1.1\noptions x"),
+            ("search", "lan\nnameserver x"),
+        ] {
+            let mut bad = former.clone();
+            bad[key] = serde_json::json!([value]);
+            fs::write(paths.boot_spec(&id), bad.to_string()).unwrap();
+            assert!(BootSpec::read(&paths, &id).is_err(), "{value:?}");
+        }
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! read; nothing in it is executed.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::decimal::{parse_u32, parse_whole};
+use crate::dns::NameServer;
 use crate::files;
 use crate::nic::{DEFAULT_PREFIX, prefix_of_mask};
 use crate::reference::RegistryName;
@@ -52,7 +52,7 @@ pub struct Config {
     /// given as a prefix or in dotted form.
     pub default_prefix: u8,
     /// ONEDOCK_OVERRIDE_DNS: name servers behind those of the networks.
-    pub override_dns: Vec<IpAddr>,
+    pub override_dns: Vec<NameServer>,
     /// ONEDOCK_DEPLOY_WATCH_MS: how long `deploy` watches the first process, 20 ms.
     pub deploy_watch: Duration,
     /// ONEDOCK_STOP_TIMEOUT: seconds between the stop signal and KILL, 30.
@@ -235,7 +235,7 @@ mod tests {
     fn an_onedock_site_s_file_is_read() {
         let config = parse(
             "# comment\nLOCAL_SERVER=dockerregistry:5000\nONEDOCK_FOLDER=/var/tmp/one/onedock\n\
-             DELETE_LOCAL_IMAGES=yes\nONEDOCK_OVERRIDE_DNS=\"8.8.8.8 1.1.1.1\"\n\
+             DELETE_LOCAL_IMAGES=yes\nONEDOCK_OVERRIDE_DNS=\"8.8.8.8 fe80::1%eth0\"\n\
              ONEDOCK_DEFAULT_DOCKERRUN='/bin/bash -l' # keeps it alive\n",
         )
         .unwrap();

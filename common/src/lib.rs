@@ -12,6 +12,7 @@ pub mod decimal;
 pub mod descriptor;
 pub mod digest;
 pub mod disk_image;
+pub mod dns;
 pub mod engine;
 pub mod extracted;
 pub mod files;
@@ -32,6 +33,7 @@ pub mod volume;
 pub mod xml;
 
 pub use digest::Digest;
+pub use dns::{NameServer, SearchDomain};
 pub use ids::{
     ContainerId, ContainerName, DatastoreId, DiskId, HostId, ImageId, NicId, SnapshotId, VmId,
 };

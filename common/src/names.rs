@@ -17,6 +17,11 @@ pub enum BadName {
     /// Not six octets in hexadecimal.
     #[error("\"{0}\" is not a MAC address (six pairs of hexadecimal digits with colons)")]
     Mac(String),
+    /// An address of a group, or none: the kernel gives it to no interface.
+    #[error(
+        "\"{0}\" cannot be the MAC address of a NIC: it is {1}; use one whose first octet is even, such as 02:…"
+    )]
+    NotUnicast(String, &'static str),
     /// Not a name that a disk has.
     #[error(
         "\"{0}\" is not the name of a disk (sd, vd, hd or xvd and one to three letters, or sr and a number)"
@@ -176,7 +181,8 @@ impl FromStr for MountPath {
     }
 }
 
-/// A MAC address. Printed in lower case, as OpenNebula's filters compare it.
+/// The MAC address of one interface: not all zeros, and not that of a group (the kernel's
+/// `is_valid_ether_addr`). Printed in lower case, as OpenNebula's filters compare it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mac([u8; 6]);
@@ -202,7 +208,13 @@ impl FromStr for Mac {
             *octet = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
         if parts.next().is_some() {
-            Err(bad())
+            return Err(bad());
+        }
+        let [first, ..] = octets;
+        if octets == [0; 6] {
+            Err(BadName::NotUnicast(shown(text), "all zeros"))
+        } else if first & 1 == 1 {
+            Err(BadName::NotUnicast(shown(text), "a multicast address"))
         } else {
             Ok(Self(octets))
         }
@@ -350,6 +362,22 @@ mod tests {
             "02-00-0a-4d-00-2a",
         ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_mac_that_no_interface_can_have_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("00:00:00:00:00:00", "all zeros"),
+            ("01:00:5e:00:00:01", "a multicast address"),
+            ("ff:ff:ff:ff:ff:ff", "a multicast address"),
+            ("03:00:0a:4d:00:2a", "a multicast address"),
+        ] {
+            let error = text.parse::<Mac>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        for good in ["00:00:00:00:00:01", "fe:00:00:00:00:00"] {
+            assert!(good.parse::<Mac>().is_ok(), "{good}");
         }
     }
 

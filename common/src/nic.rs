@@ -9,13 +9,18 @@ use std::str::FromStr;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::decimal::parse_u32;
+use crate::dns::{NameServer, SearchDomain};
 use crate::ids::NicId;
-use crate::names::{Hostname, IfName, Mac};
+use crate::names::{IfName, Mac};
 use crate::vm::Context;
 use crate::xml::{Node, XmlError};
 
 /// The prefix of an IPv4 address whose mask nobody names, not even ONEDOCK_DEFAULT_NETMASK.
 pub const DEFAULT_PREFIX: u8 = 24;
+
+/// The least MTU of a link with IPv6, in bytes (RFC 8200, 5; the kernel takes IPv6 off a link
+/// with less).
+pub const IPV6_MTU: u32 = 1280;
 
 /// How a NIC gets its addresses (METHOD, `context-linux`'s net-10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +65,30 @@ pub struct Nic {
     pub gateway6: Option<Ipv6Addr>,
     /// METRIC of the default routes.
     pub metric: Option<u32>,
-    /// MTU.
+    /// In bytes: GUEST_MTU (CONTEXT's ETHx_MTU), which is that of the link inside, else MTU.
     pub mtu: Option<u32>,
     /// DNS; CONTEXT's ETHx_DNS stands before the NIC's.
-    pub dns: Vec<IpAddr>,
-    /// SEARCH_DOMAIN.
-    pub search: Vec<Hostname>,
+    pub dns: Vec<NameServer>,
+    /// SEARCH_DOMAIN; CONTEXT's ETHx_SEARCH_DOMAIN stands before the NIC's.
+    pub search: Vec<SearchDomain>,
+}
+
+/// The items of a list of name servers or domains. What is none is left out, with a line that
+/// says so: the VM can live without it.
+pub(crate) fn list_of<T: FromStr<Err: fmt::Display>>(
+    path: &str,
+    text: &str,
+    left_out: &mut Vec<String>,
+) -> Vec<T> {
+    let path = path.strip_prefix("VM/TEMPLATE/").unwrap_or(path);
+    text.split([' ', ',', '\t', '\n'])
+        .filter(|item| !item.is_empty())
+        .filter_map(|item| {
+            item.parse()
+                .map_err(|e| left_out.push(format!("{path}: {e}; it is left out")))
+                .ok()
+        })
+        .collect()
 }
 
 /// CONTEXT's view of one NIC: a value there stands before the NIC's own.
@@ -101,10 +124,24 @@ impl<'a> Sight<'a> {
         }
     }
 
+    fn list<T: FromStr<Err: fmt::Display>>(
+        &self,
+        key: &str,
+        left_out: &mut Vec<String>,
+    ) -> Result<Vec<T>, XmlError> {
+        Ok(match self.text(key, key)? {
+            None => Vec::new(),
+            Some((path, text)) => list_of(&path, text, left_out),
+        })
+    }
+
     fn addresses(&self, node: &Node<'_>) -> Result<Vec<IpNetwork>, XmlError> {
         let mut addresses = Vec::new();
         if let Some(ip) = node.read("IP", kind_of::<Ipv4Addr>("an IPv4 address"))? {
             let prefix = self.read("MASK", "NETWORK_MASK", prefix_of_mask)?;
+            if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
+                return Err(node.wrong("IP", not_of_one_interface(ip.into())));
+            }
             let network = Ipv4Network::new(ip, prefix.unwrap_or(self.default_prefix));
             addresses.push(IpNetwork::V4(network.map_err(|e| node.wrong("IP", e))?));
         }
@@ -112,6 +149,9 @@ impl<'a> Sight<'a> {
             let Some(ip) = node.read(key, kind_of::<Ipv6Addr>("an IPv6 address"))? else {
                 continue;
             };
+            if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+                return Err(node.wrong(key, not_of_one_interface(ip.into())));
+            }
             let prefix = self.read("IP6_PREFIX_LENGTH", "PREFIX_LENGTH", prefix_of_ipv6)?;
             let network = Ipv6Network::new(ip, prefix.unwrap_or(64));
             let network = IpNetwork::V6(network.map_err(|e| node.wrong(key, e))?);
@@ -125,25 +165,24 @@ impl<'a> Sight<'a> {
 
 impl Nic {
     /// All NICs of a template, in the order of their ids. `default_prefix` is that of an IPv4
-    /// address whose mask nobody names.
+    /// address whose mask nobody names. `left_out` takes a line for each name server and domain
+    /// that is none.
     pub fn all(
         template: &Node<'_>,
         context: Option<&Context>,
         default_prefix: u8,
+        left_out: &mut Vec<String>,
     ) -> Result<Vec<Self>, XmlError> {
         let mut nics = template
             .children("NIC")
-            .map(|node| Self::from_node(&node, context, default_prefix))
+            .map(|node| Self::from_node(&node, context, default_prefix, left_out))
             .collect::<Result<Vec<_>, _>>()?;
         nics.sort_by_key(|nic| nic.id);
-        for (first, second) in nics.iter().zip(nics.iter().skip(1)) {
-            if first.id == second.id {
-                let problem = format!("NIC_ID {} is given twice", first.id);
-                return Err(XmlError::Wrong {
-                    path: format!("{}/NIC", template.path()),
-                    problem,
-                });
-            }
+        if let Some(problem) = twice(&nics) {
+            return Err(XmlError::Wrong {
+                path: format!("{}/NIC", template.path()),
+                problem,
+            });
         }
         for alias in template.children("NIC_ALIAS") {
             let parent: NicId = alias.required("PARENT_ID")?;
@@ -161,16 +200,59 @@ impl Nic {
                     prefix,
                     default_prefix,
                 };
-                nic.addresses.extend(sight.addresses(&alias)?);
+                // An external alias is one that somebody else's router answers for: the guest
+                // does not have it (`context-linux`, netcfg-interfaces).
+                let external = sight.text("EXTERNAL", "EXTERNAL")?;
+                if external.is_some_and(|(_, text)| is_true(text)) {
+                    continue;
+                }
+                for address in sight.addresses(&alias)? {
+                    if !nic.addresses.contains(&address) {
+                        nic.addresses.push(address);
+                    }
+                }
+            }
+        }
+        for node in template.children("NIC") {
+            let id: NicId = node.required("NIC_ID")?;
+            if let Some(nic) = nics.iter().find(|nic| nic.id == id) {
+                nic.check(&node)?;
             }
         }
         Ok(nics)
+    }
+
+    /// What the kernel would refuse with a number only.
+    fn check(&self, node: &Node<'_>) -> Result<(), XmlError> {
+        let has_ipv6 = self.addresses.iter().any(IpNetwork::is_ipv6);
+        if let Some(mtu) = self.mtu.filter(|mtu| has_ipv6 && *mtu < IPV6_MTU) {
+            let problem = format!(
+                "{mtu} is too small for the NIC's IPv6 address, which needs at least {IPV6_MTU}; raise the MTU, or take the IPv6 address away"
+            );
+            return Err(node.wrong("MTU", problem));
+        }
+        let gateways = [
+            ("GATEWAY", self.gateway.map(IpAddr::V4)),
+            ("GATEWAY6", self.gateway6.map(IpAddr::V6)),
+        ];
+        for (key, gateway) in gateways {
+            let Some(gateway) = gateway else { continue };
+            if gateway.is_multicast() {
+                return Err(node.wrong(key, not_of_one_interface(gateway)));
+            }
+            if self.addresses.iter().any(|own| own.ip() == gateway) {
+                let problem = format!("{gateway} is the NIC's own address, and leads nowhere");
+                return Err(node.wrong(key, problem));
+            }
+        }
+        Ok(())
     }
 
     fn from_node(
         node: &Node<'_>,
         context: Option<&Context>,
         default_prefix: u8,
+        left_out: &mut Vec<String>,
     ) -> Result<Self, XmlError> {
         let id: NicId = node.required("NIC_ID")?;
         let sight = Sight {
@@ -200,13 +282,12 @@ impl Nic {
             gateway: sight.read("GATEWAY", "GATEWAY", kind_of("an IPv4 address"))?,
             gateway6: sight.read("IP6_GATEWAY", "GATEWAY6", kind_of("an IPv6 address"))?,
             metric: sight.read("METRIC", "METRIC", parse_u32)?,
-            mtu: node.read("MTU", read_mtu)?,
-            dns: sight
-                .read("DNS", "DNS", list_of("an address of a name server"))?
-                .unwrap_or_default(),
-            search: sight
-                .read("SEARCH_DOMAIN", "SEARCH_DOMAIN", list_of("a domain"))?
-                .unwrap_or_default(),
+            mtu: match sight.read("MTU", "GUEST_MTU", read_mtu)? {
+                None => node.read("MTU", read_mtu)?,
+                inside => inside,
+            },
+            dns: sight.list("DNS", left_out)?,
+            search: sight.list("SEARCH_DOMAIN", left_out)?,
         })
     }
 }
@@ -218,13 +299,38 @@ fn kind_of<T: FromStr>(what: &'static str) -> impl Fn(&str) -> Result<T, String>
     }
 }
 
-fn list_of<T: FromStr>(what: &'static str) -> impl Fn(&str) -> Result<Vec<T>, String> {
-    move |text| {
-        text.split([' ', ','])
-            .filter(|t| !t.is_empty())
-            .map(kind_of(what))
-            .collect()
-    }
+/// What two NICs may not share: the id, the host end's name, and on one bridge the MAC address.
+fn twice(nics: &[Nic]) -> Option<String> {
+    nics.iter().enumerate().find_map(|(n, nic)| {
+        nics.iter().take(n).find_map(|other| {
+            if nic.id == other.id {
+                Some(format!("NIC_ID {} is given twice", nic.id))
+            } else if nic.target == other.target {
+                Some(format!(
+                    "NIC {} and NIC {} both have TARGET={}; give one of them another TARGET, or none",
+                    other.id, nic.id, nic.target
+                ))
+            } else if nic.mac == other.mac && nic.bridge == other.bridge {
+                Some(format!(
+                    "NIC {} and NIC {} both have MAC={} on the bridge {}, which can lead to one of them only; give one of them another MAC",
+                    other.id, nic.id, nic.mac, nic.bridge
+                ))
+            } else {
+                None
+            }
+        })
+    })
+}
+
+fn not_of_one_interface(address: IpAddr) -> String {
+    format!("{address} is not an address that an interface can have")
+}
+
+/// As `context-linux` reads a switch.
+fn is_true(text: &str) -> bool {
+    ["yes", "y", "true", "t", "1"]
+        .iter()
+        .any(|yes| text.eq_ignore_ascii_case(yes))
 }
 
 fn shown(text: &str) -> String {
@@ -358,6 +464,126 @@ mod tests {
             let error = nics(&text).unwrap_err().to_string();
             assert!(error.starts_with(path), "{error}");
         }
+    }
+
+    /// The recorded document with this put into one of its NICs.
+    fn with(nic: u32, text: &str) -> String {
+        let mark = format!("<TARGET><![CDATA[one-5-{nic}]]></TARGET>");
+        assert!(TRACED.contains(&mark));
+        TRACED.replace(&mark, &format!("{mark}{text}"))
+    }
+
+    #[test]
+    fn what_the_kernel_would_refuse_with_a_number_is_refused_with_its_reason() {
+        let mtu = "<MTU><![CDATA[1450]]></MTU>\n   <NAME><![CDATA[NIC1";
+        let small = "<MTU>1279</MTU>\n   <NAME><![CDATA[NIC1";
+        let ip = "<IP><![CDATA[10.77.0.23]]></IP>\n   <MAC>";
+        let mac = "02:00:0a:4d:00:17]]></MAC>\n   <MODEL";
+        for (text, reason) in [
+            (
+                with(1, "<IP6>fd00::5</IP6>").replace(mtu, small),
+                "NIC[1]/MTU in the XML: 1279 is too small for the NIC's IPv6 address",
+            ),
+            (
+                TRACED.replace(mac, "01:00:5e:00:00:01]]></MAC>\n   <MODEL"),
+                "NIC[1]/MAC in the XML: \"01:00:5e:00:00:01\" cannot be the MAC address",
+            ),
+            (
+                TRACED.replace(mac, "02:00:0a:4d:00:2a]]></MAC>\n   <MODEL"),
+                "NIC 0 and NIC 1 both have MAC=02:00:0a:4d:00:2a on the bridge onebr0",
+            ),
+            (
+                TRACED.replace("<TARGET><![CDATA[one-5-1]]>", "<TARGET><![CDATA[one-5-0]]>"),
+                "NIC 0 and NIC 1 both have TARGET=one-5-0",
+            ),
+            (
+                TRACED.replace(ip, "<IP>239.0.0.1</IP>\n   <MAC>"),
+                "NIC[1]/IP in the XML: 239.0.0.1 is not an address that an interface can have",
+            ),
+            (
+                with(1, "<IP6>ff02::1</IP6>"),
+                "NIC[1]/IP6 in the XML: ff02::1 is not an address",
+            ),
+            (
+                TRACED.replace(
+                    "<ETH1_GATEWAY><![CDATA[10.77.0.1]]>",
+                    "<ETH1_GATEWAY><![CDATA[10.77.0.23]]>",
+                ),
+                "NIC[1]/GATEWAY in the XML: 10.77.0.23 is the NIC's own address",
+            ),
+        ] {
+            assert_ne!(text, TRACED, "{reason}");
+            let error = nics(&text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        // Without IPv6, and on another bridge, neither is wrong.
+        assert_eq!(
+            nics(&TRACED.replace(mtu, small)).unwrap()[1].mtu,
+            Some(1279)
+        );
+        let second = TRACED.rfind("<BRIDGE><![CDATA[onebr0]]>").unwrap();
+        let second = TRACED[..second]
+            .rfind("<BRIDGE><![CDATA[onebr0]]>")
+            .unwrap();
+        let mut apart = TRACED.to_owned();
+        apart.replace_range(
+            second.."<BRIDGE><![CDATA[onebr0".len() + second,
+            "<BRIDGE><![CDATA[onebr1",
+        );
+        let apart = apart.replace(mac, "02:00:0a:4d:00:2a]]></MAC>\n   <MODEL");
+        assert_eq!(nics(&apart).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_mtu_inside_is_guest_mtu_which_stands_before_mtu() {
+        assert_eq!(nics(TRACED).unwrap()[1].mtu, Some(1450));
+        let own = with(1, "<GUEST_MTU>1400</GUEST_MTU>");
+        assert_eq!(nics(&own).unwrap()[1].mtu, Some(1400));
+        let context = own.replace("<ETH1_MTU/>", "<ETH1_MTU>1300</ETH1_MTU>");
+        assert_eq!(nics(&context).unwrap()[1].mtu, Some(1300));
+        assert!(nics(&with(1, "<GUEST_MTU>9</GUEST_MTU>")).is_err());
+    }
+
+    #[test]
+    fn an_odd_name_server_or_domain_is_left_out_with_a_line_and_the_others_stay() {
+        let text = TRACED
+            .replace(
+                "<ETH0_DNS><![CDATA[10.77.0.1 9.9.9.9]]>",
+                "<ETH0_DNS><![CDATA[10.77.0.1, nowhere fe80::1%eth0]]>",
+            )
+            .replace(
+                "<ETH0_SEARCH_DOMAIN/>",
+                "<ETH0_SEARCH_DOMAIN>lan. _sip.example.com a..b</ETH0_SEARCH_DOMAIN>",
+            );
+        let vm = Vm::from_deployment(text.as_bytes()).unwrap();
+        let shown = |list: &[NameServer]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(&vm.nics[0].dns), ["10.77.0.1", "fe80::1%eth0"]);
+        assert_eq!(shown(&vm.dns()), ["10.77.0.1", "fe80::1%eth0", "9.9.9.9"]);
+        let search: Vec<_> = vm
+            .search_domains()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(search, ["lan", "_sip.example.com"]);
+        assert_eq!(vm.left_out.len(), 2, "{:?}", vm.left_out);
+        assert!(vm.left_out[0].starts_with("CONTEXT/ETH0_DNS: \"nowhere\" is not the address"));
+        assert!(vm.left_out[1].starts_with("CONTEXT/ETH0_SEARCH_DOMAIN: \"a..b\" is not a domain"));
+        assert!(vm.left_out[1].ends_with("; it is left out"));
+        assert!(
+            Vm::from_deployment(TRACED.as_bytes())
+                .unwrap()
+                .left_out
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn an_alias_that_is_external_is_no_address_of_the_vm() {
+        let empty = "<ETH0_ALIAS0_EXTERNAL/>";
+        let external = "<ETH0_ALIAS0_EXTERNAL>YES</ETH0_ALIAS0_EXTERNAL>";
+        let addresses = |text: &str| nics(text).unwrap()[0].addresses.len();
+        assert_eq!(addresses(TRACED), 2);
+        assert_eq!(addresses(&TRACED.replace(empty, external)), 1);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //! the document's root is VM, in every other action it lies in VMM_DRIVER_ACTION_DATA.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use crate::decimal::{parse_fraction, parse_u32, parse_whole};
+use crate::dns::{NameServer, SearchDomain};
 use crate::ids::{DatastoreId, DiskId, HostId, ImageId, VmId};
 use crate::names::Hostname;
-use crate::nic::{DEFAULT_PREFIX, Nic};
+use crate::nic::{DEFAULT_PREFIX, Nic, list_of};
 use crate::xml::{Element, Node, XmlError};
 
 /// A VM, and where it is now.
@@ -33,6 +33,24 @@ pub struct Vm {
     pub boot_order: Option<String>,
     /// The last history record.
     pub placement: Option<Placement>,
+    /// Name servers and domains of the whole VM: CONTEXT/DNS and CONTEXT/SEARCH_DOMAIN.
+    pub resolver: Resolver,
+    /// A line for each value that was left out, because it is not what its attribute takes and
+    /// the VM can live without it.
+    pub left_out: Vec<String>,
+    /// TEMPLATE as it came: what is asked there beside the fields above.
+    pub template: Element,
+    /// USER_TEMPLATE as it came: what `oned` itself gives no meaning.
+    pub user_template: Option<Element>,
+}
+
+/// Name servers and search domains.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// In their order.
+    pub dns: Vec<NameServer>,
+    /// In their order.
+    pub search: Vec<SearchDomain>,
 }
 
 /// What the VM may use.
@@ -153,7 +171,9 @@ impl Vm {
             .children("DISK")
             .map(|d| Disk::from_node(&d))
             .collect::<Result<_, _>>()?;
-        let nics = Nic::all(&template, context.as_ref(), default_prefix)?;
+        let mut left_out = Vec::new();
+        let resolver = Resolver::of_context(context.as_ref(), &mut left_out);
+        let nics = Nic::all(&template, context.as_ref(), default_prefix, &mut left_out)?;
         Ok(Self {
             id: vm.required("ID")?,
             name: vm.text("NAME")?.unwrap_or_default().to_owned(),
@@ -168,6 +188,12 @@ impl Vm {
                 None => None,
             },
             placement: Placement::from_vm(vm)?,
+            resolver,
+            left_out,
+            template: template.element().clone(),
+            user_template: vm
+                .child("USER_TEMPLATE")?
+                .map(|node| node.element().clone()),
         })
     }
 
@@ -210,26 +236,36 @@ impl Vm {
             .unwrap_or_else(Hostname::localhost)
     }
 
-    /// Name servers of all NICs in their order, each once.
-    pub fn dns(&self) -> Vec<IpAddr> {
-        let mut servers = Vec::new();
-        for server in self.nics.iter().flat_map(|nic| &nic.dns) {
-            if !servers.contains(server) {
-                servers.push(*server);
-            }
-        }
-        servers
+    /// Name servers of the VM, then those of all NICs in their order, each once.
+    pub fn dns(&self) -> Vec<NameServer> {
+        let of_nics = self.nics.iter().flat_map(|nic| &nic.dns);
+        each_once(self.resolver.dns.iter().chain(of_nics))
     }
 
-    /// Search domains of all NICs in their order, each once.
-    pub fn search_domains(&self) -> Vec<Hostname> {
-        let mut domains = Vec::new();
-        for domain in self.nics.iter().flat_map(|nic| &nic.search) {
-            if !domains.contains(domain) {
-                domains.push(domain.clone());
-            }
+    /// Search domains of the VM, then those of all NICs in their order, each once.
+    pub fn search_domains(&self) -> Vec<SearchDomain> {
+        let of_nics = self.nics.iter().flat_map(|nic| &nic.search);
+        each_once(self.resolver.search.iter().chain(of_nics))
+    }
+}
+
+fn each_once<'a, T: Clone + PartialEq + 'a>(items: impl Iterator<Item = &'a T>) -> Vec<T> {
+    items.fold(Vec::new(), |mut all, item| {
+        if !all.contains(item) {
+            all.push(item.clone());
         }
-        domains
+        all
+    })
+}
+
+impl Resolver {
+    /// As `context-linux` reads them (`get_nameservers`, `get_searchdomains`).
+    fn of_context(context: Option<&Context>, left_out: &mut Vec<String>) -> Self {
+        let text = |key| context.and_then(|c| c.get(key)).unwrap_or_default();
+        Self {
+            dns: list_of("CONTEXT/DNS", text("DNS"), left_out),
+            search: list_of("CONTEXT/SEARCH_DOMAIN", text("SEARCH_DOMAIN"), left_out),
+        }
     }
 }
 
@@ -357,6 +393,21 @@ mod tests {
         assert_eq!(vm.capacity.memory_mib, 256);
         assert_eq!(vm.nics.len(), 2);
         assert!(vm.root_disk().is_some());
+    }
+
+    #[test]
+    fn name_servers_and_domains_of_the_whole_vm_stand_before_those_of_its_nics() {
+        let text = TRACED.replace(
+            "<NETWORK><![CDATA[YES]]></NETWORK>\n   <SET",
+            "<NETWORK><![CDATA[YES]]></NETWORK><DNS>1.1.1.1 9.9.9.9 x</DNS>\
+             <SEARCH_DOMAIN>corp</SEARCH_DOMAIN><SET",
+        );
+        assert_ne!(text, TRACED);
+        let vm = Vm::from_deployment(text.as_bytes()).unwrap();
+        let dns: Vec<_> = vm.dns().iter().map(ToString::to_string).collect();
+        assert_eq!(dns, ["1.1.1.1", "9.9.9.9", "10.77.0.1"]);
+        assert_eq!(vm.search_domains().len(), 1);
+        assert!(vm.left_out[0].starts_with("CONTEXT/DNS: \"x\" is not"));
     }
 
     #[test]

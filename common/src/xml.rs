@@ -250,6 +250,30 @@ impl<'a> Node<'a> {
             })
     }
 
+    /// Every child, in the order of the document.
+    pub fn all(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
+        let path = self.path.clone();
+        self.element.children.iter().map(move |element| Node {
+            element,
+            path: format!("{path}/{}", element.name),
+        })
+    }
+
+    /// The element's own text without blanks around it; empty is absent.
+    pub fn value_text(&self) -> Option<&'a str> {
+        Some(self.element.text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// Whether there is nothing in it: no text, and no child that has something.
+    pub fn is_empty(&self) -> bool {
+        self.value_text().is_none() && self.all().all(|child| child.is_empty())
+    }
+
+    /// The element with all that is in it.
+    pub fn element(&self) -> &'a Element {
+        self.element
+    }
+
     /// Every child with its name and its text as it is, for elements whose names users choose.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         self.element
@@ -345,6 +369,13 @@ mod tests {
             error,
             "VM/DISK[1]/ID in the XML: \"x\" is not a whole number"
         );
+    }
+
+    #[test]
+    fn a_section_is_empty_when_nothing_in_it_has_text() {
+        let vm = tree("<VM><A/><B> <C/> </B><D>\n<E><F>x</F></E></D></VM>").unwrap();
+        let found: Vec<_> = vm.node().all().map(|n| (n.name(), n.is_empty())).collect();
+        assert_eq!(found, [("A", true), ("B", true), ("D", false)]);
     }
 
     #[test]

@@ -355,3 +355,53 @@ fn onedock_node_answers_one_request_and_refuses_all_else() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn what_the_kernel_would_answer_with_a_number_is_told_with_its_reason_and_leaves_nothing()
+-> Result<()> {
+    on_a_host(|bed| {
+        let refused = |nics: &[Nic], said: &str| -> Result<()> {
+            let checked = plug::check(VmId::new(5), nics).unwrap_err().to_string();
+            ensure!(checked.contains(said), "{checked}");
+            let plugged = bed.plug(5, nics).unwrap_err().to_string();
+            ensure!(plugged == checked, "{plugged}");
+            ensure!(!exists("one-5-0")? && !exists("one-5-1")?, "left");
+            Ok(())
+        };
+        let first = nic(5, 0, "10.1.0.5/16");
+        // The NIC's own MTU, and the bridge's.
+        let mut small = nic(5, 1, "fd00::5/64");
+        small.mtu = Some(1279);
+        refused(
+            &[first.clone(), small.clone()],
+            "NIC 1 on bridge br0 has an IPv6 address and an MTU of 1279, and IPv6 needs at least 1280",
+        )?;
+        small.mtu = None;
+        ip("link set br0 mtu 1000")?;
+        refused(&[first.clone(), small.clone()], "an MTU of 1000")?;
+        bed.plug(5, &[nic(5, 0, "10.1.0.5/16")])?;
+        plug::pull(VmId::new(5), &["one-5-0".parse()?])?;
+        ip("link set br0 mtu 1280")?;
+        bed.plug(5, &[small])?;
+        plug::pull(VmId::new(5), &["one-5-1".parse()?])?;
+
+        let mut same = nic(5, 1, "10.1.0.6/16");
+        same.host = first.host.clone();
+        refused(
+            &[first.clone(), same],
+            "0 and 1, have the same TARGET (one-5-0)",
+        )?;
+        let mut same = nic(5, 1, "10.1.0.6/16");
+        same.mac = first.mac;
+        refused(
+            &[first.clone(), same.clone()],
+            "have the same MAC (02:00:0a:01:00:00) on the bridge br0",
+        )?;
+        ip("link add br1 type bridge")?;
+        ip("link set br1 up")?;
+        same.bridge = "br1".parse()?;
+        bed.plug(5, &[first, same])?;
+        plug::pull(VmId::new(5), &["one-5-0".parse()?, "one-5-1".parse()?])?;
+        Ok(())
+    })
+}

@@ -93,12 +93,11 @@ pub fn boot(
         FirstProcess::Command
     };
     let mut dns = vm.dns();
-    dns.extend(
-        config
-            .override_dns
-            .iter()
-            .filter(|server| !vm.dns().contains(server)),
-    );
+    for server in &config.override_dns {
+        if !dns.contains(server) {
+            dns.push(server.clone());
+        }
+    }
     Ok(BootSpec {
         version: boot::VERSION,
         vm: vm.id,

@@ -11,6 +11,7 @@ use onedock_common::{ContainerId, files};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::kernel::etc_files::Content;
 use crate::kernel::{etc_files, seccomp};
 
 /// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
@@ -69,7 +70,7 @@ pub struct Extra<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Todo {
     /// Files of the engine to fill, with their content.
-    pub files: Vec<(PathBuf, String)>,
+    pub files: Vec<(PathBuf, Content)>,
     /// Volumes that were dropped: their folders must be there.
     pub folders: Vec<PathBuf>,
 }

@@ -4,20 +4,36 @@
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use onedock_common::SearchDomain;
 use onedock_common::boot::BootSpec;
 
+/// What a file is to contain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// This text.
+    Text(String),
+    /// What the engine wrote into it, with these search domains in place of its own. A VM that
+    /// brings domains and no name server has the servers of its host, as without any of them.
+    Search(Vec<SearchDomain>),
+}
+
 /// The files that take content of this VM: where they are in the container, and what is in them.
-pub fn contents(spec: &BootSpec) -> Vec<(&'static str, String)> {
+pub fn contents(spec: &BootSpec) -> Vec<(&'static str, Content)> {
     let mut files = vec![
-        ("/etc/hosts", hosts(spec)),
-        ("/etc/hostname", format!("{}\n", spec.hostname)),
+        ("/etc/hosts", Content::Text(hosts(spec))),
+        (
+            "/etc/hostname",
+            Content::Text(format!("{}\n", spec.hostname)),
+        ),
     ];
     if !spec.dns.is_empty() {
-        files.push(("/etc/resolv.conf", resolv_conf(spec)));
+        files.push(("/etc/resolv.conf", Content::Text(resolv_conf(spec))));
+    } else if !spec.search.is_empty() {
+        files.push(("/etc/resolv.conf", Content::Search(spec.search.clone())));
     }
     files
 }
@@ -53,10 +69,28 @@ fn resolv_conf(spec: &BootSpec) -> String {
         let _ = writeln!(text, "nameserver {server}");
     }
     if !spec.search.is_empty() {
-        let domains: Vec<&str> = spec.search.iter().map(|domain| domain.as_str()).collect();
-        let _ = writeln!(text, "search {}", domains.join(" "));
+        text.push_str(&search_line(&spec.search));
     }
     text
+}
+
+fn search_line(domains: &[SearchDomain]) -> String {
+    let domains: Vec<&str> = domains.iter().map(SearchDomain::as_str).collect();
+    format!("search {}\n", domains.join(" "))
+}
+
+/// A `resolv.conf` with these search domains in place of its own.
+fn with_search(text: &str, domains: &[SearchDomain]) -> String {
+    let is_search = |line: &&str| {
+        let word = line.split_whitespace().next();
+        matches!(word, Some("search" | "domain"))
+    };
+    let mut kept: String = text
+        .lines()
+        .filter(|line| !is_search(line))
+        .fold(String::new(), |all, line| all + line + "\n");
+    kept.push_str(&search_line(domains));
+    kept
 }
 
 /// Whether `source` is the engine's file for `target`: `…/<container id>/<name of the target>`.
@@ -66,17 +100,32 @@ pub fn is_the_engines(source: &Path, target: &str, container: &str) -> bool {
         && source.parent().and_then(Path::file_name) == Some(container.as_ref())
 }
 
+/// The longest file of the engine's that is read, in bytes.
+const LIMIT: u64 = 64 * 1024;
+
 /// Writes into the file that the engine mounts: the same file, because a mount holds on to it.
-pub fn write(source: &Path, content: &str) -> io::Result<()> {
+pub fn write(source: &Path, content: &Content) -> io::Result<()> {
     let mut file = OpenOptions::new()
+        .read(true)
         .write(true)
-        .truncate(true)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC)
         .open(source)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("is not a regular file"));
     }
-    file.write_all(content.as_bytes())
+    let text = match content {
+        Content::Text(text) => text.clone(),
+        Content::Search(domains) => {
+            let mut bytes = Vec::new();
+            io::Read::by_ref(&mut file)
+                .take(LIMIT)
+                .read_to_end(&mut bytes)?;
+            with_search(&String::from_utf8_lossy(&bytes), domains)
+        }
+    };
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(text.as_bytes())
 }
 
 #[cfg(test)]
@@ -114,10 +163,27 @@ mod tests {
         assert_eq!(contents(&spec).len(), 2);
         spec.dns = vec!["1.1.1.1".parse().unwrap(), "fd00::53".parse().unwrap()];
         spec.search = vec!["lan".parse().unwrap(), "example.com".parse().unwrap()];
-        assert_eq!(
-            contents(&spec)[2].1,
-            "nameserver 1.1.1.1\nnameserver fd00::53\nsearch lan example.com\n"
-        );
+        let text = "nameserver 1.1.1.1\nnameserver fd00::53\nsearch lan example.com\n";
+        assert_eq!(contents(&spec)[2].1, Content::Text(text.to_owned()));
+    }
+
+    #[test]
+    fn search_domains_count_without_name_servers_beside_those_of_the_engine() {
+        let mut spec = spec();
+        spec.search = vec!["lan".parse().unwrap(), "_x.example.com".parse().unwrap()];
+        let (place, content) = &contents(&spec)[2];
+        assert_eq!(*place, "/etc/resolv.conf");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("resolv.conf");
+        let engines =
+            "# by the engine\nnameserver 10.0.0.2\nsearch host.example\ndomain x\noptions ndots:2";
+        let expected =
+            "# by the engine\nnameserver 10.0.0.2\noptions ndots:2\nsearch lan _x.example.com\n";
+        std::fs::write(&file, engines).unwrap();
+        for _ in 0..2 {
+            write(&file, content).unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+        }
     }
 
     #[test]
@@ -137,8 +203,9 @@ mod tests {
         let (file, link) = (dir.path().join("f"), dir.path().join("l"));
         std::fs::write(&file, "a longer text than the new one").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert!(write(&link, "x").is_err());
-        write(&file, "x").unwrap();
+        let text = Content::Text("x".to_owned());
+        assert!(write(&link, &text).is_err());
+        write(&file, &text).unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "x");
     }
 }

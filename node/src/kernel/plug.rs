@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use onedock_common::boot::Nic;
+use onedock_common::nic::IPV6_MTU;
 use onedock_common::{ContainerId, IfName, NicId, VmId};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
@@ -64,6 +65,29 @@ pub enum PlugError {
         /// The NIC.
         nic: NicId,
     },
+    /// Less than IPv6 needs: the kernel takes IPv6 off such a link, and answers the address with
+    /// a number.
+    #[error(
+        "NIC {nic} on bridge {bridge} has an IPv6 address and an MTU of {mtu}, and IPv6 needs at least {IPV6_MTU}; raise the MTU of the network or of the bridge, or take the IPv6 address away"
+    )]
+    SmallMtu {
+        /// The NIC.
+        nic: NicId,
+        /// NIC/BRIDGE.
+        bridge: IfName,
+        /// NIC/MTU, else the bridge's.
+        mtu: u32,
+    },
+    /// Two NICs of one VM, of which the second would replace the first.
+    #[error("two NICs of the VM, {first} and {second}, have the same {what}")]
+    Twice {
+        /// The one before.
+        first: NicId,
+        /// The other.
+        second: NicId,
+        /// What they share, and its value.
+        what: String,
+    },
     /// A step that the kernel refused.
     #[error("NIC {nic} on bridge {bridge}: {step} failed: {source}")]
     Step {
@@ -110,9 +134,11 @@ pub fn check(vm: VmId, nics: &[Nic]) -> Result<(), PlugError> {
     if nics.is_empty() {
         return Ok(());
     }
+    each_once(nics)?;
     links::with(async |links| {
         for nic in nics {
-            bridge_of(&links, nic).await?;
+            let bridge = bridge_of(&links, nic).await?;
+            has_room_for_ipv6(nic, &bridge)?;
             match links.find(nic.host.as_str()).await? {
                 Some(link) if !is_of(&link, vm) => {
                     return Err(PlugError::NameTaken {
@@ -134,6 +160,7 @@ pub fn plug(
     nics: &[Nic],
     network: &Network,
 ) -> Result<(), PlugError> {
+    each_once(nics)?;
     network.within(settings)?;
     let plugged = links::with(async |links| {
         for nic in nics {
@@ -217,6 +244,41 @@ async fn bridge_of(links: &Links, nic: &Nic) -> Result<Link, PlugError> {
     }
 }
 
+/// Whether no two NICs share what only one can have.
+fn each_once(nics: &[Nic]) -> Result<(), PlugError> {
+    for (n, second) in nics.iter().enumerate() {
+        for first in nics.iter().take(n) {
+            let what = if first.id == second.id {
+                format!("name inside ({})", inside_name(second))
+            } else if first.host == second.host {
+                format!("TARGET ({})", second.host)
+            } else if first.mac == second.mac && first.bridge == second.bridge {
+                format!("MAC ({}) on the bridge {}", second.mac, second.bridge)
+            } else {
+                continue;
+            };
+            return Err(PlugError::Twice {
+                first: first.id,
+                second: second.id,
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn has_room_for_ipv6(nic: &Nic, bridge: &Link) -> Result<(), PlugError> {
+    let mtu = nic.mtu.unwrap_or(bridge.mtu);
+    if mtu < IPV6_MTU && nic.addresses.iter().any(|a| a.is_ipv6()) {
+        return Err(PlugError::SmallMtu {
+            nic: nic.id,
+            bridge: nic.bridge.clone(),
+            mtu,
+        });
+    }
+    Ok(())
+}
+
 async fn add(
     links: &Links,
     vm: VmId,
@@ -226,6 +288,7 @@ async fn add(
 ) -> Result<(), PlugError> {
     let bridge = || nic.bridge.clone();
     let link = bridge_of(links, nic).await?;
+    has_room_for_ipv6(nic, &link)?;
     let pair = Pair {
         host: &nic.host,
         bridge: link.index,
