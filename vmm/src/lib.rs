@@ -2,6 +2,8 @@
 //! what a VM becomes is decided in [`plan`], which touches nothing.
 
 mod action;
+pub mod attributes;
+mod bridges;
 mod checkpoint;
 mod host_ends;
 mod iso;

@@ -16,7 +16,7 @@ use super::{LOCK_WAIT, running};
 use crate::plan::disks::{self as planned, Place};
 use crate::request::DiskRequest;
 use crate::root::Root;
-use crate::{Host, plan};
+use crate::{Host, attributes, plan};
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
@@ -25,12 +25,13 @@ pub(super) async fn run<E: Engine, R: Root>(
 ) -> anyhow::Result<Answer> {
     let vm = Vm::from_action(document)?;
     let disk = concerned(&vm, request)?;
+    let mut notes = attributes::of_disk("attach_disk", &vm, disk.id)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
     running::ensure_runs(&container, vm.id)?;
     if !planned::is_shown(disk) {
         allow(host, &vm, &container).await?;
-        return Ok(Answer::done());
+        return Ok(Answer::done().with_notes(notes));
     }
     let mut spec = running::spec(host, &container)?;
     let others: Vec<Place> = spec.disks.iter().map(Place::from).collect();
@@ -50,7 +51,6 @@ pub(super) async fn run<E: Engine, R: Root>(
     }
     planned::file_system(disk)?;
 
-    let mut notes = Vec::new();
     let mut disks = Disks::new(host, &vm, &request.system_dir);
     let mut asked = false;
     let done = async {

@@ -6,8 +6,8 @@ use onedock_common::engine::Engine;
 use onedock_common::lock::VmLock;
 use onedock_common::vm::Vm;
 
-use super::LOCK_WAIT;
 use super::start::Start;
+use super::{LOCK_WAIT, asked};
 use crate::Host;
 use crate::request::DeployRequest;
 
@@ -23,11 +23,14 @@ pub(super) async fn run<E: Engine, R>(
         vm.id,
         request.vm
     );
+    let mut notes = asked::before_start("deploy", &vm)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let start = Start {
         host,
         system_dir: &request.system_dir,
         vm: &vm,
     };
-    start.run().await
+    let answer = start.run().await?;
+    notes.extend(answer.notes.iter().cloned());
+    Ok(answer.with_notes(notes))
 }

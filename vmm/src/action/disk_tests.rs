@@ -9,7 +9,7 @@ use onedock_common::volume::{self, Fs};
 use onedock_common::{DiskId, VmId};
 use onedock_node::request::Request;
 
-use super::bed::{Bed, TRACED, image, with_disk, without_disk};
+use super::bed::{Bed, TRACED, image, modest, with_disk, without_disk};
 
 const VM: VmId = VmId::new(5);
 /// What the error must name, and what is done to the bed for it.
@@ -215,7 +215,7 @@ fn a_disk_that_is_gone_damaged_or_of_another_vm_is_named_with_its_path() {
 #[test]
 fn without_overlay2_a_further_image_is_refused_and_without_quotas_made_without_a_bound() {
     let bed = Bed::full();
-    let larger = TRACED.replacen("<SIZE><![CDATA[64]]>", "<SIZE><![CDATA[90]]>", 1);
+    let larger = modest().replacen("<SIZE><![CDATA[64]]>", "<SIZE><![CDATA[90]]>", 1);
     bed.host.engine.bound_nothing();
     let answer = bed.deploy_with(&larger).unwrap();
     assert!(

@@ -1,5 +1,8 @@
 //! The actions of `src/vmm_mad/remotes`, each in a module named like it.
 
+mod asked;
+#[cfg(test)]
+mod asked_tests;
 mod attach_disk;
 #[cfg(test)]
 mod bed;
@@ -18,6 +21,7 @@ mod hotplug_tests;
 mod making;
 #[cfg(test)]
 mod power_tests;
+mod prereconfigure;
 mod reboot;
 mod reconfigure;
 mod reset;
@@ -59,7 +63,7 @@ pub enum Action {
     Reboot,
     /// Kills and starts it.
     Reset,
-    /// Before the context is written anew: nothing to do, the folder is shown inside.
+    /// Before the context is written anew.
     Prereconfigure,
     /// After the context was written anew.
     Reconfigure,
@@ -139,9 +143,10 @@ impl Action {
             Self::Cancel => cancel::run(host, &deployed("cancel")?).await,
             Self::Reboot => reboot::run(host, &deployed("reboot")?).await,
             Self::Reset => reset::run(host, &deployed("reset")?).await,
-            Self::Prereconfigure => Ok(Answer::done()),
+            Self::Prereconfigure => prereconfigure::run(&deployed("prereconfigure")?, &input()?),
             Self::Reconfigure => {
-                reconfigure::run(host, &ReconfigureRequest::parse(arguments)?).await
+                let request = ReconfigureRequest::parse(arguments)?;
+                reconfigure::run(host, &request, &input()?).await
             }
             Self::AttachDisk => attach_disk::run(host, &disk("attach_disk")?, &input()?).await,
             Self::DetachDisk => detach_disk::run(host, &disk("detach_disk")?, &input()?).await,

@@ -8,7 +8,7 @@ use onedock_common::answer::Answer;
 use onedock_common::engine::fake::Failure;
 use onedock_node::request::Request;
 
-use super::bed::{Bed, TRACED, action, small};
+use super::bed::{Bed, TRACED, action, modest, small};
 
 const VM: VmId = VmId::new(5);
 /// LCM_STATE of a `save` and a `restore`.
@@ -95,7 +95,7 @@ fn a_stopped_vm_is_ended_with_its_disks_let_go_of_and_started_with_the_template_
             bed.host.root.asked()[0],
             Request::SettleDisks { .. }
         ));
-        let changed = TRACED.replace(
+        let changed = modest().replace(
             "<IP><![CDATA[10.77.0.23]]></IP>",
             "<IP><![CDATA[10.77.0.99]]></IP>",
         );
@@ -279,10 +279,11 @@ fn on_a_stock_datastore_the_context_image_becomes_a_folder_that_keeps_its_place(
         fs::remove_file(context.join("old")).unwrap();
         bed.iso(5, &context);
         let path = bed.disk(5).display().to_string();
-        bed.act("prereconfigure", &["one-5", "sdd", "5", "node1"], "")
-            .unwrap();
-        bed.act("reconfigure", &["one-5", "sdd", &path, "5", "node1"], "")
-            .unwrap();
+        let document = action(&text, 3);
+        let arguments = ["one-5", "sdd", "5", "node1"];
+        bed.act("prereconfigure", &arguments, &document).unwrap();
+        let arguments = ["one-5", "sdd", &path, "5", "node1"];
+        bed.act("reconfigure", &arguments, &document).unwrap();
         assert_eq!(fs::metadata(&folder).unwrap().ino(), place);
         let now = fs::read_to_string(folder.join("context.sh")).unwrap();
         assert_eq!(now, "A='2'\n");
@@ -296,9 +297,10 @@ fn on_our_own_datastore_a_reconfigure_has_nothing_to_do_and_a_lost_context_is_to
     bed.deploy().unwrap();
     let path = bed.disk(5).display().to_string();
     let arguments = ["one-5", "sdd", &path, "5", "node1"];
-    bed.act("reconfigure", &arguments, "").unwrap();
+    let document = action(&small(), 3);
+    bed.act("reconfigure", &arguments, &document).unwrap();
     assert!(!bed.host.paths.context_folder(VM).exists());
     fs::remove_dir(bed.disk(5)).unwrap();
-    let error = bed.act("reconfigure", &arguments, "").unwrap_err();
+    let error = bed.act("reconfigure", &arguments, &document).unwrap_err();
     assert!(error.to_string().contains("disk.5"), "{error}");
 }

@@ -5,20 +5,24 @@
 use onedock_common::answer::Answer;
 use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::lock::VmLock;
+use onedock_common::vm::Vm;
 
-use super::{LOCK_WAIT, context};
-use crate::Host;
+use super::{LOCK_WAIT, context, running};
 use crate::request::ReconfigureRequest;
+use crate::{Host, attributes};
 
 pub(super) async fn run<E, R>(
     host: &Host<E, R>,
     request: &ReconfigureRequest,
+    document: &[u8],
 ) -> anyhow::Result<Answer> {
-    let vm = request.name.vm();
+    let vm = Vm::from_action(document)?;
+    running::ensure_same(&vm, request.name)?;
+    let notes = attributes::of_context("reconfigure", &vm)?;
     if Descriptor::find(&request.disk)? == Found::Folder {
-        return Ok(Answer::done());
+        return Ok(Answer::done().with_notes(notes));
     }
-    let _lock = VmLock::acquire(&host.paths, vm, LOCK_WAIT)?;
-    context::of(host, vm, request.disk.clone()).await?;
-    Ok(Answer::done())
+    let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
+    context::of(host, vm.id, request.disk.clone()).await?;
+    Ok(Answer::done().with_notes(notes))
 }

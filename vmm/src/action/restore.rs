@@ -9,7 +9,7 @@ use onedock_common::lock::VmLock;
 use onedock_common::vm::Vm;
 
 use super::start::Start;
-use super::{LOCK_WAIT, running};
+use super::{LOCK_WAIT, asked, running};
 use crate::Host;
 use crate::checkpoint::{Checkpoint, Saved};
 use crate::request::CheckpointRequest;
@@ -23,7 +23,7 @@ pub(super) async fn run<E: Engine, R>(
     running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::own(host, request.name).await?;
-    let answer = match container.filter(|container| container.running) {
+    let mut answer = match container.filter(|container| container.running) {
         Some(container) => {
             if container.paused {
                 host.engine.unpause(&container.id).await?;
@@ -42,6 +42,7 @@ pub(super) async fn run<E: Engine, R>(
         }
     };
     files::remove(&request.checkpoint)?;
+    answer.notes.extend(asked::before_restore("restore", &vm));
     Ok(answer)
 }
 

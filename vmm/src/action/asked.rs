@@ -1,0 +1,28 @@
+//! What the VM's log is told about a template before a start: what is asked and not served, and
+//! what was left out.
+
+use std::path::Path;
+
+use onedock_common::vm::Vm;
+
+use crate::{attributes, bridges};
+
+/// Before a VM is started; an error where the template asks for what is refused.
+pub(super) fn before_start(action: &str, vm: &Vm) -> anyhow::Result<Vec<String>> {
+    let mut lines = attributes::at_start(action, vm)?;
+    lines.extend(odd(action, vm));
+    Ok(lines)
+}
+
+/// Before a VM goes on that was started before.
+pub(super) fn before_restore(action: &str, vm: &Vm) -> Vec<String> {
+    let mut lines = attributes::at_restore(action, vm);
+    lines.extend(odd(action, vm));
+    lines
+}
+
+fn odd(action: &str, vm: &Vm) -> impl Iterator<Item = String> {
+    let larger = bridges::larger_mtu(&vm.nics, Path::new(bridges::LINKS));
+    let lines = vm.left_out.iter().cloned().chain(larger);
+    lines.map(move |line| format!("{action}: {line}"))
+}
