@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::files;
@@ -44,7 +45,31 @@ pub fn forget_disk(paths: &Paths, vm: VmId, disk: DiskId) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets their owner write into a folder and all below it: a CD's folders have the modes that they
+/// have on the CD, and would not let go of what is in them.
+pub fn open_folders(folder: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(folder)?;
+    if !meta.is_dir() {
+        return Ok(());
+    }
+    let mode = meta.permissions().mode();
+    if mode & 0o700 != 0o700 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o700))?;
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_folders(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn remove(folder: &Path) -> io::Result<()> {
+    match open_folders(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

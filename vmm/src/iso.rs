@@ -1,30 +1,52 @@
-//! The files of an ISO image, read by an ordinary user: `bsdtar` turns the image into an archive
-//! on its standard output, and what becomes a file is decided here.
+//! The files of an ISO image, read by an ordinary user, as the kernel would show them
+//! (`fs/isofs`): with the names of Rock Ridge, else of Joliet, else the plain ones in lower case.
 //!
-//! An image is a tenant's. Its first 32 KiB, which ISO 9660 leaves to boot loaders, are not
-//! handed on, so that `bsdtar` can take it for nothing else (one of the formats that it knows
-//! names files of the host as its content). Names stay beneath the target, nothing is written
-//! through a link, and neither bytes nor files are more than the image can hold.
+//! An image is a tenant's. Names stay beneath the target, nothing is written through a link, and
+//! neither bytes nor files are more than the image can hold. Set-id bits are left out, because
+//! what is written belongs to the user who writes it.
 
+mod record;
+mod rock;
 mod unpack;
+mod volume;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
+use onedock_common::extracted;
 use thiserror::Error;
-use unpack::{Refused, Unpack};
+use unpack::{Unpack, Written};
+use volume::{Bad, Volume};
 
-/// How long reading one image may take.
-const DEADLINE: Duration = Duration::from_secs(600);
-/// What ISO 9660 leaves free at the beginning.
-const SYSTEM_AREA: u64 = 32 * 1024;
+/// Which modes the files get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Those of the image, as the kernel shows them.
+    Own,
+    /// Readable for everybody, and folders open to the writer: files of a context, which are
+    /// replaced in place.
+    Open,
+}
+
+impl Look {
+    fn of_file(self, mode: u32) -> u32 {
+        match self {
+            Self::Own => mode & 0o777,
+            Self::Open if mode & 0o111 == 0 => 0o644,
+            Self::Open => 0o755,
+        }
+    }
+
+    fn of_folder(self, mode: u32) -> u32 {
+        match self {
+            Self::Own => mode & 0o777,
+            Self::Open => 0o755,
+        }
+    }
+}
 
 /// Why the files of an image could not be had.
 #[derive(Debug, Error)]
@@ -36,48 +58,64 @@ pub(crate) enum IsoError {
         target: PathBuf,
         source: io::Error,
     },
-    /// No `bsdtar`.
+    /// Not one, or a damaged one.
+    #[error("{image} is not an ISO image that can be read: {problem}", image = image.display())]
+    Unreadable { image: PathBuf, problem: String },
+    /// It ends before its files do.
     #[error(
-        "bsdtar is not installed on this host, and the ISO image {image} cannot be read without it; install the package libarchive-tools",
+        "the ISO image {image} is cut off: {what} ends at byte {end} of it, and it has {length}; bring it here again, or import it anew",
         image = image.display()
     )]
-    NoProgram { image: PathBuf, source: io::Error },
-    /// `bsdtar` cannot read it.
-    #[error("{image} is not an ISO image that can be read: {said}", image = image.display())]
-    Unreadable { image: PathBuf, said: String },
-    /// An entry that no honest image has.
+    Cut {
+        image: PathBuf,
+        what: String,
+        end: u64,
+        length: u64,
+    },
+    /// What no honest image has, or what only the kernel can show.
     #[error("the ISO image {image} is refused: {problem}", image = image.display())]
-    Hostile { image: PathBuf, problem: String },
-    /// It takes too long.
-    #[error("reading the ISO image {image} did not end within {} s", DEADLINE.as_secs(), image = image.display())]
-    Late { image: PathBuf },
+    Refused { image: PathBuf, problem: String },
 }
 
-/// Brings the files of `image` into the folder `target`, which keeps its identity: who has it
-/// mounted sees the new files, each one whole. What is no longer in the image goes.
-pub(crate) fn replace(image: &Path, target: &Path) -> Result<(), IsoError> {
+/// Brings the files of a context's `image` into the folder `target`, which keeps its identity:
+/// who has it mounted sees the new files, each one whole. What is no longer in the image goes.
+pub(crate) fn replace(image: &Path, target: &Path) -> Result<usize, IsoError> {
+    bring(image, target, Look::Open)
+}
+
+/// Brings the files of a CD into the folder `target`, with the modes and times that they have on
+/// it. A folder that was made of this very image is left as it is. Answers how many of the files
+/// that were written are not root's on the CD: an ordinary user cannot give them to anybody.
+pub(crate) fn once(image: &Path, target: &Path) -> Result<usize, IsoError> {
+    let stamp = target.with_extension("of");
+    let now = identity(image).map_err(|source| failed(image, target, source))?;
+    if target.is_dir() && fs::read_to_string(&stamp).is_ok_and(|then| then == now) {
+        return Ok(0);
+    }
+    let of_others = bring(image, target, Look::Own)?;
+    fs::write(&stamp, now).map_err(|source| failed(image, target, source))?;
+    Ok(of_others)
+}
+
+fn bring(image: &Path, target: &Path, look: Look) -> Result<usize, IsoError> {
     let fresh = beside(target);
-    let done = extract(image, &fresh).and_then(|()| {
+    let done = extract(image, &fresh, look).and_then(|written| {
         (|| {
             fs::create_dir_all(target)?;
+            extracted::open_folders(target)?;
             fs::set_permissions(target, fs::Permissions::from_mode(0o755))?;
-            move_in(&fresh, target)
+            move_in(&fresh, target)?;
+            // Inner ones first: an outer one may close the way to them.
+            for (path, attributes) in written.folders.iter().rev() {
+                let folder = File::open(target.join(path))?;
+                unpack::set(&folder, *attributes, look.of_folder(attributes.mode))?;
+            }
+            Ok(written.of_others)
         })()
         .map_err(|source| failed(image, target, source))
     });
     let _ = fs::remove_dir_all(&fresh);
     done
-}
-
-/// The same once: a folder that was made of this very image is left as it is.
-pub(crate) fn once(image: &Path, target: &Path) -> Result<(), IsoError> {
-    let stamp = target.with_extension("of");
-    let now = identity(image).map_err(|source| failed(image, target, source))?;
-    if target.is_dir() && fs::read_to_string(&stamp).is_ok_and(|then| then == now) {
-        return Ok(());
-    }
-    replace(image, target)?;
-    fs::write(&stamp, now).map_err(|source| failed(image, target, source))
 }
 
 fn identity(image: &Path) -> io::Result<String> {
@@ -101,107 +139,31 @@ fn beside(target: &Path) -> PathBuf {
 }
 
 /// Writes the files of `image` to the folder `target`, which is made anew.
-fn extract(image: &Path, target: &Path) -> Result<(), IsoError> {
+fn extract(image: &Path, target: &Path, look: Look) -> Result<Written, IsoError> {
     let io = |source| failed(image, target, source);
-    let mut file = File::open(image).map_err(io)?;
-    let bytes = file.metadata().map_err(io)?.len();
+    let file = File::open(image).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
     match fs::remove_dir_all(target) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
     }
     fs::create_dir_all(target).map_err(io)?;
-    file.seek(SeekFrom::Start(SYSTEM_AREA)).map_err(io)?;
-    // Nothing but zeroes before it would be an empty archive to `bsdtar`.
-    let mut first = [0; 6];
-    let descriptor = file.read_exact(&mut first).is_ok() && first.ends_with(b"CD001");
-    if !descriptor {
-        return Err(IsoError::Unreadable {
-            image: image.to_owned(),
-            said: "it has no volume descriptor".to_owned(),
-        });
-    }
-    file.seek(SeekFrom::Start(SYSTEM_AREA)).map_err(io)?;
-    let mut child = Command::new("bsdtar")
-        .args(["-c", "-f", "-", "--format=pax", "@-"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("LC_ALL", "C.UTF-8")
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| IsoError::NoProgram {
-            image: image.to_owned(),
-            source,
-        })?;
-    let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (send, received) = mpsc::channel();
-    let (unpacked, said, status) = thread::scope(|scope| {
-        scope.spawn(move || input.map(|to| feed(file, to)));
-        let said = scope.spawn(move || {
-            let mut text = Vec::new();
-            errors.map(|from| from.take(4096).read_to_end(&mut text));
-            String::from_utf8_lossy(&text).trim().to_owned()
-        });
-        let unpacking = scope.spawn(move || {
-            let mut unpack = Unpack::new(target, bytes);
-            let done = output.map_or(Ok(()), |from| unpack.all(from));
-            let _ = send.send(());
-            done
-        });
-        let late = received.recv_timeout(DEADLINE).is_err();
-        // One that wrote all ends by itself; its code tells whether that was all.
-        if late || !ends_soon(&mut child) {
-            let _ = child.kill();
-        }
-        let unpacked = unpacking.join();
-        (
-            if late { None } else { unpacked.ok() },
-            said.join().unwrap_or_default(),
-            child.wait(),
-        )
-    });
-    let status = status.map_err(io)?;
-    match unpacked {
-        None => Err(IsoError::Late {
-            image: image.to_owned(),
-        }),
-        Some(Err(Refused::Io(source))) => Err(io(source)),
-        Some(Err(Refused::Hostile(problem))) => Err(IsoError::Hostile {
-            image: image.to_owned(),
-            problem,
-        }),
-        Some(Ok(())) if status.success() => Ok(()),
-        Some(Ok(()) | Err(Refused::Damaged)) => Err(IsoError::Unreadable {
-            image: image.to_owned(),
-            said: if said.is_empty() {
-                status.to_string()
-            } else {
-                said
+    let volume = Volume::open(&file);
+    let written = volume.and_then(|volume| Unpack::new(&volume, target, look, length).all());
+    written.map_err(|bad| {
+        let image = image.to_owned();
+        match bad {
+            Bad::Io(source) => failed(&image, target, source),
+            Bad::Damaged(problem) => IsoError::Unreadable { image, problem },
+            Bad::Refused(problem) => IsoError::Refused { image, problem },
+            Bad::Cut { what, end } => IsoError::Cut {
+                image,
+                what,
+                end,
+                length,
             },
-        }),
-    }
-}
-
-fn ends_soon(child: &mut Child) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < deadline {
-        match child.try_wait() {
-            Ok(None) => thread::park_timeout(Duration::from_millis(1)),
-            other => return other.is_ok(),
         }
-    }
-    false
-}
-
-/// Zeroes in the place of the system area, then the image. Who reads no further has enough.
-fn feed(mut image: File, mut to: ChildStdin) {
-    #[expect(clippy::cast_possible_truncation, reason = "32 KiB")]
-    let nothing = [0; SYSTEM_AREA as usize];
-    let _ = to
-        .write_all(&nothing)
-        .and_then(|()| io::copy(&mut image, &mut to));
+    })
 }
 
 /// Puts every file of `fresh` in the place of its predecessor, then removes what has no successor.
@@ -243,7 +205,12 @@ fn move_in(fresh: &Path, target: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
+mod listing_tests;
+
+#[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     /// An image of what lies in `from`.
@@ -321,8 +288,6 @@ mod tests {
         assert!(!target.exists());
         image(&files, &iso);
         let bytes = fs::read(&iso).unwrap();
-        fs::write(&iso, &bytes[..bytes.len() / 2]).unwrap();
-        assert!(replace(&iso, &target).is_err());
         let mut hybrid = bytes;
         hybrid[..text.len().min(32768)].copy_from_slice(&text.as_bytes()[..32768]);
         fs::write(&iso, &hybrid).unwrap();

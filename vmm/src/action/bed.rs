@@ -158,10 +158,16 @@ impl Bed {
         file.set_len(mib << 20).unwrap();
     }
 
-    /// An ISO image of a folder.
+    /// An ISO image of a folder, all of it root's.
     pub(super) fn iso(&self, disk: u32, files: &Path) {
+        self.iso_with(disk, files, &["-r"]);
+    }
+
+    pub(super) fn iso_with(&self, disk: u32, files: &Path, options: &[&str]) {
         let made = Command::new("genisoimage")
-            .args(["-quiet", "-J", "-R", "-o"])
+            .args(["-quiet", "-J"])
+            .args(options)
+            .arg("-o")
             .args([&self.disk(disk), files])
             .status()
             .unwrap();

@@ -246,3 +246,21 @@ fn a_volatile_disk_has_the_file_system_that_it_asks_for_and_a_device_has_none() 
     assert!(runtime.block_on(volume::is_blank(&bed.disk(1))).unwrap());
     assert_eq!("ext2".parse::<Fs>().unwrap(), Fs::Ext2);
 }
+
+#[test]
+fn owners_of_a_cd_that_cannot_be_shown_are_said_where_the_driver_unpacks_it() {
+    let bed = Bed::full();
+    let files = bed.dir.path().join("cd");
+    bed.iso_with(4, &files, &["-R", "-uid", "7", "-gid", "7"]);
+    let notes = bed.deploy_with(&modest()).unwrap().notes;
+    match &bed.spec().disks[2].source {
+        DiskSource::Folder(_) => {
+            assert!(
+                notes[0].starts_with("DISK 4: 2 files of the CD have owners other than root"),
+                "{notes:?}"
+            );
+        }
+        // This kernel mounts the CD itself.
+        _ => assert!(notes.is_empty(), "{notes:?}"),
+    }
+}

@@ -94,7 +94,7 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
     ) -> anyhow::Result<boot::Disk> {
         let source = match staged {
             Staged::Container(descriptor) => DiskSource::Tree(self.tree(*descriptor, notes).await?),
-            Staged::File => self.file(disk).await?,
+            Staged::File => self.file(disk, notes).await?,
         };
         Ok(boot::Disk {
             id: place.id,
@@ -105,11 +105,11 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
         })
     }
 
-    async fn file(&mut self, disk: &Disk) -> anyhow::Result<DiskSource> {
+    async fn file(&mut self, disk: &Disk, notes: &mut Vec<String>) -> anyhow::Result<DiskSource> {
         let path = disk_path(self.system_dir, disk.id);
         let found = inspect(disk, &path)?;
         if found.format == Format::Iso && !disk.device && !kernel_reads_iso() {
-            return self.extract(disk.id, path).await;
+            return self.extract(disk.id, path, notes).await;
         }
         if !disk.read_only && found.format != Format::Iso {
             fit(disk, &path, &found).await?;
@@ -120,14 +120,24 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
         })
     }
 
-    async fn extract(&mut self, disk: DiskId, image: PathBuf) -> anyhow::Result<DiskSource> {
+    async fn extract(
+        &mut self,
+        disk: DiskId,
+        image: PathBuf,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<DiskSource> {
         let target = self.host.paths.extracted_folder(self.vm.id, disk);
         if !target.exists() {
             self.extracted.push(disk);
         }
-        extract(image, target.clone(), iso::once)
+        let of_others = extract(image, target.clone(), iso::once)
             .await
             .with_context(|| format!("DISK {disk}"))?;
+        if of_others > 0 {
+            notes.push(format!(
+                "DISK {disk}: {of_others} files of the CD have owners other than root on it, and are shown as root's, because this host's kernel has no iso9660"
+            ));
+        }
         Ok(DiskSource::Folder(target))
     }
 
@@ -223,8 +233,8 @@ async fn fit(disk: &Disk, path: &Path, found: &Volume) -> anyhow::Result<()> {
 pub(super) async fn extract(
     image: PathBuf,
     target: PathBuf,
-    how: fn(&Path, &Path) -> Result<(), iso::IsoError>,
-) -> anyhow::Result<()> {
+    how: fn(&Path, &Path) -> Result<usize, iso::IsoError>,
+) -> anyhow::Result<usize> {
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)
             .and_then(|()| closed(parent))
@@ -235,8 +245,7 @@ pub(super) async fn extract(
                 )
             })?;
     }
-    tokio::task::spawn_blocking(move || how(&image, &target)).await??;
-    Ok(())
+    Ok(tokio::task::spawn_blocking(move || how(&image, &target)).await??)
 }
 
 /// Context files hold secrets: no other user of the host gets below this folder.

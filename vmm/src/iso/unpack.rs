@@ -1,246 +1,184 @@
-//! Writes the entries of an archive beneath one folder, and none elsewhere.
+//! Writes what a volume holds beneath one folder, and nothing elsewhere. Every folder is made
+//! here and every name is one plain part, so that nothing is written through what the image
+//! brought.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use tar::{Archive, EntryType};
+use super::Look;
+use super::volume::{Attributes, Bad, Entry, Extent, Kind, Volume};
 
 /// How many files an image may have.
 const ENTRIES: usize = 200_000;
 /// How deep its folders may be nested.
 const DEPTH: usize = 32;
+/// What is copied at once, in bytes.
+const PIECE: usize = 1 << 20;
 
-/// Why an archive was not written out.
-pub(super) enum Refused {
-    /// The system refused.
-    Io(io::Error),
-    /// An entry that no honest image has.
-    Hostile(String),
-    /// Not an archive to its end.
-    Damaged,
+/// What was written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Folders with what they are to have in the end, outer ones first. They are left open to
+    /// the writer until then.
+    pub(super) folders: Vec<(PathBuf, Attributes)>,
+    /// How many files and folders are not root's on the image.
+    pub(super) of_others: usize,
 }
 
-impl From<io::Error> for Refused {
-    fn from(e: io::Error) -> Self {
-        Self::Io(e)
-    }
-}
-
-/// Writes an archive's entries beneath one folder.
+/// Writes a volume's files beneath one folder.
 pub(super) struct Unpack<'a> {
+    volume: &'a Volume<'a>,
     target: &'a Path,
+    look: Look,
     /// How many bytes there may still be.
     left: u64,
     entries: usize,
-    /// What was made here, so that nothing is written through anything else.
-    folders: HashSet<PathBuf>,
-    files: HashSet<PathBuf>,
+    /// The blocks of the folders that were read.
+    seen: HashSet<u64>,
+    /// Files by what they are of, so that two names of one are one file.
+    files: HashMap<(Vec<Extent>, Attributes), PathBuf>,
+    written: Written,
 }
 
 impl<'a> Unpack<'a> {
-    pub(super) fn new(target: &'a Path, bytes: u64) -> Self {
+    /// `bytes` is how many the files may have together.
+    pub(super) fn new(volume: &'a Volume<'a>, target: &'a Path, look: Look, bytes: u64) -> Self {
         Self {
+            volume,
             target,
+            look,
             left: bytes,
             entries: 0,
-            folders: HashSet::from([PathBuf::new()]),
-            files: HashSet::new(),
+            seen: HashSet::new(),
+            files: HashMap::new(),
+            written: Written::default(),
         }
     }
 
-    pub(super) fn all(&mut self, mut from: impl Read) -> Result<(), Refused> {
-        let mut archive = Archive::new(&mut from);
-        for entry in archive.entries().map_err(|_| Refused::Damaged)? {
-            let mut entry = entry.map_err(|_| Refused::Damaged)?;
-            self.entries += 1;
-            if self.entries > ENTRIES {
-                return Err(Refused::Hostile(format!(
-                    "it has more than {ENTRIES} files"
+    /// Writes all of it.
+    pub(super) fn all(mut self) -> Result<Written, Bad> {
+        let mut open = vec![(self.volume.root(), PathBuf::new())];
+        while let Some((block, path)) = open.pop() {
+            if path.components().count() > DEPTH {
+                return Err(Bad::Refused(format!(
+                    "its folders are nested more than {DEPTH} deep"
                 )));
             }
-            let path = plain(&entry.path_bytes())?;
-            if path.as_os_str().is_empty() {
-                continue;
+            let shown = format!("/{}", path.display());
+            if !self.seen.insert(block) {
+                return Err(Bad::Refused(format!("the folder {shown} is in it twice")));
             }
-            if let Some(parent) = path.parent() {
-                self.folder(parent)?;
-            }
-            let kind = entry.header().entry_type();
-            match kind {
-                EntryType::Directory => self.folder(&path)?,
-                EntryType::Symlink => {
-                    if let Some(to) = entry.link_name_bytes() {
-                        let to = OsStr::from_bytes(&to);
-                        symlink(to, self.target.join(&path))?;
-                    }
+            let folder = self.volume.folder(block, &shown)?;
+            self.written.folders.push((path.clone(), folder.attributes));
+            self.count(folder.attributes);
+            let mut names = HashSet::new();
+            for entry in folder.entries {
+                self.entries += 1;
+                if self.entries > ENTRIES {
+                    return Err(Bad::Refused(format!("it has more than {ENTRIES} files")));
                 }
-                EntryType::Link => {
-                    self.link(&path, &entry.link_name_bytes().unwrap_or_default())?
+                let place = path.join(plain(&entry.name)?);
+                // Of two with one name the kernel finds the first.
+                if !names.insert(entry.name.clone()) {
+                    continue;
                 }
-                EntryType::Regular | EntryType::Continuous => {
-                    let mode = entry.header().mode().unwrap_or(0);
-                    self.file(path, mode, &mut entry)?;
+                if let Kind::Folder(block) = entry.kind {
+                    fs::create_dir(self.target.join(&place))?;
+                    open.push((block, place));
+                } else {
+                    self.entry(entry, &place)?;
                 }
-                // Devices and pipes have no place on a CD.
-                _ => {}
             }
         }
-        // What follows the end of the archive keeps the writer from ending.
-        io::copy(&mut from, &mut io::sink())?;
+        Ok(self.written)
+    }
+
+    fn count(&mut self, attributes: Attributes) {
+        if attributes.owner != (0, 0) {
+            self.written.of_others += 1;
+        }
+    }
+
+    fn entry(&mut self, entry: Entry, path: &Path) -> Result<(), Bad> {
+        self.count(entry.attributes);
+        let place = self.target.join(path);
+        match entry.kind {
+            Kind::Link(to) if !to.is_empty() => symlink(OsStr::from_bytes(&to), place)?,
+            Kind::File(extents) => self.file(extents, entry.attributes, path)?,
+            // Devices and pipes have no place on a CD.
+            Kind::Link(_) | Kind::Folder(_) | Kind::Other => {}
+        }
         Ok(())
     }
 
-    fn folder(&mut self, path: &Path) -> Result<(), Refused> {
-        if self.folders.contains(path) {
+    fn file(
+        &mut self,
+        extents: Vec<Extent>,
+        attributes: Attributes,
+        path: &Path,
+    ) -> Result<(), Bad> {
+        let place = self.target.join(path);
+        let key = (extents, attributes);
+        if let Some(other) = self.files.get(&key).filter(|_| !key.0.is_empty()) {
+            fs::hard_link(self.target.join(other), &place)?;
             return Ok(());
         }
-        if let Some(parent) = path.parent() {
-            self.folder(parent)?;
-        }
-        let place = self.target.join(path);
-        fs::create_dir(&place).map_err(|e| twice(e, path))?;
-        fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
-        self.folders.insert(path.to_owned());
-        Ok(())
-    }
-
-    fn file(&mut self, path: PathBuf, mode: u32, from: &mut impl Read) -> Result<(), Refused> {
-        let place = self.target.join(&path);
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .open(&place)
-            .map_err(|e| twice(e, &path))?;
-        let copied = io::copy(&mut from.take(self.left.saturating_add(1)), &mut file)?;
-        if copied > self.left {
-            return Err(Refused::Hostile(
-                "its files have more bytes than itself".to_owned(),
-            ));
-        }
-        self.left -= copied;
-        let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        self.files.insert(path);
-        Ok(())
-    }
-
-    /// A second name of a file that is there already.
-    fn link(&mut self, path: &Path, to: &[u8]) -> Result<(), Refused> {
-        let to = plain(to)?;
-        if !self.files.contains(&to) {
-            return Err(Refused::Hostile(format!(
-                "{} is a link to what is not in it",
-                path.display()
-            )));
-        }
-        fs::hard_link(self.target.join(to), self.target.join(path)).map_err(|e| twice(e, path))
-    }
-}
-
-fn twice(e: io::Error, path: &Path) -> Refused {
-    if matches!(
-        e.kind(),
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
-    ) {
-        Refused::Hostile(format!("{} is in it twice", path.display()))
-    } else {
-        Refused::Io(e)
-    }
-}
-
-/// A name of plain parts only.
-fn plain(name: &[u8]) -> Result<PathBuf, Refused> {
-    let path = Path::new(OsStr::from_bytes(name));
-    let hostile = || Refused::Hostile(format!("the name {}", path.display()));
-    let mut parts = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::Normal(part) => parts.push(part),
-            _ => return Err(hostile()),
-        }
-    }
-    if parts.components().count() > DEPTH || name.contains(&0) {
-        return Err(hostile());
-    }
-    Ok(parts)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unpack(build: impl FnOnce(&mut tar::Builder<Vec<u8>>), left: u64) -> Result<(), Refused> {
-        let dir = tempfile::tempdir().unwrap();
-        let mut builder = tar::Builder::new(Vec::new());
-        build(&mut builder);
-        let bytes = builder.into_inner().unwrap();
-        Unpack::new(dir.path(), left).all(&bytes[..])
-    }
-
-    fn entry(
-        builder: &mut tar::Builder<Vec<u8>>,
-        kind: EntryType,
-        name: &str,
-        link: &str,
-        size: usize,
-    ) {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(0o644);
-        header.set_size(size as u64);
-        let field = &mut header.as_old_mut().name;
-        field[..name.len()].copy_from_slice(name.as_bytes());
-        if !link.is_empty() {
-            header.set_link_name_literal(link).unwrap();
-        }
-        header.set_cksum();
-        builder.append(&header, &vec![0u8; size][..]).unwrap();
-    }
-
-    /// What is said of an archive with these entries: kind, name, link, size.
-    type Case<'a> = (&'a str, &'a [(EntryType, &'a str, &'a str, usize)]);
-
-    #[test]
-    fn attacks_16_and_17_names_links_and_sizes_of_a_hostile_image_are_refused() {
-        use EntryType::{Directory, Link, Regular, Symlink};
-        let cases: [Case<'_>; 7] = [
-            ("the name", &[(Regular, "../x", "", 1)]),
-            ("the name", &[(Regular, "/etc/x", "", 1)]),
-            (
-                "twice",
-                &[(Symlink, "a", "/etc", 0), (Regular, "a/x", "", 1)],
-            ),
-            (
-                "twice",
-                &[(Symlink, "a", "/etc/passwd", 0), (Regular, "a", "", 1)],
-            ),
-            (
-                "more bytes",
-                &[(Regular, "a", "", 600), (Regular, "b", "", 600)],
-            ),
-            ("what is not in it", &[(Link, "a", "b", 0)]),
-            ("twice", &[(Regular, "a", "", 1), (Directory, "a", "", 0)]),
-        ];
-        for (reason, entries) in cases {
-            let result = unpack(
-                |b| {
-                    entries
-                        .iter()
-                        .for_each(|(k, n, l, s)| entry(b, *k, n, l, *s))
-                },
-                1000,
-            );
-            match result {
-                Err(Refused::Hostile(problem)) => assert!(problem.contains(reason), "{problem}"),
-                _ => panic!("{entries:?}"),
+            .open(&place)?;
+        let mut buffer = vec![0; PIECE];
+        for extent in &key.0 {
+            self.left = self
+                .left
+                .checked_sub(extent.size)
+                .ok_or_else(|| Bad::Refused("its files have more bytes than itself".to_owned()))?;
+            let mut at = extent.at;
+            let end = extent.at + extent.size;
+            while at < end {
+                let size = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+                let piece = buffer.get_mut(..size).unwrap_or_default();
+                self.volume.read_at(piece, at)?;
+                file.write_all(piece)?;
+                at += size as u64;
             }
         }
-        assert!(unpack(|b| entry(b, Symlink, "a", "../../x", 0), 0).is_ok());
+        set(&file, attributes, self.look.of_file(attributes.mode))?;
+        self.files.insert(key, path.to_owned());
+        Ok(())
     }
+}
+
+/// Gives a file or folder its mode and its time.
+pub(super) fn set(file: &File, attributes: Attributes, mode: u32) -> io::Result<()> {
+    let seconds = Duration::from_secs(attributes.modified.unsigned_abs());
+    let time = if attributes.modified < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(seconds)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(seconds)
+    };
+    if let Some(time) = time {
+        file.set_times(FileTimes::new().set_modified(time))?;
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// A name of one plain part.
+fn plain(name: &[u8]) -> Result<&OsStr, Bad> {
+    if matches!(name, b"" | b"." | b"..")
+        || name.len() > 255
+        || name.iter().any(|b| matches!(b, b'/' | 0))
+    {
+        let name = String::from_utf8_lossy(name);
+        return Err(Bad::Refused(format!(
+            "it has a file of the name \"{name}\""
+        )));
+    }
+    Ok(OsStr::from_bytes(name))
 }
