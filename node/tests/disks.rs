@@ -630,12 +630,18 @@ fn the_tree_of_an_image_is_written_to_its_own_layer_or_only_read_and_a_folder_on
         let files = node.file("files");
         fs::create_dir(&files)?;
         fs::write(files.join("a"), "a")?;
+        // The driver's, which is an ordinary user.
+        for path in [&files, &files.join("a")] {
+            std::os::unix::fs::chown(path, Some(4321), Some(4322))?;
+        }
         let written = disk(1, DiskSource::Tree(layer.clone()), Some("/opt/tree"));
         let folder = disk(2, DiskSource::Folder(files.clone()), Some("/media/cd"));
         let id = node.create(vec![written.clone(), folder.clone()])?;
         node.start(&id)?;
         node.sh(&id, "cd /opt/tree/marks && busybox cat of-the-image && echo new > new && busybox rm of-the-image")?;
         node.sh(&id, "busybox test -f /media/cd/a && ! echo x > /media/cd/b")?;
+        let owners = node.sh(&id, "busybox stat -c %u:%g /media/cd /media/cd/a")?;
+        ensure!(owners == "0:0\n0:0", "{owners}");
         let mounts = node.sh(&id, "cat /proc/mounts")?;
         let line = mounts
             .lines()
@@ -697,6 +703,10 @@ fn the_owners_on_a_disk_are_the_containers_under_userns_remap() -> Result<()> {
         disks.push(device(4, &node.formatted("device", "ext4", 16, &[])?));
         let (_, layer) = tree(&node, "tree:1")?;
         disks.push(disk(5, DiskSource::Tree(layer), Some("/srv/tree")));
+        let cd = node.file("cd");
+        fs::create_dir(&cd)?;
+        std::os::unix::fs::chown(&cd, Some(4321), Some(4322))?;
+        disks.push(disk(6, DiskSource::Folder(cd), Some("/srv/cd")));
         let id = node.create(disks)?;
         node.start(&id)?;
         let pid = node
@@ -719,7 +729,11 @@ fn the_owners_on_a_disk_are_the_containers_under_userns_remap() -> Result<()> {
                 == "0:0:block special file\n0:0:directory",
             "owner"
         );
-        for disk in (1..=5).rev() {
+        ensure!(
+            node.sh(&id, "busybox stat -c %u:%g /srv/cd")? == "0:0",
+            "owner of a folder"
+        );
+        for disk in (1..=6).rev() {
             node.unplug(&id, disk)?;
         }
         node.sh(&id, "! busybox test -e /dev/vde && ! busybox test -e /srv")?;

@@ -190,7 +190,15 @@ fn lives_and_leaves_nothing(runtime: &str) -> Result<()> {
     let id = node.vm(&web)?;
     let mut neighbour = nic(2, 0, "10.77.0.42/24");
     neighbour.addresses.push("fd77::42/64".parse()?);
-    let other = node.vm(&spec(2, vec![neighbour]))?;
+    let mut other = spec(2, vec![neighbour]);
+    other.search = vec!["_tcp.lan".parse()?];
+    let other = node.vm(&other)?;
+    // Search domains alone stand beside the servers that the engine has given.
+    let resolver = node.exec(&other, "cat /etc/resolv.conf")?;
+    ensure!(
+        resolver.ends_with("search _tcp.lan") && resolver.contains("nameserver "),
+        "{resolver}"
+    );
 
     // Inside: names, addresses, routes, files.
     for (command, expected) in [

@@ -1,13 +1,13 @@
 //! Showing a disk in a container.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
 use nix::unistd::{Gid, Uid, chown};
 use onedock_common::boot::{Disk, DiskSource};
 
@@ -108,6 +108,9 @@ fn map_owners(
     mount: &OwnedFd,
     kind: &str,
 ) -> Result<(), Fault> {
+    if matches!(disk.source, DiskSource::Folder(_)) {
+        return map_to_root(container, mount);
+    }
     let Some(user) = container.mounts.user() else {
         return Ok(());
     };
@@ -117,9 +120,32 @@ fn map_owners(
     match sys::map_owners(mount, user) {
         Ok(()) => Ok(()),
         // What can only be read is read by others, too.
-        Err(Errno::EINVAL | Errno::ENOSYS) if matches!(kind, "iso9660" | trees::FOLDER) => Ok(()),
+        Err(Errno::EINVAL | Errno::ENOSYS) if kind == "iso9660" => Ok(()),
         Err(errno) => Err(Fault::Owners(errno)),
     }
+}
+
+/// The files of a CD that the driver has unpacked are its own on the host, and root's in the
+/// container. Where the file system cannot map owners, they can be read all the same.
+fn map_to_root(container: &Container<'_>, mount: &OwnedFd) -> Result<(), Fault> {
+    let stat = fstat(mount).map_err(step("examining its mount"))?;
+    let (user, group) = container.owner;
+    if (stat.st_uid, stat.st_gid) == (user, group) {
+        return Ok(());
+    }
+    let mapped = namespace_of((stat.st_uid, user), (stat.st_gid, group))
+        .and_then(|namespace| Ok(sys::map_owners(mount, namespace)?));
+    // Elsewhere the container sees the driver's numbers.
+    mapped.or(Ok(()))
+}
+
+/// A user namespace in which one user and one group of a file system are others.
+fn namespace_of(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
+    let sleeper = sys::Sleeper::in_new_user_namespace()?;
+    let folder = Path::new("/proc").join(sleeper.pid().to_string());
+    fs::write(folder.join("uid_map"), format!("{} {} 1", user.0, user.1))?;
+    fs::write(folder.join("gid_map"), format!("{} {} 1", group.0, group.1))?;
+    Ok(File::open(folder.join("ns/user"))?.into())
 }
 
 /// Opens the file, or the block device, that the disk is.

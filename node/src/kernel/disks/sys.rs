@@ -212,6 +212,47 @@ pub(super) fn map_owners(mount: impl AsFd, user: impl AsFd) -> nix::Result<()> {
     Errno::result(done).map(drop)
 }
 
+/// A process that does nothing in a user namespace of its own, and ends with this value.
+#[derive(Debug)]
+pub(super) struct Sleeper(i32);
+
+impl Sleeper {
+    /// Starts it. It ends with the thread that started it, and after a minute in any case.
+    pub(super) fn in_new_user_namespace() -> nix::Result<Self> {
+        let flags = c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
+        // SAFETY: without CLONE_VM the child has a copy of the memory, and it only makes system
+        // calls that take plain numbers, and touches nothing that another thread held.
+        let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+        if pid == 0 {
+            let minute = libc::timespec {
+                tv_sec: 60,
+                tv_nsec: 0,
+            };
+            let nothing = std::ptr::null_mut::<libc::timespec>();
+            // SAFETY: as above; the structure lives on the child's own stack.
+            unsafe {
+                libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::syscall(libc::SYS_nanosleep, &raw const minute, nothing);
+                libc::syscall(libc::SYS_exit_group, 0);
+            }
+        }
+        Ok(Self(i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?))
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.0
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        // A child that was not waited for keeps its number.
+        let pid = nix::unistd::Pid::from_raw(self.0);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::wait::waitpid(pid, None);
+    }
+}
+
 /// Asks for the real size of a file on a file system that answers from memory for a while.
 pub(super) fn fresh_size(file: &File) -> nix::Result<u64> {
     let answer = statx(
