@@ -7,6 +7,7 @@ mod disks;
 mod engine;
 mod kernel;
 mod loops;
+mod network_drivers;
 mod opennebula;
 mod programs;
 mod remote_scripts;
@@ -66,6 +67,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     let answers = move || answers.info().is_ok();
     steps.push(packages::required_step(Role::Node, answers.clone()));
     steps.push(packages::useful_step(Role::Node, answers));
+    steps.push(network_drivers::step());
     steps.extend(loops::steps(&host));
     steps.extend(disks::steps());
     steps.extend(account::steps(join.as_ref()));
