@@ -140,6 +140,12 @@ pub fn is_ssh_name(name: &str) -> bool {
             .is_some_and(|n| plain(n.strip_suffix(".pub").unwrap_or(n)))
 }
 
+/// Whether there is a private key among these files.
+pub fn has_key(files: &BTreeMap<String, Secret>) -> bool {
+    let mut names = files.keys();
+    names.any(|name| name.starts_with("id_") && !name.ends_with(".pub"))
+}
+
 /// oneadmin's ssh files on this machine.
 pub fn ssh_files(folder: &Path) -> BTreeMap<String, Secret> {
     let mut files = BTreeMap::new();
@@ -177,6 +183,15 @@ mod tests {
         let text = join().render().unwrap();
         assert_eq!(Join::parse(&text).unwrap(), join());
         assert!(!format!("{:?}", join()).contains("\"k\""));
+    }
+
+    #[test]
+    fn the_public_half_and_the_list_of_hosts_are_no_key() {
+        assert!(has_key(&join().ssh));
+        let others = ["id_ed25519.pub", "known_hosts"];
+        assert!(!has_key(
+            &others.map(|n| (n.to_owned(), Secret::new(""))).into()
+        ));
     }
 
     #[test]

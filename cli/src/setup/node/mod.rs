@@ -174,8 +174,15 @@ fn notes(host: &Host, join: Option<&Join>) -> Vec<String> {
     let account = join
         .map(trust::Account::of_join)
         .or_else(|| trust::Account::of_this_node(host));
-    if join.is_none() {
-        notes.push(Membership::found(host, account.as_ref()).describe());
+    match join {
+        None => notes.push(Membership::found(host, account.as_ref()).describe()),
+        Some(join) if !join::has_key(&join.ssh) && !ssh::has_key(host) => notes.push(
+            "WARNING: the join file holds no ssh key, so the front-end cannot reach this node: \
+             make oneadmin's key on the front-end (ssh-keygen as oneadmin), call `onedock setup \
+             registry` there again, and this with the new join file."
+                .into(),
+        ),
+        Some(_) => {}
     }
     notes.extend(account.map(|account| account.answers(host)));
     notes.push(

@@ -11,7 +11,7 @@ use crate::owner::Owner;
 use crate::place::{Folder, put};
 use crate::secret::Secret;
 use crate::setup::ONEADMIN;
-use crate::setup::join::{Join, ssh_files};
+use crate::setup::join::{self, Join, ssh_files};
 use crate::step::{State, Step, Steps, act};
 
 const FOLDER: &str = "/var/lib/one/.ssh";
@@ -34,9 +34,7 @@ pub(super) fn steps(join: &Join) -> Steps {
 
 /// Whether a private key of oneadmin is here.
 pub(super) fn has_key(host: &Host) -> bool {
-    ssh_files(&host.path(FOLDER))
-        .keys()
-        .any(|name| name.starts_with("id_") && !name.ends_with(".pub"))
+    join::has_key(&ssh_files(&host.path(FOLDER)))
 }
 
 fn file_step(path: PathBuf, name: &str, given: Secret, owner: Owner) -> Box<dyn Step> {

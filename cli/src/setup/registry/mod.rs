@@ -9,7 +9,7 @@ mod join_step;
 pub(super) mod name;
 mod service;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use onedock_common::reference::RegistryName;
 
@@ -21,6 +21,7 @@ use crate::place::{Folder, PutFile};
 use crate::setup::distribution::Role;
 use crate::setup::frontend::Layout;
 use crate::setup::frontend::configuration::{Facts, steps as configuration_steps};
+use crate::setup::join::{self, Join};
 use crate::setup::{Plan, packages, registry_auth};
 use crate::step::{State, Step, Steps, act};
 
@@ -182,16 +183,48 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     steps.extend(service::steps(&place));
     steps.push(join_step::step(&place, front_end.as_ref()));
 
-    let mut notes = vec![
-        format!("The registry is {registry}. Every host must resolve and reach that name."),
-        format!(
-            "Give {} to each new node over a trusted way: it holds ssh keys and a password. \
-             There: onedock setup node --join join.json",
-            host.path(crate::setup::join::PATH).display()
-        ),
-    ];
+    let file = host.path(join::PATH);
+    let mut notes = vec![format!(
+        "The registry is {registry}. Every host must resolve and reach that name."
+    )];
     if front_end.is_none() {
         notes.push("No OpenNebula is installed here, so the registry is in no onedock.conf: on the front-end run onedock setup frontend --registry NAME.".into());
     }
-    Ok(Plan::new(steps, notes))
+    Ok(Plan::with(steps, move |_| {
+        let lacks_key = Join::read(&file).is_ok_and(|join| !join::has_key(&join.ssh));
+        notes.push(give_note(&file, lacks_key));
+        notes
+    }))
+}
+
+/// What is to be done with the join file.
+fn give_note(file: &Path, lacks_key: bool) -> String {
+    let file = file.display();
+    let how = "There: onedock setup node --join join.json";
+    if !lacks_key {
+        return format!(
+            "Give {file} to each new node over a trusted way: it holds ssh keys and a password. {how}"
+        );
+    }
+    format!(
+        "WARNING: oneadmin has no ssh key here, so {file} holds none and the front-end could not \
+         reach a node: as oneadmin run ssh-keygen and add the public key to \
+         ~/.ssh/authorized_keys, call this again, then give the file to each new node. {how}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_file_without_a_key_is_not_praised() {
+        let said = |lacks_key| give_note(Path::new("/etc/onedock/join.json"), lacks_key);
+        assert!(said(false).contains("it holds ssh keys"));
+        let warning = said(true);
+        assert!(
+            warning.starts_with("WARNING") && warning.contains("ssh-keygen"),
+            "{warning}"
+        );
+    }
 }
