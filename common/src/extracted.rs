@@ -98,4 +98,39 @@ mod tests {
         assert!(!paths.context_folder(mine).exists() && !paths.extracted_of(mine).exists());
         assert!(paths.context_folder(other).exists());
     }
+
+    #[test]
+    fn an_ordinary_user_removes_a_cd_whose_folders_nobody_may_write() {
+        const NOBODY: u32 = 65534;
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        let (vm, disk) = (VmId::new(5), DiskId::new(4));
+        let inner = paths.extracted_folder(vm, disk).join("sub/inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("file"), "").unwrap();
+        let is_root = nix::unistd::geteuid().is_root();
+        for folder in inner.ancestors() {
+            if is_root {
+                std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            let own = folder.starts_with(paths.extracted_folder(vm, disk));
+            if own {
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o555)).unwrap();
+            }
+            if folder == dir.path() {
+                break;
+            }
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                if is_root {
+                    // Of this thread only: what it may do with files is what that user may.
+                    nix::unistd::setfsgid(nix::unistd::Gid::from_raw(NOBODY));
+                    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(NOBODY));
+                }
+                forget_disk(&paths, vm, disk).unwrap();
+            });
+        });
+        assert!(!paths.extracted_of(vm).exists());
+    }
 }
