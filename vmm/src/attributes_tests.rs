@@ -70,6 +70,36 @@ fn what_the_recorded_vm_asks_in_vain_is_said_once_each() {
     }
 }
 
+#[test]
+fn no_recorded_start_is_refused_and_only_the_first_vm_asks_in_vain() {
+    let mut starts = 0;
+    for file in ["6.10/calls", "6.10/disks", "7.4.0/calls", "7.4.0/disks"] {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let text = std::fs::read_to_string(format!("{root}/../tests/replay/{file}.jsonl")).unwrap();
+        for line in text.lines() {
+            let call: serde_json::Value = serde_json::from_str(line).unwrap();
+            if call["driver"] != "vmm" || call["action"] != "deploy" {
+                continue;
+            }
+            starts += 1;
+            let lines = at_start("deploy", &vm(call["stdin"].as_str().unwrap())).unwrap();
+            let expected = match call["operation"].as_str().unwrap() {
+                "create" => 6,
+                // An updateconf took three of them away.
+                "resume-poff" | "resume-poff2" | "resume-undeploy" => 3,
+                _ => 0,
+            };
+            assert_eq!(
+                lines.len(),
+                expected,
+                "{file} {} {lines:?}",
+                call["operation"]
+            );
+        }
+    }
+    assert_eq!(starts, 30);
+}
+
 /// Whether the lines about a VM have one that begins so.
 fn says(vm: &Vm, text: &str) -> bool {
     let lines = at_start("deploy", vm).unwrap();

@@ -137,9 +137,19 @@ impl Reply {
             self.stdout,
             self.stderr
         );
-        let one_note = self.stderr.is_empty()
-            || (self.stderr.starts_with("INFO: ") && self.stderr.trim_end().lines().count() == 1);
-        ensure!(one_note, "standard error {:?}", self.stderr);
+        let only_notes = self.stderr.lines().all(|line| line.starts_with("INFO: "));
+        ensure!(only_notes, "standard error {:?}", self.stderr);
+        // What the recorded template asks and is not served is said, once each.
+        let unserved = self
+            .stderr
+            .matches(" is not served by this version")
+            .count();
+        let first = call.action == "deploy" && call.operation == "create";
+        ensure!(
+            !first || unserved == 6,
+            "{unserved} lines about what is not served: {:?}",
+            self.stderr
+        );
         let lines: Vec<&str> = self.stdout.lines().collect();
         ensure!(
             self.stdout.is_empty() || self.stdout.ends_with('\n'),
