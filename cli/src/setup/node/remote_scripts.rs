@@ -19,9 +19,9 @@ use crate::step::{State, Step, act};
 /// What is done about the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
-    /// oneadmin can use it.
+    /// oneadmin can use it, or make it.
     Nothing,
-    /// It is not there.
+    /// It is not there, and lies where only root can make it.
     Make,
     /// It is oneadmin's, with a mode that keeps oneadmin out or lets everybody in.
     SetMode(u32),
@@ -74,7 +74,13 @@ fn open(path: &Path) -> io::Result<File> {
 fn look(path: &Path, oneadmin: &Owner) -> Result<Remedy> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Remedy::Make),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok(if anybody_can_make(path) {
+                Remedy::Nothing
+            } else {
+                Remedy::Make
+            });
+        }
         Err(e) => return Err(Error::file("look at", path)(e)),
     };
     // Before the step that makes the user, in a dry run, the folder is nobody's yet.
@@ -99,6 +105,12 @@ fn look(path: &Path, oneadmin: &Owner) -> Result<Remedy> {
         return Ok(Remedy::Nothing);
     }
     Err(unusable(path, oneadmin))
+}
+
+/// Whether the folder is in one like `/var/tmp`, where OpenNebula makes it itself.
+fn anybody_can_make(path: &Path) -> bool {
+    let parent = path.parent().and_then(|parent| fs::metadata(parent).ok());
+    parent.is_some_and(|meta| meta.is_dir() && meta.mode() & 0o003 == 0o003)
 }
 
 fn unusable(path: &Path, oneadmin: &Owner) -> Error {
@@ -176,6 +188,15 @@ mod tests {
         fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
         assert_eq!(done(&folder, owner(dir.path())).unwrap(), 1);
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o775);
+    }
+
+    #[test]
+    fn a_missing_folder_in_one_like_var_tmp_is_left_to_opennebula() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
+        let folder = dir.path().join("one");
+        assert_eq!(done(&folder, owner(dir.path())).unwrap(), 0);
+        assert!(!folder.exists());
     }
 
     /// The owner of the folder is who runs the test; oneadmin is somebody else.
