@@ -149,14 +149,15 @@ fn judge(main: Option<(PathBuf, String)>, files: Vec<(PathBuf, String)>, ours: &
     }
 }
 
-/// Each line's keyword in lower case and its arguments. A `=` may stand between them.
+/// Each line's keyword in lower case and its arguments. A `=` may stand between them. A comment's
+/// is no keyword that is asked for, because the `#` belongs to it.
 fn lines(text: &str) -> impl Iterator<Item = (String, &str)> {
     text.lines().filter_map(|line| {
         let line = line.trim();
         let end = line.find(|c: char| c.is_whitespace() || c == '=')?;
         let (keyword, rest) = line.split_at(end);
         let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '=');
-        (!keyword.starts_with('#')).then(|| (keyword.to_ascii_lowercase(), rest))
+        Some((keyword.to_ascii_lowercase(), rest))
     })
 }
 
