@@ -75,7 +75,11 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     }
     let etc = layout.etc().to_path_buf();
     let has_unit = restart::has_unit(host);
+    let is_running = host.is_running();
     Ok(Plan::with(steps, move |summary| {
+        if is_running {
+            notes.extend(packages::lacking_notes(Role::FrontEnd));
+        }
         let edited = |name: &str| summary.has_changed(&etc.join(name).display().to_string());
         let restarts = ["oned.conf", "monitord.conf", "vmm_exec/vmm_execrc"]
             .into_iter()
