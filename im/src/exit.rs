@@ -5,7 +5,7 @@ use onedock_common::{ContainerId, VmId};
 
 use crate::engine::{Engine, EngineError};
 use crate::probe::monitor::record;
-use crate::template::line;
+use crate::template::{line, vector};
 
 /// A MONITOR_VM record for a container that has exited.
 pub fn ended(engine: &Engine, vm: VmId, container: &ContainerId) -> Result<String, EngineError> {
@@ -24,9 +24,11 @@ pub fn ended(engine: &Engine, vm: VmId, container: &ContainerId) -> Result<Strin
     Ok(record(vm, &out))
 }
 
-/// Takes back what [`ended`] told, when the VM runs again: `monitord` merges what it receives
-/// into what it has.
+/// Takes back what [`ended`] told, when the VM runs again. `monitord` merges what it receives into
+/// what it has: an attribute stays until it is named again, and an empty vector removes it
+/// (`Template::merge`), where an empty text would stay as one.
 pub fn revived(vm: VmId) -> String {
     let keys = ["EXIT_CODE", "OOM_KILLED", "EXIT_ERROR", "EXIT_OUTPUT"];
-    record(vm, &keys.map(|key| line(key, "")).concat())
+    let lines = keys.map(|key| vector(key, &[]) + "\n");
+    record(vm, &lines.concat())
 }

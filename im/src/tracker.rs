@@ -70,7 +70,8 @@ pub struct Report {
     /// VMs that are told now, or told again, to have ended while their container is there: the
     /// ones whose exit is worth telling too.
     pub ended: Vec<VmId>,
-    /// VMs that run again after their end was told.
+    /// VMs that run, and of which an earlier end may still be shown: by this agent, by one before
+    /// it, or by another host's.
     pub revived: Vec<VmId>,
     /// Whether a second look is wanted soon, to confirm what was seen for the first time.
     pub again_soon: bool,
@@ -85,6 +86,8 @@ struct Vm {
     again: Vec<Instant>,
     quiet_until: Option<Instant>,
     missing: u32,
+    /// Whether this VM's report as running has taken back how it ended before.
+    end_is_withdrawn: bool,
 }
 
 /// Remembers what was seen and told.
@@ -123,6 +126,9 @@ impl Tracker {
     /// The last report did not arrive: everything is told once more.
     pub fn not_sent(&mut self) {
         self.sync_at = None;
+        for vm in self.vms.values_mut() {
+            vm.end_is_withdrawn = false;
+        }
     }
 
     /// The engine did not answer: nothing is known, and what was seen before confirms nothing
@@ -161,7 +167,22 @@ impl Tracker {
                 report.again_soon = true;
             }
         }
+        if !report.lines.is_empty() {
+            report.revived = self.withdraw_ends();
+        }
         report
+    }
+
+    /// The running VMs whose former end has to be taken back, once for each run. An action on the
+    /// VM ([`Vm::hush`]) may have been its start, and an agent that has just begun does not know
+    /// what was told before it; so what was told here does not decide it.
+    fn withdraw_ends(&mut self) -> Vec<VmId> {
+        let running = self.vms.iter_mut().filter_map(|(&id, vm)| {
+            let due = vm.told == Some(Told::Running) && !vm.end_is_withdrawn;
+            vm.end_is_withdrawn |= due;
+            due.then_some(id)
+        });
+        running.collect()
     }
 
     fn vm(&mut self, id: VmId) -> &mut Vm {
@@ -171,6 +192,7 @@ impl Tracker {
             again: Vec::new(),
             quiet_until: None,
             missing: 0,
+            end_is_withdrawn: false,
         })
     }
 
@@ -231,6 +253,7 @@ impl Vm {
         self.told = None;
         self.again.clear();
         self.missing = 0;
+        self.end_is_withdrawn = false;
     }
 
     fn is_quiet(&mut self, now: Instant) -> bool {
@@ -261,9 +284,6 @@ impl Vm {
                 report.ended.extend(ended(want).then_some(id));
             }
         } else if confirmed {
-            if want == Told::Running && self.told.is_some_and(ended) {
-                report.revived.push(id);
-            }
             self.tell(id, want, now, report);
             report.ended.extend(ended(want).then_some(id));
         } else if want != Told::Suspended {
@@ -273,6 +293,7 @@ impl Vm {
 
     fn tell(&mut self, id: VmId, told: Told, now: Instant, report: &mut Report) {
         self.told = Some(told);
+        self.end_is_withdrawn &= !ended(told);
         self.again = match told {
             Told::Running => Vec::new(),
             _ => AGAIN.iter().rev().map(|after| now + *after).collect(),

@@ -217,6 +217,40 @@ fn a_vm_that_runs_again_is_told_at_once_and_named_as_revived() {
     let (lines, report) = bench.see(&[(1, Running)], &[]);
     assert_eq!(lines, one(1, "RUNNING"));
     assert_eq!(report.revived, [VmId::new(1)]);
+    bench.tracker.not_sent();
+    let (_, report) = bench.see(&[(1, Running)], &[]);
+    assert_eq!(report.revived, [VmId::new(1)], "what was not sent is lost");
+    bench.tracker.sync_at = None;
+    let (_, report) = bench.see(&[(1, Running)], &[]);
+    assert!(is_full(&report) && report.revived.is_empty(), "once a run");
+}
+
+#[test]
+fn a_vm_that_an_action_started_again_has_its_former_end_taken_back() {
+    let mut bench = Bench::new(&[(1, Exited)]);
+    bench.see(&[(1, Exited)], &[1]);
+    bench.see(&[(1, Running)], &[1]);
+    let (lines, report) = bench.after(60_000, &look(&[(1, Running)], &[]));
+    assert_eq!(lines, one(1, "RUNNING"));
+    assert_eq!(report.revived, [VmId::new(1)]);
+}
+
+#[test]
+fn an_agent_that_begins_takes_back_what_another_told_of_an_end() {
+    let mut tracker = Tracker::new(FREEZE, SYNC);
+    let vms = look(&[(1, Running), (2, Exited)], &[]);
+    let now = Instant::now();
+    assert!(
+        tracker.look(&vms, now).revived.is_empty(),
+        "nothing is told yet"
+    );
+    let report = tracker.look(&vms, now + Duration::from_millis(300));
+    assert!(is_full(&report));
+    assert_eq!(report.revived, [VmId::new(1)]);
+    // One that comes from another host.
+    let vms = look(&[(1, Running), (2, Exited), (3, Running)], &[]);
+    let report = tracker.look(&vms, now + Duration::from_millis(600));
+    assert_eq!(report.revived, [VmId::new(3)]);
 }
 
 #[test]

@@ -95,6 +95,12 @@ fn changes_are_told_at_once_with_how_a_vm_ended() {
         monitor(&how.data, 7).unwrap(),
         "EXIT_CODE=\"3\"\nOOM_KILLED=\"NO\"\nEXIT_OUTPUT=\"out of 'x'\"\n"
     );
+    node.engine.set(7, "running");
+    node.monitord.state(SOON, "\"one-7\", STATE=\"RUNNING\"");
+    node.monitord.expect(SOON, |m| {
+        m.kind == "MONITOR_VM"
+            && monitor(&m.data, 7).is_some_and(|text| text.contains("EXIT_CODE = [  ]\n"))
+    });
     node.engine.remove(9);
     node.monitord.state(SOON, "\"one-9\", STATE=\"POWEROFF\"");
 }
