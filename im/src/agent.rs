@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
+use onedock_common::engine::NoAnswer;
 use onedock_common::paths::Paths;
 use thiserror::Error;
 
@@ -358,7 +359,13 @@ impl Due {
 
 /// Whether the user of this process is shut out, which waiting does not mend.
 fn is_forbidden(error: &EngineError) -> bool {
-    matches!(error, EngineError::Http(HttpError::Forbidden { .. }))
+    matches!(
+        error,
+        EngineError::Http(HttpError::Connect {
+            reason: NoAnswer::Forbidden,
+            ..
+        })
+    )
 }
 
 /// Since when the engine's events are followed. The engine answers the request for them before it

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use onedock_common::engine::NoAnswer;
 use thiserror::Error;
 
 /// How long the engine may take for one answer.
@@ -21,21 +22,13 @@ const HEAD: u64 = 64 * 1024;
 /// Why the engine gave no answer that can be used.
 #[derive(Debug, Error)]
 pub enum HttpError {
-    /// Nobody may or can listen there.
-    #[error("the Docker engine cannot be reached on {socket} ({problem})")]
+    /// Nobody answers there.
+    #[error("{}", reason.explain(socket))]
     Connect {
         /// The socket.
         socket: PathBuf,
-        /// The system's words.
-        problem: io::Error,
-    },
-    /// This user is not allowed to use the socket.
-    #[error(
-        "this user may not use {socket}; add it to group docker, then end its lingering ssh connections (or log in anew) so that it counts"
-    )]
-    Forbidden {
-        /// The socket.
-        socket: PathBuf,
+        /// Why.
+        reason: NoAnswer,
     },
     /// No answer in time.
     #[error("the Docker engine did not answer {path} in time")]
@@ -152,13 +145,9 @@ impl Socket {
     fn ask(&self, path: &str, time: Duration) -> Result<(BufReader<Timed>, Length), HttpError> {
         let until = Instant::now() + time;
         let mut stream = Timed {
-            stream: self.connect().map_err(|problem| {
-                let socket = self.path.clone();
-                if problem.kind() == io::ErrorKind::PermissionDenied {
-                    HttpError::Forbidden { socket }
-                } else {
-                    HttpError::Connect { socket, problem }
-                }
+            stream: self.connect().map_err(|problem| HttpError::Connect {
+                socket: self.path.clone(),
+                reason: NoAnswer::of(&self.path, &problem),
             })?,
             until: Some(until),
         };

@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::{
-    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, Watched,
+    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, NoAnswer, Watched,
 };
 use super::{memory, shapes};
 use crate::digest::Digest;
@@ -58,7 +58,7 @@ impl Docker {
     pub fn at(socket: &Path) -> Result<Self, EngineError> {
         let unreachable = |problem: String| EngineError::Unreachable {
             socket: socket.to_owned(),
-            problem,
+            reason: NoAnswer::Other(problem),
         };
         let path = socket
             .to_str()
@@ -452,7 +452,7 @@ mod tests {
         let name = crate::ContainerName::of(crate::VmId::new(1));
         let error = runtime.block_on(docker.named(name)).unwrap_err();
         assert!(
-            matches!(&error, EngineError::Unreachable { socket: named, .. } if named == socket),
+            matches!(&error, EngineError::Unreachable { socket: named, reason: NoAnswer::NoSocket } if named == socket),
             "{error}"
         );
     }

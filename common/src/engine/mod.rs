@@ -9,6 +9,7 @@ mod docker;
 pub mod fake;
 mod memory;
 mod shapes;
+mod unreachable;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use docker::Docker;
+pub use unreachable::NoAnswer;
 
 use crate::digest::Digest;
 use crate::ids::{ContainerId, ContainerName};
@@ -29,14 +31,12 @@ use crate::secret::Credential;
 #[derive(Debug, Error)]
 pub enum EngineError {
     /// Nothing listens, or the socket may not be used.
-    #[error(
-        "the Docker engine does not answer on {socket} ({problem}); is dockerd running, and is this user in group docker?"
-    )]
+    #[error("{}", reason.explain(socket))]
     Unreachable {
         /// The socket.
         socket: PathBuf,
-        /// What the system said.
-        problem: String,
+        /// Why nobody answers there.
+        reason: NoAnswer,
     },
     /// No answer in time.
     #[error("the Docker engine did not answer {call} within {} s; look at dockerd's log", deadline.as_secs())]

@@ -11,7 +11,7 @@ use bollard::models::{
 };
 
 use super::docker::SILENCE;
-use super::{ContainerInfo, CreateSpec, EngineError, Limits, unwrapped};
+use super::{ContainerInfo, CreateSpec, EngineError, Limits, NoAnswer, unwrapped};
 use crate::reference::Repository;
 use crate::secret::Credential;
 
@@ -51,18 +51,22 @@ pub(super) fn error(socket: &Path, call: &'static str, error: &Error) -> EngineE
         },
         other => EngineError::Unreachable {
             socket: socket.to_owned(),
-            problem: innermost(other),
+            reason: reason(socket, other),
         },
     }
 }
 
-/// The last cause: a dead socket comes wrapped four times with the same text.
-fn innermost(error: &Error) -> String {
+/// Why a request did not arrive. A dead socket comes wrapped four times with the same text, so
+/// that the last cause is the one that says something.
+fn reason(socket: &Path, error: &Error) -> NoAnswer {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    cause.to_string()
+    match cause.downcast_ref::<std::io::Error>() {
+        Some(error) => NoAnswer::of(socket, error),
+        None => NoAnswer::Other(cause.to_string()),
+    }
 }
 
 /// Whether the engine has answered a wait: the container is gone, or it ended with an error code.

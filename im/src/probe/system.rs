@@ -130,7 +130,7 @@ mod tests {
             "HOSTNAME=\"",
             "VERSION=\"7.4.0\"",
             "DS_LOCATION_FREE_MB=1",
-            "ONEDOCK_ENGINE=\"the Docker engine cannot be reached on ",
+            "ONEDOCK_ENGINE=\"the Docker Engine does not run: there is no socket ",
         ] {
             has(start);
         }
