@@ -186,6 +186,8 @@ impl<'a> Bench<'a> {
             labels: BTreeMap::new(),
             cmd: None,
             runtime: "onedock",
+            terminal: false,
+            no_volume_at: Vec::new(),
             limits: Limits {
                 cpu_shares: 1024,
                 cpu_quota_us: 0,

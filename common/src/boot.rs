@@ -19,10 +19,13 @@ use crate::ids::{ContainerId, DiskId, NicId, VmId};
 use crate::names::{DeviceName, Hostname, IfName, Mac, MountPath};
 use crate::paths::Paths;
 
-/// The version that this build writes. It reads the first one too, which had no disks: a VM that
-/// runs while the drivers are upgraded can be rebooted and shut down.
-pub const VERSION: u32 = 2;
+/// The version that this build writes. It reads the earlier ones too, so that a VM which runs while
+/// the drivers are upgraded can be rebooted and shut down: the first had no disks, the second one
+/// metric for the routes of both families.
+pub const VERSION: u32 = 3;
 const OLDEST: u32 = 1;
+/// The first version in which the routes of IPv6 have a metric of their own.
+const SEPARATE_METRICS: u32 = 3;
 
 /// The largest boot spec that is read, in bytes.
 pub const LIMIT: u64 = 1024 * 1024;
@@ -65,7 +68,7 @@ pub enum FirstProcess {
     /// The command itself is process 1, as the engine would start it.
     Command,
     /// `onedock-init` is process 1 and lives until it is told to stop: for an image without a
-    /// command or with a bare shell, which would end at once without a terminal.
+    /// command, and for a bare shell in a container that has no terminal.
     KeepAlive,
 }
 
@@ -89,8 +92,11 @@ pub struct Nic {
     pub gateway: Option<Ipv4Addr>,
     /// Default route of IPv6.
     pub gateway6: Option<Ipv6Addr>,
-    /// Metric of the default routes.
+    /// Metric of the default route.
     pub metric: Option<u32>,
+    /// Metric of the default route of IPv6.
+    #[serde(default)]
+    pub metric6: Option<u32>,
 }
 
 /// A disk beside the root disk, plugged while the container is created but its process does not
@@ -196,7 +202,12 @@ impl BootSpec {
                 found: version,
             });
         }
-        let spec: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let mut spec: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version < SEPARATE_METRICS {
+            for nic in &mut spec.nics {
+                nic.metric6 = nic.metric;
+            }
+        }
         Ok(Self {
             version: VERSION,
             ..spec
@@ -235,7 +246,8 @@ mod tests {
                 addresses: vec!["10.77.0.42/24".parse().unwrap()],
                 gateway: Some(Ipv4Addr::new(10, 77, 0, 1)),
                 gateway6: None,
-                metric: None,
+                metric: Some(7),
+                metric6: Some(9),
             }],
             dns: vec![],
             search: vec![],
@@ -275,10 +287,13 @@ mod tests {
         let mut former = serde_json::to_value(spec()).unwrap();
         former["version"] = 1.into();
         former.as_object_mut().unwrap().remove("disks");
+        former["nics"][0].as_object_mut().unwrap().remove("metric6");
         fs::write(paths.boot_spec(&id), former.to_string()).unwrap();
         let read = BootSpec::read(&paths, &id).unwrap().unwrap();
         assert_eq!((read.version, read.disks.len()), (VERSION, 0));
-        assert_eq!(read.nics, spec().nics);
+        let mut nics = spec().nics;
+        nics[0].metric6 = nics[0].metric;
+        assert_eq!(read.nics, nics);
     }
 
     #[test]
@@ -309,8 +324,8 @@ mod tests {
             ("one-5-0", "../../etc"),
             ("\"vm\":5", "\"vm\":-5"),
             ("\"dns\"", "\"dnz\""),
-            ("\"version\":2", "\"version\":3"),
-            ("\"version\":2", "\"version\":0"),
+            ("\"version\":3", "\"version\":4"),
+            ("\"version\":3", "\"version\":0"),
             ("/srv/data", "/srv/../etc"),
             ("\"vdb\"", "\"null\""),
             ("10.77.0.42/24", "10.77.0.42/64"),

@@ -28,6 +28,7 @@ pub mod nic;
 pub mod paths;
 pub mod reference;
 pub mod secret;
+pub mod terminal;
 pub mod vm;
 pub mod volume;
 pub mod xml;

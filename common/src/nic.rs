@@ -63,8 +63,11 @@ pub struct Nic {
     pub gateway: Option<Ipv4Addr>,
     /// IP6_GATEWAY.
     pub gateway6: Option<Ipv6Addr>,
-    /// METRIC of the default routes.
+    /// METRIC of the default route.
     pub metric: Option<u32>,
+    /// IP6_METRIC of the default route of IPv6; without one, METRIC counts for both, as in
+    /// OpenNebula's guest package.
+    pub metric6: Option<u32>,
     /// In bytes: GUEST_MTU (CONTEXT's ETHx_MTU), which is that of the link inside, else MTU.
     pub mtu: Option<u32>,
     /// DNS; CONTEXT's ETHx_DNS stands before the NIC's.
@@ -264,6 +267,8 @@ impl Nic {
         let method = sight
             .read("METHOD", "METHOD", read_method)?
             .unwrap_or(Method::Static);
+        let metric = sight.read("METRIC", "METRIC", parse_u32)?;
+        let metric6 = sight.read("IP6_METRIC", "IP6_METRIC", parse_u32)?;
         let addresses = if method == Method::Static {
             sight.addresses(node)?
         } else {
@@ -281,7 +286,8 @@ impl Nic {
             addresses,
             gateway: sight.read("GATEWAY", "GATEWAY", kind_of("an IPv4 address"))?,
             gateway6: sight.read("IP6_GATEWAY", "GATEWAY6", kind_of("an IPv6 address"))?,
-            metric: sight.read("METRIC", "METRIC", parse_u32)?,
+            metric,
+            metric6: metric6.or(metric),
             mtu: match sight.read("MTU", "GUEST_MTU", read_mtu)? {
                 None => node.read("MTU", read_mtu)?,
                 inside => inside,
@@ -584,6 +590,24 @@ mod tests {
         let addresses = |text: &str| nics(text).unwrap()[0].addresses.len();
         assert_eq!(addresses(TRACED), 2);
         assert_eq!(addresses(&TRACED.replace(empty, external)), 1);
+    }
+
+    #[test]
+    fn the_metric_of_ipv6_is_its_own_else_that_of_ipv4() {
+        let metrics = |text: &str| {
+            let nics = nics(text).unwrap();
+            (nics[0].metric, nics[0].metric6)
+        };
+        assert_eq!(metrics(TRACED), (None, None));
+        let with = |own: &str| {
+            TRACED
+                .replace("<ETH0_METRIC/>", "<ETH0_METRIC>7</ETH0_METRIC>")
+                .replace("<ETH0_IP6_METRIC/>", own)
+        };
+        assert_eq!(metrics(&with("<ETH0_IP6_METRIC/>")), (Some(7), Some(7)));
+        let both = with("<ETH0_IP6_METRIC>9</ETH0_IP6_METRIC>");
+        assert_eq!(metrics(&both), (Some(7), Some(9)));
+        assert!(nics(&with("<ETH0_IP6_METRIC>x</ETH0_IP6_METRIC>")).is_err());
     }
 
     #[test]

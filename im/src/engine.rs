@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::time::Duration;
 
+use onedock_common::terminal::plain;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId, labels};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -326,7 +327,7 @@ fn last_lines(body: &[u8], tty: bool) -> Vec<String> {
     let text = String::from_utf8_lossy(text.get(start..).unwrap_or(&[])).into_owned();
     let lines: Vec<String> = text
         .lines()
-        .map(|line| line.trim_end().to_owned())
+        .map(plain)
         .filter(|line| !line.is_empty())
         .collect();
     lines

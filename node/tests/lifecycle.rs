@@ -144,6 +144,7 @@ fn nic(vm: u32, id: u32, address: &str) -> Nic {
         metric: None,
     }
 }
+        metric6: None,
 
 fn spec(vm: u32, nics: Vec<Nic>) -> BootSpec {
     BootSpec {
@@ -182,6 +183,7 @@ fn lives_and_leaves_nothing(runtime: &str) -> Result<()> {
     first.metric = Some(7);
     let mut second = nic(1, 3, "10.78.0.41/16");
     second.mtu = Some(1300);
+    first.metric6 = Some(9);
     let mut web = spec(1, vec![first, second]);
     web.args = ["/bin/sh", "-c", WEB].map(String::from).to_vec();
     web.context = Some(context);
@@ -224,7 +226,7 @@ fn lives_and_leaves_nothing(runtime: &str) -> Result<()> {
         ),
         (
             "ip -6 route",
-            vec!["default via fd77::1 dev eth0  metric 7"],
+            vec!["default via fd77::1 dev eth0  metric 9"],
         ),
         (
             "cat /etc/hosts",

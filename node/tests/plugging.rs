@@ -99,6 +99,7 @@ fn nic(vm: u32, id: u32, address: &str) -> Nic {
         gateway: None,
         gateway6: None,
         metric: None,
+        metric6: None,
     }
 }
 

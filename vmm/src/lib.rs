@@ -11,6 +11,7 @@ mod labels;
 pub mod plan;
 mod request;
 mod root;
+mod signals;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;

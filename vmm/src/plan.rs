@@ -3,7 +3,7 @@
 
 pub mod disks;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::boot::{self, BootSpec, FirstProcess};
@@ -12,7 +12,7 @@ use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::{CreateSpec, ImageInfo, Limits};
 use onedock_common::nic::{BridgeKind, Method};
 use onedock_common::vm::Vm;
-use onedock_common::{ContainerName, IfName, VmId};
+use onedock_common::{ContainerName, IfName, NameServer, VmId};
 
 use crate::labels;
 
@@ -22,6 +22,9 @@ pub const RUNTIME: &str = "onedock";
 /// What the engine is given where an image has no command: it refuses to create a container
 /// without one. The runtime puts the real first process in its place at every start.
 const NO_COMMAND: &str = "/dev/onedock-init";
+
+/// Where every engine mounts a file of its own.
+const ENGINE_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 /// The container to make.
 pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageInfo) -> CreateSpec {
@@ -33,6 +36,11 @@ pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageInfo) -> CreateS
         labels: labels::of(descriptor),
         cmd: nothing.then(|| vec![NO_COMMAND.to_owned()]),
         runtime: RUNTIME,
+        terminal: true,
+        no_volume_at: ENGINE_FILES
+            .into_iter()
+            .filter(|file| image.volumes.iter().any(|path| path == Path::new(file)))
+            .collect(),
         limits: limits(vm),
         storage_mib: vm.disk(descriptor.disk).and_then(disks::bound),
     }
@@ -48,6 +56,8 @@ pub fn tree(vm: &Vm, descriptor: &Descriptor) -> CreateSpec {
         labels: labels::of_tree(descriptor),
         cmd: Some(vec![NO_COMMAND.to_owned()]),
         runtime: RUNTIME,
+        terminal: false,
+        no_volume_at: ENGINE_FILES.to_vec(),
         limits: Limits {
             cpu_shares: 0,
             cpu_quota_us: 0,
@@ -76,28 +86,23 @@ pub fn limits(vm: &Vm) -> Limits {
     }
 }
 
-/// The boot spec of the next start. `context` is the folder of the context files.
+/// The boot spec of the next start, without its disks. `context` is the folder of the context
+/// files; `terminal` is whether the container has one.
 pub fn boot(
     vm: &Vm,
     descriptor: &Descriptor,
     image: &ImageInfo,
     config: &Config,
     context: Option<PathBuf>,
-    disks: Vec<boot::Disk>,
+    terminal: bool,
     boot_id: &str,
 ) -> anyhow::Result<BootSpec> {
     let args = command(vm, descriptor, image, config)?;
-    let first = if is_bare(&args) {
+    let first = if is_nothing(&args) || (!terminal && is_bare(&args)) {
         FirstProcess::KeepAlive
     } else {
         FirstProcess::Command
     };
-    let mut dns = vm.dns();
-    for server in &config.override_dns {
-        if !dns.contains(server) {
-            dns.push(server.clone());
-        }
-    }
     Ok(BootSpec {
         version: boot::VERSION,
         vm: vm.id,
@@ -106,12 +111,42 @@ pub fn boot(
         args,
         first,
         nics: nics(vm)?,
-        dns,
+        dns: dns(vm, config),
         search: vm.search_domains(),
         context,
         volumes: image.volumes.clone(),
-        disks,
+        disks: Vec::new(),
     })
+}
+
+/// Takes into the boot spec of a VM that is rebooted what its user may have changed since
+/// (`onevm updateconf`, `onevm rename`) and a machine would read again as it boots: its name, its
+/// name servers, and its NICs' addresses and routes, which CONTEXT can overrule. NICs themselves
+/// come and go by actions of their own.
+pub fn renew(spec: &mut BootSpec, vm: &Vm, config: &Config) -> anyhow::Result<()> {
+    let nics = nics(vm)?;
+    let plugs = |nics: &[boot::Nic]| -> Vec<_> {
+        let plug = |nic: &boot::Nic| (nic.id, nic.host.clone(), nic.bridge.clone());
+        nics.iter().map(plug).collect()
+    };
+    if plugs(&nics) == plugs(&spec.nics) {
+        spec.nics = nics;
+    }
+    spec.hostname = vm.hostname();
+    spec.dns = dns(vm, config);
+    spec.search = vm.search_domains();
+    Ok(())
+}
+
+/// The VM's name servers, then those of the site.
+fn dns(vm: &Vm, config: &Config) -> Vec<NameServer> {
+    let mut servers = vm.dns();
+    for server in &config.override_dns {
+        if !servers.contains(server) {
+            servers.push(server.clone());
+        }
+    }
+    servers
 }
 
 /// Entrypoint of the image, then DOCKERRUN of the disk, else as it was kept with the image, else
@@ -139,20 +174,27 @@ fn command(
     Ok(image.entrypoint.iter().cloned().chain(words).collect())
 }
 
-/// No command, or a shell that would end at once without a terminal.
+/// Whether the image has no command: onedock-init waits in its place.
+fn is_nothing(args: &[String]) -> bool {
+    args.first().is_none_or(|program| program == NO_COMMAND)
+}
+
+/// A shell that would end at once without a terminal, which the containers that former versions
+/// made do not have: there onedock-init waits in its place, as it did. With a terminal a command
+/// lives as long as it wants to, whatever its name is.
 fn is_bare(args: &[String]) -> bool {
     let Some((program, options)) = args.split_first() else {
-        return true;
+        return false;
     };
-    if program == NO_COMMAND {
-        return true;
-    }
     let name = program.rsplit('/').next().unwrap_or(program);
     matches!(name, "sh" | "ash" | "bash" | "dash" | "ksh" | "zsh")
         && options
             .iter()
             .all(|o| matches!(o.as_str(), "-l" | "--login" | "-i" | "-il" | "-li"))
 }
+
+/// The kernel's own metric of a route of IPv6 that names none (IP6_RT_PRIO_USER).
+const METRIC6: u32 = 1024;
 
 /// Of several default routes the first NIC's counts; the others get a worse metric, where the
 /// template names none, because the kernel takes one route of a metric only.
@@ -181,12 +223,9 @@ fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
             let is_static = nic.method == Method::Static;
             let gateway = nic.gateway.filter(|_| is_static && nic.addresses.iter().any(|a| a.is_ipv4()));
             let gateway6 = nic.gateway6.filter(|_| is_static && nic.addresses.iter().any(|a| a.is_ipv6()));
-            let metric = if gateway.is_some() || gateway6.is_some() {
-                routes += 1;
-                nic.metric.or((routes > 1).then_some((routes - 1) * 100))
-            } else {
-                nic.metric
-            };
+            let has_route = gateway.is_some() || gateway6.is_some();
+            let worse = (has_route && routes > 0).then_some(routes * 100);
+            routes += u32::from(has_route);
             Ok(boot::Nic {
                 id: nic.id,
                 host: nic.target.clone(),
@@ -196,7 +235,8 @@ fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
                 addresses: nic.addresses.clone(),
                 gateway,
                 gateway6,
-                metric,
+                metric: nic.metric.or(worse),
+                metric6: nic.metric6.or(worse.map(|worse| METRIC6 + worse)),
             })
         })
         .collect()
@@ -256,7 +296,7 @@ mod tests {
             image,
             &Config::default(),
             Some("/ds/101/5/disk.5".into()),
-            Vec::new(),
+            true,
             "b",
         )
         .unwrap()
@@ -284,8 +324,11 @@ mod tests {
         assert_eq!(spec.hostname.as_str(), "web01");
         assert_eq!(spec.volumes, [std::path::Path::new("/data")]);
         assert_eq!(
-            spec.nics.iter().map(|n| n.metric).collect::<Vec<_>>(),
-            [None, Some(100)]
+            spec.nics
+                .iter()
+                .map(|n| (n.metric, n.metric6))
+                .collect::<Vec<_>>(),
+            [(None, None), (Some(100), Some(1124))]
         );
     }
 
@@ -327,21 +370,24 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_a_command_or_with_a_bare_shell_is_kept_alive() {
-        let first = |image: &ImageInfo| spec(&vm(), &descriptor(), image).first;
-        for cmd in [
-            &[][..],
-            &["/bin/sh"],
-            &["bash"],
-            &["/bin/bash", "-l"],
-            &["/dev/onedock-init"],
-        ] {
-            assert_eq!(first(&image(&[], cmd)), FirstProcess::KeepAlive, "{cmd:?}");
+    fn a_command_is_run_as_it_is_and_only_what_has_none_or_no_terminal_is_kept_alive() {
+        let first = |terminal: bool, cmd: &[&str]| {
+            let image = image(&[], cmd);
+            let (vm, descriptor, config) = (vm(), descriptor(), Config::default());
+            let spec = boot(&vm, &descriptor, &image, &config, None, terminal, "b");
+            spec.unwrap().first
+        };
+        for cmd in [&["/bin/sh"][..], &["bash"], &["/bin/bash", "-l"]] {
+            assert_eq!(first(true, cmd), FirstProcess::Command, "{cmd:?}");
+            assert_eq!(first(false, cmd), FirstProcess::KeepAlive, "{cmd:?}");
         }
         for cmd in [&["sh", "-c", "true"][..], &["httpd"], &["/x/bashful"]] {
-            assert_eq!(first(&image(&[], cmd)), FirstProcess::Command, "{cmd:?}");
+            assert_eq!(first(true, cmd), FirstProcess::Command, "{cmd:?}");
+            assert_eq!(first(false, cmd), FirstProcess::Command, "{cmd:?}");
         }
-        assert_eq!(first(&image(&["/entry"], &["sh"])), FirstProcess::Command);
+        for cmd in [&[][..], &["/dev/onedock-init"]] {
+            assert_eq!(first(true, cmd), FirstProcess::KeepAlive, "{cmd:?}");
+        }
         let made = container(&vm(), &descriptor(), &image(&[], &[]));
         assert_eq!(
             made.cmd.as_deref(),
@@ -351,5 +397,23 @@ mod tests {
             container(&vm(), &descriptor(), &image(&[], &["x"])).cmd,
             None
         );
+        assert!(made.terminal && !tree(&vm(), &descriptor()).terminal);
+    }
+
+    #[test]
+    fn a_volume_at_a_file_of_the_engine_is_not_made() {
+        let mut image = image(&[], &["x"]);
+        assert!(
+            container(&vm(), &descriptor(), &image)
+                .no_volume_at
+                .is_empty()
+        );
+        image.volumes = vec![
+            "/etc/hosts".into(),
+            "/etc/resolv.conf/".into(),
+            "/srv".into(),
+        ];
+        let made = container(&vm(), &descriptor(), &image);
+        assert_eq!(made.no_volume_at, ["/etc/hosts", "/etc/resolv.conf"]);
     }
 }

@@ -17,6 +17,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use super::shapes::QuotaChange;
 use super::{
     ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, NoAnswer, Watched,
 };
@@ -26,6 +27,7 @@ use crate::ids::{ContainerId, ContainerName};
 use crate::labels;
 use crate::reference::{Repository, Source, Tag};
 use crate::secret::Credential;
+use crate::terminal::plain;
 
 /// An answer that needs no work of the engine.
 const QUICK: Duration = Duration::from_secs(30);
@@ -129,7 +131,7 @@ impl Engine for Docker {
                         .volumes
                         .unwrap_or_default()
                         .into_iter()
-                        .map(PathBuf::from)
+                        .map(|path| shapes::cleaned(&path))
                         .collect(),
                 }))
             }
@@ -326,15 +328,26 @@ impl Engine for Docker {
         }
     }
 
-    async fn limit(&self, container: &ContainerId, limits: Limits) -> Result<(), EngineError> {
-        self.within(
-            "update",
-            WORK,
-            self.client
-                .update_container(container.as_str(), shapes::update_body(limits)),
-        )
-        .await
-        .map(drop)
+    async fn limit(
+        &self,
+        container: &ContainerId,
+        before: Limits,
+        limits: Limits,
+    ) -> Result<(), EngineError> {
+        let update = async |quota| {
+            let body = shapes::update_body(limits, quota);
+            let request = self.client.update_container(container.as_str(), body);
+            self.within("update", WORK, request).await.map(drop)
+        };
+        let quota = QuotaChange::between(before, limits);
+        match update(quota).await {
+            Err(EngineError::Refused { message, .. })
+                if quota == QuotaChange::Lift && shapes::is_quota_file(&message) =>
+            {
+                update(QuotaChange::RaiseBeyondAnyHost).await
+            }
+            done => done,
+        }
     }
 
     async fn memory_held(&self, container: &ContainerId) -> Result<Option<u64>, EngineError> {
@@ -430,7 +443,11 @@ impl Engine for Docker {
             Ok(output)
         };
         let output = self.within("logs", QUICK, request).await?;
-        Ok(output.lines().map(str::to_owned).collect())
+        Ok(output
+            .lines()
+            .map(plain)
+            .filter(|l| !l.is_empty())
+            .collect())
     }
 }
 

@@ -52,6 +52,7 @@ struct State {
     unbounded: bool,
     /// What the processes of every container hold.
     held: u64,
+    last_grace: Option<Duration>,
     made: u64,
 }
 
@@ -71,6 +72,11 @@ impl FakeEngine {
             .images
             .insert(image.to_string(), info);
         engine
+    }
+
+    /// How long the last `stop` waits before it kills.
+    pub fn last_grace(&self) -> Option<Duration> {
+        self.state.borrow().last_grace
     }
 
     /// Lets a call fail, counted from 1 from now on.
@@ -207,6 +213,9 @@ fn fresh(id: ContainerId, labels: BTreeMap<String, String>, limits: Limits) -> C
         started_before: false,
         exit_code: 0,
         oom_killed: false,
+        terminal: false,
+        pid: None,
+        stop_signal: None,
         limits,
     }
 }
@@ -291,7 +300,8 @@ impl Engine for FakeEngine {
                 });
             }
             let id = next_id(s);
-            let info = fresh(id.clone(), spec.labels.clone(), spec.limits);
+            let mut info = fresh(id.clone(), spec.labels.clone(), spec.limits);
+            info.terminal = spec.terminal;
             s.containers.push(FakeContainer {
                 info,
                 name,
@@ -332,8 +342,9 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn stop(&self, container: &ContainerId, _: Duration) -> Result<(), EngineError> {
+    async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {
         self.call("stop", |s| {
+            s.last_grace = Some(grace);
             if let Ok(found) = find(s, container) {
                 found.info.running = false;
                 found.info.paused = false;
@@ -364,7 +375,12 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn limit(&self, container: &ContainerId, limits: Limits) -> Result<(), EngineError> {
+    async fn limit(
+        &self,
+        container: &ContainerId,
+        _before: Limits,
+        limits: Limits,
+    ) -> Result<(), EngineError> {
         self.call("limit", |s| {
             find(s, container)?.info.limits = limits;
             Ok(())

@@ -115,6 +115,11 @@ pub struct CreateSpec {
     pub cmd: Option<Vec<String>>,
     /// The OCI runtime's name in `daemon.json`.
     pub runtime: &'static str,
+    /// Whether its first process has a terminal whose input stays open, as with `docker run -ti`.
+    pub terminal: bool,
+    /// VOLUME paths of the image at which the engine puts a file of its own: it would refuse to lay
+    /// a volume there, and the whole container with it.
+    pub no_volume_at: Vec<&'static str>,
     /// What it may use.
     pub limits: Limits,
     /// The most that its layer may hold, in MiB, where the engine's storage can bound one; `None`
@@ -153,6 +158,12 @@ pub struct ContainerInfo {
     pub exit_code: i64,
     /// Whether the kernel killed it for memory.
     pub oom_killed: bool,
+    /// Whether its first process has a terminal ([`CreateSpec::terminal`]).
+    pub terminal: bool,
+    /// Its first process as this host numbers it, when it runs.
+    pub pid: Option<u32>,
+    /// STOPSIGNAL as the image spells it; `None` for TERM.
+    pub stop_signal: Option<String>,
     /// The limits that it has now.
     pub limits: Limits,
 }
@@ -226,10 +237,11 @@ pub trait Engine {
     fn kill(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
     /// Removes it with its anonymous volumes; one that is gone is removed.
     fn remove(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
-    /// Changes its limits.
+    /// Changes its limits from `before` to `limits`. A bound that neither has is not asked for.
     fn limit(
         &self,
         container: &ContainerId,
+        before: Limits,
         limits: Limits,
     ) -> impl Future<Output = Result<(), EngineError>>;
     /// What its processes hold of its memory, in bytes; `None` for one that does not run, and on a

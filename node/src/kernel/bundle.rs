@@ -147,6 +147,7 @@ impl Bundle {
         if let Some((source, targets)) = &extra.context {
             for target in targets {
                 mounts.push(read_only(source, target));
+        drop_lifted_quota(config);
             }
         }
         if let Some(init) = extra.init {
@@ -259,6 +260,23 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
     let entry = json!(format!("HOSTNAME={}", spec.hostname));
     let old = env.iter().position(|variable| {
         variable
+/// Drops a processor quota that bounds nothing. An engine keeps the -1 by which a quota was lifted
+/// and hands it to every later start, and crun before 1.8.4 cannot write it on cgroup v1.
+fn drop_lifted_quota(config: &mut Map<String, Value>) {
+    let cpu = config
+        .get_mut("linux")
+        .and_then(|linux| linux.pointer_mut("/resources/cpu"))
+        .and_then(Value::as_object_mut);
+    if let Some(cpu) = cpu
+        && cpu
+            .get("quota")
+            .and_then(Value::as_i64)
+            .is_some_and(|quota| quota <= 0)
+    {
+        cpu.remove("quota");
+    }
+}
+
             .as_str()
             .is_some_and(|text| text.starts_with("HOSTNAME="))
     });

@@ -202,6 +202,19 @@ fn under_a_user_namespace_what_is_made_belongs_to_its_root() {
     let mut mapped = value(NONE);
     mapped["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 165_536, "size": 65_536}]);
     mapped["linux"]["gidMappings"] = json!([{"containerID": 1, "hostID": 7, "size": 1},
+#[test]
+fn a_quota_that_was_lifted_does_not_hinder_the_next_start() {
+    for (quota, stays) in [(-1, false), (0, false), (50_000, true)] {
+        let mut lifted = value(NONE);
+        lifted["linux"]["resources"]["cpu"] = json!({"shares": 512, "quota": quota});
+        let (_dir, mut bundle) = bundle(&serde_json::to_vec(&lifted).unwrap());
+        bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
+        let cpu = &bundle.config["linux"]["resources"]["cpu"];
+        assert_eq!(cpu.get("quota").is_some(), stays, "{quota}");
+        assert_eq!(cpu["shares"], 512);
+    }
+}
+
         {"containerID": 0, "hostID": 231_072, "size": 1}]);
     let (_dir, bundle) = bundle(&serde_json::to_vec(&mapped).unwrap());
     assert_eq!(bundle.root_owner(), (165_536, 231_072));

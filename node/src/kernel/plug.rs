@@ -353,10 +353,14 @@ async fn inside(links: &Links, nics: &[Nic]) -> Result<(), PlugError> {
             .up(link.index)
             .await
             .map_err(step(nic, format!("switching {name} on")))?;
-        let gateways = [nic.gateway.map(IpAddr::V4), nic.gateway6.map(IpAddr::V6)];
-        for gateway in gateways.into_iter().flatten() {
+        let routes = [
+            (nic.gateway.map(IpAddr::V4), nic.metric),
+            (nic.gateway6.map(IpAddr::V6), nic.metric6),
+        ];
+        for (gateway, metric) in routes {
+            let Some(gateway) = gateway else { continue };
             let added = links
-                .add_default_route(link.index, gateway, nic.metric, needs_on_link(nic, gateway))
+                .add_default_route(link.index, gateway, metric, needs_on_link(nic, gateway))
                 .await;
             added.map_err(step(nic, format!("default route by {gateway}")))?;
         }

@@ -82,6 +82,8 @@ impl Bed {
                 .into(),
             cmd: None,
             runtime: "onedock",
+            terminal: false,
+            no_volume_at: Vec::new(),
             limits: Limits {
                 cpu_shares: 0,
                 cpu_quota_us: 0,

@@ -128,6 +128,8 @@ impl Bed {
                 .into(),
             cmd: None,
             runtime: "onedock",
+            terminal: false,
+            no_volume_at: Vec::new(),
             limits: Limits {
                 cpu_shares: 1024,
                 cpu_quota_us: 0,

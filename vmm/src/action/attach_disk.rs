@@ -101,11 +101,12 @@ pub(super) async fn allow<E: Engine, R>(
     if limits == container.limits {
         return Ok(());
     }
-    let set = host.engine.limit(&container.id, limits).await;
+    let before = container.limits;
+    let set = host.engine.limit(&container.id, before, limits).await;
     let Err(error) = set.context("the VM's capacity cannot be changed") else {
         return Ok(());
     };
-    let back = async { Ok(host.engine.limit(&container.id, container.limits).await?) };
+    let back = async { Ok(host.engine.limit(&container.id, limits, before).await?) };
     Err(taken_back(error, back).await)
 }
 

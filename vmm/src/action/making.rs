@@ -68,6 +68,13 @@ impl<E: Engine> Making<'_, E> {
         ) {
             self.settle()?;
         }
+        if let Err(EngineError::Refused { message, .. }) = &made
+            && let Some(path) = volume_at_file(message)
+        {
+            bail!(
+                "the image has a VOLUME at {path}, which is a file in it, and the Docker Engine makes no container of such an image; take that VOLUME out of it"
+            );
+        }
         match made {
             Ok(id) => Ok(id),
             Err(EngineError::Refused { message, .. })
@@ -152,4 +159,35 @@ fn is_as_asked(container: &ContainerInfo, spec: &CreateSpec) -> bool {
 /// enabled quotas`).
 fn is_unbounded(error: &EngineError) -> bool {
     matches!(error, EngineError::Refused { message, .. } if message.contains("storage-opt") || message.contains("quota"))
+}
+
+/// The path of a VOLUME that the engine refuses because it is a file of the image (`cannot mount
+/// volume over existing file, file exists <where the engine has mounted the image>/<path>`).
+fn volume_at_file(message: &str) -> Option<String> {
+    let (_, path) = message.split_once("over existing file, file exists ")?;
+    // What the engine has mounted is a folder named by 64 digits, or `merged` in it.
+    let mut inside = path.trim().split('/').skip_while(|name| name.len() != 64);
+    inside.next()?;
+    let inside: Vec<&str> = inside.collect();
+    let inside = inside.strip_prefix(&["merged"]).unwrap_or(&inside);
+    Some(format!("/{}", inside.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::volume_at_file;
+
+    #[test]
+    fn a_volume_at_a_file_is_named_as_the_image_has_it() {
+        let id = "85528c9fd43d9d374604cab6445de1cf1aa0a2b741454e76ee8447fce8b71181";
+        let says = "cannot mount volume over existing file, file exists /var/lib/docker";
+        for message in [
+            format!("{says}/overlay2/{id}/merged/etc/app.conf"),
+            format!("{says}/rootfs/overlayfs/{id}/etc/app.conf"),
+        ] {
+            assert_eq!(volume_at_file(&message).as_deref(), Some("/etc/app.conf"));
+        }
+        assert_eq!(volume_at_file("no such image"), None);
+        assert_eq!(volume_at_file(&format!("{says}/odd")), None);
+    }
 }

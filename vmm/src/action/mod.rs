@@ -141,8 +141,8 @@ impl Action {
             Self::Deploy => deploy::run(host, &DeployRequest::parse(arguments)?, &input()?).await,
             Self::Shutdown => shutdown::run(host, &deployed("shutdown")?).await,
             Self::Cancel => cancel::run(host, &deployed("cancel")?).await,
-            Self::Reboot => reboot::run(host, &deployed("reboot")?).await,
-            Self::Reset => reset::run(host, &deployed("reset")?).await,
+            Self::Reboot => reboot::run(host, &deployed("reboot")?, &input()?).await,
+            Self::Reset => reset::run(host, &deployed("reset")?, &input()?).await,
             Self::Prereconfigure => prereconfigure::run(&deployed("prereconfigure")?, &input()?),
             Self::Reconfigure => {
                 let request = ReconfigureRequest::parse(arguments)?;

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+use std::time::Duration;
 
 use onedock_common::VmId;
 use onedock_common::answer::Answer;
+use onedock_common::boot::FirstProcess;
 use onedock_common::engine::fake::Failure;
 use onedock_node::request::Request;
 
@@ -303,4 +306,100 @@ fn on_our_own_datastore_a_reconfigure_has_nothing_to_do_and_a_lost_context_is_to
     fs::remove_dir(bed.disk(5)).unwrap();
     let error = bed.act("reconfigure", &arguments, &document).unwrap_err();
     assert!(error.to_string().contains("disk.5"), "{error}");
+}
+
+#[test]
+fn a_reboot_takes_up_a_changed_configuration_and_starts_a_vm_without_a_usable_one() {
+    for name in ["reboot", "reset"] {
+        let bed = Bed::full();
+        bed.deploy_with(TRACED).unwrap();
+        let arguments = ["one-5", "node1", "5", "node1"];
+        let before = bed.spec();
+        let changed = TRACED
+            .replace(
+                "<SET_HOSTNAME><![CDATA[web01]]>",
+                "<SET_HOSTNAME><![CDATA[web02]]>",
+            )
+            .replace(
+                "<ETH1_MASK><![CDATA[255.255.255.0]]>",
+                "<ETH1_MASK><![CDATA[255.255.0.0]]>",
+            );
+        let answer = bed.act(name, &arguments, &action(&changed, 3)).unwrap();
+        assert!(answer.notes.is_empty(), "{answer:?}");
+        let now = bed.spec();
+        assert_eq!(now.hostname.as_str(), "web02");
+        assert_eq!(now.nics[1].addresses[0].prefix(), 16);
+        assert_eq!((&now.disks, &now.args), (&before.disks, &before.args));
+        // A NIC that no action has plugged is none of this start.
+        let other = changed.replace("<TARGET><![CDATA[one-5-1]]>", "<TARGET><![CDATA[web]]>");
+        bed.act(name, &arguments, &action(&other, 3)).unwrap();
+        assert_eq!(bed.spec().nics, now.nics);
+
+        let bad = changed.replace("<MEMORY><![CDATA[256]]>", "<MEMORY><![CDATA[x]]>");
+        for document in [action(&bad, 3), String::new()] {
+            let answer = bed.act(name, &arguments, &document).unwrap();
+            assert!(answer.notes[0].contains("not in effect"), "{answer:?}");
+            assert_eq!(bed.spec(), now);
+        }
+        assert_eq!(bed.root_state(), (true, false, 5));
+    }
+}
+
+#[test]
+fn a_renamed_vm_has_its_new_name_after_a_reboot() {
+    let bed = Bed::new();
+    let named = small().replace("<SET_HOSTNAME><![CDATA[web01]]></SET_HOSTNAME>", "");
+    bed.deploy_with(&named).unwrap();
+    let old = bed.spec().hostname;
+    let name = format!("<NAME>{}</NAME>", old);
+    assert!(named.contains(&name), "the traced VM has no plain name");
+    let renamed = named.replacen(&name, "<NAME>shop</NAME>", 1);
+    bed.act(
+        "reboot",
+        &["one-5", "node1", "5", "node1"],
+        &action(&renamed, 3),
+    )
+    .unwrap();
+    assert_eq!(bed.spec().hostname.as_str(), "shop");
+}
+
+#[test]
+fn a_shell_has_a_terminal_and_one_of_a_former_version_is_still_kept_alive() {
+    let bed = Bed::new();
+    let shell = super::bed::with_disk(&small(), 0, "<DOCKERRUN><![CDATA[bash]]></DOCKERRUN>");
+    bed.deploy_with(&shell).unwrap();
+    assert!(bed.host.engine.containers()[0].info.terminal);
+    assert_eq!(bed.spec().first, FirstProcess::Command);
+    bed.end("shutdown").unwrap();
+    bed.host.engine.change("one-5", |c| c.info.terminal = false);
+    bed.deploy_with(&shell).unwrap();
+    assert_eq!(bed.spec().first, FirstProcess::KeepAlive);
+    bed.assert_runs_once(2);
+}
+
+#[test]
+fn a_vm_that_cannot_hear_its_stop_signal_is_not_waited_for() {
+    let bed = Bed::new();
+    bed.deploy().unwrap();
+    let grace = bed.host.config.stop_grace;
+    bed.end("shutdown").unwrap();
+    assert_eq!(bed.host.engine.last_grace(), Some(grace));
+    let mut deaf = Command::new("sleep").arg("100").spawn().unwrap();
+    for (signal, waits) in [(None, Duration::ZERO), (Some("KILL"), grace)] {
+        for action in ["shutdown", "reboot"] {
+            bed.deploy().unwrap();
+            bed.host.engine.change("one-5", |c| {
+                c.info.pid = Some(deaf.id());
+                c.info.stop_signal = signal.map(str::to_owned);
+            });
+            bed.end(action).unwrap();
+            assert_eq!(
+                bed.host.engine.last_grace(),
+                Some(waits),
+                "{action} {signal:?}"
+            );
+        }
+    }
+    deaf.kill().unwrap();
+    deaf.wait().unwrap();
 }

@@ -1,24 +1,28 @@
-//! `reboot`: stop and start of the same container; the runtime plugs the NICs again.
+//! `reboot`: stop and start of the same container; the runtime plugs the NICs again. What the user
+//! changed since the last start (`onevm updateconf`, `onevm rename`) counts from now on.
 
 use anyhow::{Context as _, bail};
 use onedock_common::ContainerName;
 use onedock_common::answer::Answer;
-use onedock_common::engine::{Engine, Watched};
+use onedock_common::engine::{ContainerInfo, Engine, Watched};
 use onedock_common::lock::VmLock;
+use onedock_common::vm::Vm;
 
-use super::running::own;
+use super::running::{self, own};
 use super::shutdown::{How, end_this};
 use super::{LOCK_WAIT, ending};
-use crate::Host;
 use crate::request::DeployedRequest;
 use crate::root::Root;
+use crate::{Host, plan};
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
     request: &DeployedRequest,
+    document: &[u8],
 ) -> anyhow::Result<Answer> {
     let _lock = VmLock::acquire(&host.paths, request.name.vm(), LOCK_WAIT)?;
-    again(host, request.name, How::Gently(host.config.stop_grace)).await
+    let how = How::Gently(host.config.stop_grace);
+    again(host, request.name, how, document).await
 }
 
 /// Ends the container and starts it anew.
@@ -26,11 +30,17 @@ pub(super) async fn again<E: Engine, R: Root>(
     host: &Host<E, R>,
     name: ContainerName,
     how: How,
+    document: &[u8],
 ) -> anyhow::Result<Answer> {
     let container = own(host, name).await?.with_context(|| {
         format!("the container {name} is not on this host, so it cannot be rebooted")
     })?;
-    let ended = end_this(host, name, &container, how).await?;
+    let mut ended = end_this(host, name, &container, how).await?;
+    if let Err(error) = renew(host, name, &container, document) {
+        ended.notes.push(format!(
+            "the VM is started as it was before, and changes of its configuration are not in effect: {error:#}"
+        ));
+    }
     host.engine.start(&container.id).await?;
     if host
         .engine
@@ -49,4 +59,19 @@ pub(super) async fn again<E: Engine, R: Root>(
         "the VM's command ended at once after the reboot, with {}",
         ending::told(&host.engine, &container).await
     )
+}
+
+/// Writes the boot spec anew by the VM's description of now. A VM whose description cannot be used
+/// is started all the same: a reset may be all that its user can do.
+fn renew<E, R>(
+    host: &Host<E, R>,
+    name: ContainerName,
+    container: &ContainerInfo,
+    document: &[u8],
+) -> anyhow::Result<()> {
+    let vm = Vm::from_action_with(document, host.config.default_prefix)?;
+    running::ensure_same(&vm, name)?;
+    let mut spec = running::spec(host, container)?;
+    plan::renew(&mut spec, &vm, &host.config)?;
+    running::keep(host, container, &spec)
 }

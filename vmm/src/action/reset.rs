@@ -14,7 +14,8 @@ use crate::root::Root;
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
     request: &DeployedRequest,
+    document: &[u8],
 ) -> anyhow::Result<Answer> {
     let _lock = VmLock::acquire(&host.paths, request.name.vm(), LOCK_WAIT)?;
-    again(host, request.name, How::AtOnce).await
+    again(host, request.name, How::AtOnce, document).await
 }

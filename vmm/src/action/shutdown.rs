@@ -1,4 +1,5 @@
-//! `shutdown`: the image's stop signal, KILL after the grace, success. The container and its root
+//! `shutdown`: the image's stop signal, KILL after the grace (at once where the first process
+//! cannot hear that signal), success. The container and its root
 //! disk stay, for resume, undeploy and terminate alike: what removes them is the transfer
 //! manager's `delete` of the disk.
 
@@ -16,7 +17,7 @@ use super::running::own;
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployedRequest;
 use crate::root::Root;
-use crate::{Host, host_ends};
+use crate::{Host, host_ends, signals};
 
 /// How a running container is ended.
 pub(super) enum How {
@@ -64,7 +65,12 @@ pub(super) async fn end_this<E: Engine, R: Root>(
             host.engine.unpause(&container.id).await?;
         }
         match how {
-            How::Gently(grace) => host.engine.stop(&container.id, grace).await?,
+            How::Gently(grace) => {
+                let signal = container.stop_signal.as_deref();
+                let hears = container.pid.is_none_or(|pid| signals::hears(pid, signal));
+                let grace = if hears { grace } else { Duration::ZERO };
+                host.engine.stop(&container.id, grace).await?;
+            }
             How::AtOnce => host.engine.kill(&container.id).await?,
         }
     } else if ending::is_telling(container) {

@@ -72,7 +72,11 @@ impl<E: Engine, R> Start<'_, E, R> {
         let image = self.image(&descriptor).await?;
         let places = planned::all(self.vm, root, &seen)?;
         // What the template says wrong is refused before anything is made.
-        let mut spec = self.spec(&descriptor, &image)?;
+        let terminal = match &before {
+            Before::Ours(container) => container.terminal,
+            Before::Nothing => true,
+        };
+        let mut spec = self.spec(&descriptor, &image, terminal)?;
         for disk in &self.vm.disks {
             planned::file_system(disk)?;
         }
@@ -113,18 +117,15 @@ impl<E: Engine, R> Start<'_, E, R> {
         Ok(())
     }
 
-    fn spec(&self, descriptor: &Descriptor, image: &ImageInfo) -> anyhow::Result<BootSpec> {
+    fn spec(
+        &self,
+        descriptor: &Descriptor,
+        image: &ImageInfo,
+        terminal: bool,
+    ) -> anyhow::Result<BootSpec> {
         let boot_id = boot::boot_id().context("this boot of the host cannot be told")?;
         let config = &self.host.config;
-        plan::boot(
-            self.vm,
-            descriptor,
-            image,
-            config,
-            None,
-            Vec::new(),
-            &boot_id,
-        )
+        plan::boot(self.vm, descriptor, image, config, None, terminal, &boot_id)
     }
 
     fn making(&self, disk: DiskId) -> Making<'_, E> {
@@ -265,7 +266,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         if container.limits != limits {
             self.host
                 .engine
-                .limit(&container.id, limits)
+                .limit(&container.id, container.limits, limits)
                 .await
                 .context("the VM's capacity cannot be set")?;
         }

@@ -1,0 +1,181 @@
+//! Changes of a VM's limits through the real engine and both runtimes, as `resize` and a resume
+//! ask for them.
+#![allow(clippy::unwrap_used, reason = "fixed values of a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use onedock_common::boot::{BootSpec, FirstProcess, VERSION, boot_id};
+use onedock_common::engine::{Docker, Engine, Limits};
+use onedock_common::paths::Paths;
+use onedock_common::{ContainerId, VmId};
+use onedock_tests::engine_server::{Options, PrivateEngine};
+
+const FREE: Limits = Limits {
+    cpu_shares: 512,
+    cpu_quota_us: 0,
+    memory: 64 << 20,
+    swap: 0,
+};
+
+fn bounded(cpu_quota_us: i64) -> Limits {
+    Limits {
+        cpu_quota_us,
+        memory: 96 << 20,
+        ..FREE
+    }
+}
+
+struct Vm {
+    engine: PrivateEngine,
+    id: ContainerId,
+}
+
+impl Vm {
+    fn behind(runtime: &str) -> Result<Self> {
+        let engine = PrivateEngine::start(Options {
+            runtime: Some(env!("CARGO_BIN_EXE_onedock-runtime").into()),
+            behind: Some(runtime.into()),
+            arguments: Vec::new(),
+        })?;
+        engine.busybox("box:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
+        let id = engine.docker(&[
+            "create",
+            "--network=none",
+            "--runtime=onedock",
+            "--cpu-shares=512",
+            "--memory=64m",
+            "--memory-swap=64m",
+            "box:1",
+        ])?;
+        let spec = BootSpec {
+            version: VERSION,
+            vm: VmId::new(1),
+            boot_id: boot_id()?,
+            hostname: "web1".parse()?,
+            args: vec!["/bin/sleep".into(), "1000".into()],
+            first: FirstProcess::Command,
+            nics: vec![],
+            dns: vec![],
+            search: vec![],
+            context: None,
+            volumes: vec![],
+            disks: vec![],
+        };
+        let vm = Self {
+            engine,
+            id: id.parse()?,
+        };
+        vm.engine
+            .inside(|| Ok(spec.write(&Paths::system(), &vm.id)?))?;
+        vm.start()?;
+        Ok(vm)
+    }
+
+    fn start(&self) -> Result<()> {
+        self.engine.docker(&["start", self.id.as_str()]).map(drop)
+    }
+
+    fn stop(&self) -> Result<()> {
+        self.engine
+            .docker(&["stop", "-t", "0", self.id.as_str()])
+            .map(drop)
+    }
+
+    fn change(&self, before: Limits, limits: Limits) -> Result<()> {
+        let docker = Docker::at(self.engine.socket())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            docker.limit(&self.id, before, limits).await?;
+            let now = docker.container(&self.id).await?.context("it is gone")?;
+            ensure!(now.limits == limits, "{:?}", now.limits);
+            Ok(())
+        })
+    }
+
+    /// The processors that the kernel grants its first process: none is no bound.
+    fn granted(&self) -> Result<Option<f64>> {
+        let pid = self
+            .engine
+            .docker(&["inspect", "-f", "{{.State.Pid}}", self.id.as_str()])?;
+        self.engine.inside(move || {
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+            let of = |controller: &str| -> Option<PathBuf> {
+                let path = groups.lines().find_map(|line| {
+                    let (names, path) = line.split_once(':')?.1.split_once(':')?;
+                    names.split(',').any(|n| n == controller).then_some(path)
+                })?;
+                Some(path.trim_start_matches('/').into())
+            };
+            let text =
+                |file: &Path| -> Result<String> { Ok(fs::read_to_string(file)?.trim().to_owned()) };
+            let v1 = Path::new("/sys/fs/cgroup/cpu");
+            let (quota, period) = if v1.is_dir() {
+                let folder = v1.join(of("cpu").context("no cpu controller")?);
+                (
+                    text(&folder.join("cpu.cfs_quota_us"))?,
+                    text(&folder.join("cpu.cfs_period_us"))?,
+                )
+            } else {
+                let folder = Path::new("/sys/fs/cgroup").join(of("").context("no cgroup")?);
+                let both = text(&folder.join("cpu.max"))?;
+                let (quota, period) = both.split_once(' ').context("cpu.max")?;
+                (quota.to_owned(), period.to_owned())
+            };
+            if quota == "-1" || quota == "max" {
+                return Ok(None);
+            }
+            Ok(Some(quota.parse::<f64>()? / period.parse::<f64>()?))
+        })
+    }
+}
+
+fn is_resized(runtime: &str) -> Result<()> {
+    let vm = Vm::behind(runtime)?;
+    let free = |vm: &Vm| -> Result<bool> {
+        // More than any host has is no bound either.
+        Ok(vm.granted()?.is_none_or(|processors| processors >= 1024.0))
+    };
+    // Without VCPU before and after, running, and once more after a stop.
+    let more = Limits {
+        cpu_shares: 2048,
+        memory: 80 << 20,
+        ..FREE
+    };
+    vm.change(FREE, more)?;
+    ensure!(free(&vm)?, "bounded: {:?}", vm.granted()?);
+    vm.stop()?;
+    vm.start().context("after a resize without VCPU")?;
+
+    vm.change(more, bounded(150_000))?;
+    ensure!(vm.granted()? == Some(1.5), "{:?}", vm.granted()?);
+    vm.change(bounded(150_000), bounded(50_000))?;
+    ensure!(vm.granted()? == Some(0.5), "{:?}", vm.granted()?);
+
+    // Lifted while it runs, and while it does not; each of them starts again.
+    vm.change(bounded(50_000), more)?;
+    ensure!(free(&vm)?, "still bounded: {:?}", vm.granted()?);
+    vm.stop()?;
+    vm.start().context("after a quota was lifted")?;
+    ensure!(free(&vm)?, "bounded again: {:?}", vm.granted()?);
+    vm.change(more, bounded(50_000))?;
+    vm.stop()?;
+    vm.change(bounded(50_000), more)?;
+    vm.start()
+        .context("after a quota was lifted from a stopped VM")?;
+    ensure!(free(&vm)?, "bounded after a stop: {:?}", vm.granted()?);
+    vm.engine.docker(&["rm", "-f", vm.id.as_str()]).map(drop)
+}
+
+#[test]
+fn a_vm_with_and_without_vcpu_is_resized_behind_runc() -> Result<()> {
+    is_resized("/usr/sbin/runc")
+}
+
+#[test]
+fn a_vm_with_and_without_vcpu_is_resized_behind_crun() -> Result<()> {
+    is_resized("/usr/bin/crun")
+}
