@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use onedock_common::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
+use onedock_common::engine::{Docker, Engine, Watched};
 use onedock_common::paths::Paths;
 use onedock_common::{ContainerId, NicId, VmId};
 use onedock_tests::engine_server::{Options, PrivateEngine};
@@ -40,17 +41,18 @@ impl Node {
     }
 
     fn create(&self, name: &str, image: &str) -> Result<ContainerId> {
-        let arguments = [
-            "create",
-            "--network",
-            "none",
-            "--runtime",
-            "onedock",
-            "--name",
-            name,
-            image,
-        ];
+        self.create_with(&["--name", name], image)
+    }
+
+    fn create_with(&self, options: &[&str], image: &str) -> Result<ContainerId> {
+        let fixed = ["create", "--network=none", "--runtime=onedock"];
+        let arguments = [&fixed, options, &[image]].concat();
         Ok(self.engine.docker(&arguments)?.parse()?)
+    }
+
+    fn is_running(&self, id: &ContainerId) -> Result<bool> {
+        let arguments = ["inspect", "-f", "{{.State.Running}}", id.as_str()];
+        Ok(self.engine.docker(&arguments)? == "true")
     }
 
     fn boot(&self, id: &ContainerId, spec: &BootSpec) -> Result<()> {
@@ -142,9 +144,9 @@ fn nic(vm: u32, id: u32, address: &str) -> Nic {
         gateway: None,
         gateway6: None,
         metric: None,
+        metric6: None,
     }
 }
-        metric6: None,
 
 fn spec(vm: u32, nics: Vec<Nic>) -> BootSpec {
     BootSpec {
@@ -181,9 +183,9 @@ fn lives_and_leaves_nothing(runtime: &str) -> Result<()> {
     first.gateway = Some("10.77.0.1".parse()?);
     first.gateway6 = Some("fd77::1".parse()?);
     first.metric = Some(7);
+    first.metric6 = Some(9);
     let mut second = nic(1, 3, "10.78.0.41/16");
     second.mtu = Some(1300);
-    first.metric6 = Some(9);
     let mut web = spec(1, vec![first, second]);
     web.args = ["/bin/sh", "-c", WEB].map(String::from).to_vec();
     web.context = Some(context);
@@ -405,6 +407,214 @@ fn an_image_without_a_command_lives_and_stops_at_once() -> Result<()> {
                 .docker(&["diff", id.as_str()])?
                 .lines()
                 .all(|l| !l.contains("/dev"))
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interactive_command_lives_on_at_its_terminal_and_after_a_restart() -> Result<()> {
+    let lives: [&[&str]; 7] = [
+        &["sh"],
+        &["/bin/sh", "-c", "sh"],
+        &["/bin/busybox", "sh"],
+        // The usual last line of an entrypoint, with CMD sh.
+        &["/bin/sh", "-c", "exec \"$@\"", "entrypoint", "sh"],
+        &["/bin/busybox", "env", "sh"],
+        &["cat"],
+        &["/bin/sh", "-c", "while read line; do echo $line; done"],
+    ];
+    for runtime in ["/usr/sbin/runc", "/usr/bin/crun"] {
+        let node = Node::behind(runtime)?;
+        let mut ids = Vec::new();
+        for (vm, args) in (1..).zip(lives) {
+            let id = node.create_with(&["--tty", "--interactive"], "box:1")?;
+            let mut spec = spec(vm, vec![]);
+            spec.args = args.iter().map(|a| (*a).to_owned()).collect();
+            node.boot(&id, &spec)?;
+            node.engine.docker(&["start", id.as_str()])?;
+            ids.push(id);
+        }
+        // The same without a terminal ends at once, which shows that it is waited long enough.
+        let id = node.create("piped", "box:1")?;
+        let mut piped = spec(100, vec![]);
+        piped.args = vec!["sh".into()];
+        node.boot(&id, &piped)?;
+        node.engine.docker(&["start", id.as_str()])?;
+        soon("a shell without a terminal has no end", || {
+            Ok(!node.is_running(&id)?)
+        })?;
+        std::thread::park_timeout(Duration::from_millis(300));
+        for (id, args) in ids.iter().zip(lives) {
+            ensure!(node.is_running(id)?, "{runtime}: {args:?} has ended");
+            node.engine.docker(&["restart", "-t", "0", id.as_str()])?;
+        }
+        std::thread::park_timeout(Duration::from_millis(500));
+        for (id, args) in ids.iter().zip(lives) {
+            ensure!(node.is_running(id)?, "{runtime}: {args:?} after a restart");
+        }
+        let terminal = node.exec(&ids[0], "ls -l /proc/1/fd/0 /dev/console")?;
+        ensure!(terminal.contains("-> /dev/pts/0"), "{terminal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_command_at_a_terminal_wrote_last_is_read_as_plain_lines() -> Result<()> {
+    let node = Node::behind("/usr/sbin/runc")?;
+    let id = node.create_with(&["--tty", "--interactive"], "box:1")?;
+    let mut spec = spec(1, vec![]);
+    let script =
+        "printf '\\033[31mno configuration\\033[0m\\n' >&2; echo; printf 'gives up'; exit 3";
+    spec.args = ["/bin/sh", "-c", script].map(String::from).to_vec();
+    node.boot(&id, &spec)?;
+    let docker = Docker::at(node.engine.socket())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        docker.start(&id).await?;
+        let ended = docker.watch(&id, Duration::from_secs(10)).await?;
+        ensure!(ended == Watched::Ended(3), "{ended:?}");
+        let lines = docker.last_lines(&id, 10).await?;
+        ensure!(lines == ["no configuration", "gives up"], "{lines:?}");
+        let container = docker.container(&id).await?.context("it is gone")?;
+        ensure!(container.terminal && container.pid.is_none());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_volume_over_what_the_engine_mounts_and_over_the_context_hides_neither() -> Result<()> {
+    for runtime in ["/usr/sbin/runc", "/usr/bin/crun"] {
+        let node = Node::behind(runtime)?;
+        let volumes = [
+            "/proc",
+            "/sys",
+            "/sys/fs/cgroup",
+            "/dev/shm",
+            "/dev/pts",
+            "/mnt",
+            "/context",
+            "/data",
+        ];
+        let change = format!("VOLUME {volumes:?}");
+        node.engine.busybox("volumes:1", &[&change])?;
+        node.engine
+            .busybox("file:1", &["VOLUME /etc/hosts", "VOLUME /etc/resolv.conf"])?;
+        let context = node.engine.folder().join("context");
+        fs::create_dir(&context)?;
+        fs::write(context.join("context.sh"), "A='1'\n")?;
+
+        let id = node.create_with(&["--entrypoint=x"], "volumes:1")?;
+        let mut vm = spec(1, vec![nic(1, 0, "10.77.0.41/24")]);
+        vm.context = Some(context);
+        vm.volumes = volumes.map(PathBuf::from).to_vec();
+        node.boot(&id, &vm)?;
+        for turn in ["started", "started again"] {
+            node.engine
+                .docker(&["restart", "-t", "0", id.as_str()])
+                .with_context(|| turn.to_owned())?;
+            let mounts = node.exec(&id, "cat /proc/mounts")?;
+            for (place, kind) in [
+                ("/proc", "proc"),
+                ("/sys", "sysfs"),
+                ("/dev/shm", "tmpfs"),
+                ("/dev/pts", "devpts"),
+            ] {
+                let line = format!(" {place} {kind} ");
+                ensure!(mounts.contains(&line), "{runtime}: no{line}in\n{mounts}");
+            }
+            ensure!(mounts.contains(" /sys/fs/cgroup"), "{mounts}");
+            ensure!(!mounts.contains(" /data "), "{mounts}");
+            let seen = node.exec(&id, "cat /context/context.sh /mnt/context.sh")?;
+            ensure!(seen == "A='1'\nA='1'", "{seen}");
+            node.exec(&id, "/bin/busybox touch /data/kept")?;
+        }
+
+        // The engine makes no volume at a file, unless something else is mounted there.
+        let refused = node.create_with(&["--entrypoint=x"], "file:1").unwrap_err();
+        ensure!(
+            refused
+                .to_string()
+                .contains("cannot mount volume over existing file"),
+            "{refused}"
+        );
+        let placeholders = [
+            "--entrypoint=x",
+            "--tmpfs=/etc/hosts",
+            "--tmpfs=/etc/resolv.conf",
+        ];
+        let id = node.create_with(&placeholders, "file:1")?;
+        let mut vm = spec(2, vec![nic(2, 0, "10.77.0.42/24")]);
+        vm.volumes = vec!["/etc/hosts".into(), "/etc/resolv.conf".into()];
+        vm.dns = vec!["10.77.0.1".parse()?];
+        node.boot(&id, &vm)?;
+        node.engine.docker(&["start", id.as_str()])?;
+        let seen = node.exec(&id, "cat /etc/hosts /etc/resolv.conf")?;
+        ensure!(
+            seen.contains("10.77.0.42\tweb2") && seen.contains("nameserver 10.77.0.1"),
+            "{seen}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_image_with_odd_files_in_etc_starts_and_touches_nothing_outside() -> Result<()> {
+    for runtime in ["/usr/sbin/runc", "/usr/bin/crun"] {
+        let node = Node::behind(runtime)?;
+        let outside = node.engine.folder().join("outside");
+        fs::create_dir(&outside)?;
+        let shown = outside.display().to_string();
+        let kinds: [(&str, &str, bool); 6] = [
+            ("absent", "true", true),
+            ("empty folder", "mkdir etc/F", true),
+            ("folder", "mkdir -p etc/F/sub", false),
+            ("link to nowhere", "ln -s /run/none/F etc/F", true),
+            ("loop", "ln -s F etc/F", true),
+            ("link outside", "ln -s OUTSIDE/F etc/F", true),
+        ];
+        for (at, (kind, command, own)) in (1..).zip(kinds) {
+            let root = tempfile::tempdir_in(node.engine.folder())?;
+            fs::create_dir_all(root.path().join("bin"))?;
+            fs::create_dir_all(root.path().join("etc"))?;
+            let busybox = ["/bin/busybox", "/usr/bin/busybox"];
+            let busybox = busybox.iter().find(|path| Path::new(path).exists());
+            fs::copy(busybox.context("busybox")?, root.path().join("bin/busybox"))?;
+            for file in ["hosts", "hostname", "resolv.conf"] {
+                let command = command.replace('F', file).replace("OUTSIDE", &shown);
+                let script = format!("cd {} && {command}", root.path().display());
+                node.engine.run("/bin/sh", &["-c", &script])?;
+            }
+            let image = format!("odd:{at}");
+            node.engine.import(&image, root.path(), &[])?;
+            let id = node.create_with(&["--entrypoint=x"], &image)?;
+            let mut vm = spec(at, vec![nic(at, 0, &format!("10.77.0.{}/24", 40 + at))]);
+            vm.dns = vec!["10.77.0.1".parse()?];
+            vm.args = ["/bin/busybox", "sleep", "100"].map(String::from).to_vec();
+            node.boot(&id, &vm)?;
+            for _ in 0..2 {
+                let restart = ["restart", "-t", "0", id.as_str()];
+                node.engine
+                    .docker(&restart)
+                    .with_context(|| format!("{runtime}: {kind}"))?;
+                let name = node.exec(&id, "/bin/busybox hostname")?;
+                ensure!(name == format!("web{at}"), "{kind}: {name}");
+                if own {
+                    let files = "/bin/busybox cat /etc/hosts /etc/hostname /etc/resolv.conf";
+                    let seen = node.exec(&id, files)?;
+                    let good = seen.contains(&format!("\tweb{at}\nweb{at}\nnameserver"));
+                    ensure!(good, "{runtime}: {kind}: {seen}");
+                } else {
+                    node.exec(&id, "/bin/busybox ls -d /etc/hosts/sub")?;
+                }
+            }
+            node.engine.docker(&["rm", "-f", "-v", id.as_str()])?;
+        }
+        ensure!(
+            fs::read_dir(&outside)?.count() == 0,
+            "something was made outside"
         );
     }
     Ok(())

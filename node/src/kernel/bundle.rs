@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::kernel::etc_files::Content;
-use crate::kernel::{etc_files, seccomp};
+use crate::kernel::{default_mounts, etc_files, seccomp};
 
 /// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
 /// no trace of it.
@@ -64,6 +64,8 @@ pub struct Extra<'a> {
     pub context: Option<(&'a Path, Vec<&'a str>)>,
     /// `onedock-init` on the host.
     pub init: Option<&'a Path>,
+    /// Files of the engine in whose place the image has a folder, which no file can be mounted on.
+    pub folders_in_place_of_files: Vec<&'static str>,
 }
 
 /// What the edit asks the caller to do.
@@ -71,8 +73,6 @@ pub struct Extra<'a> {
 pub struct Todo {
     /// Files of the engine to fill, with their content.
     pub files: Vec<(PathBuf, Content)>,
-    /// Volumes that were dropped: their folders must be there.
-    pub folders: Vec<PathBuf>,
 }
 
 impl Bundle {
@@ -116,7 +116,25 @@ impl Bundle {
         )
     }
 
-    /// Makes the container the VM of `spec`.
+    /// Drops the engine's volumes at the image's VOLUME paths, and puts back the mounts that the
+    /// engine left out for them. Answers the folders that must be there in the volumes' place.
+    pub fn drop_volumes(&mut self, paths: &[PathBuf]) -> Result<Vec<PathBuf>, BundleError> {
+        let mounts = self.mounts_mut()?;
+        mounts.retain(|mount| !is_placeholder(mount, paths));
+        let mut dropped = drop_anonymous_volumes(mounts, paths);
+        default_mounts::restore(mounts, &dropped);
+        dropped.retain(|path| !default_mounts::covers(path));
+        Ok(dropped)
+    }
+
+    fn mounts_mut(&mut self) -> Result<&mut Vec<Value>, BundleError> {
+        self.config
+            .get_mut("mounts")
+            .and_then(Value::as_array_mut)
+            .ok_or(BundleError::Shape("mounts"))
+    }
+
+    /// Makes the container the VM of `spec`, once its volumes are dropped.
     pub fn complete(
         &mut self,
         spec: &BootSpec,
@@ -129,17 +147,19 @@ impl Bundle {
             .ok_or(BundleError::Shape("object"))?;
         own_network(config)?;
         drop_network_hook(config);
+        drop_lifted_quota(config);
         process(config, spec)?;
         config.insert("hostname".into(), json!(spec.hostname));
-        let mounts = config
-            .get_mut("mounts")
-            .and_then(Value::as_array_mut)
-            .ok_or(BundleError::Shape("mounts"))?;
-        let mut todo = Todo {
-            folders: drop_anonymous_volumes(mounts, &spec.volumes),
-            files: Vec::new(),
-        };
+        let mounts = self.mounts_mut()?;
+        let mut todo = Todo::default();
+        mounts.retain(|mount| {
+            let hidden = |target: &&str| is_engine_file(mount, target, container);
+            !extra.folders_in_place_of_files.iter().any(hidden)
+        });
         for (target, content) in etc_files::contents(spec) {
+            if extra.folders_in_place_of_files.contains(&target) {
+                continue;
+            }
             let source = engine_file(mounts, target, container);
             todo.files
                 .push((source.ok_or(BundleError::NoFile(target))?, content));
@@ -147,7 +167,6 @@ impl Bundle {
         if let Some((source, targets)) = &extra.context {
             for target in targets {
                 mounts.push(read_only(source, target));
-        drop_lifted_quota(config);
             }
         }
         if let Some(init) = extra.init {
@@ -241,6 +260,23 @@ fn drop_network_hook(config: &mut Map<String, Value>) {
     }
 }
 
+/// Drops a processor quota that bounds nothing. An engine keeps the -1 by which a quota was lifted
+/// and hands it to every later start, and crun before 1.8.4 cannot write it on cgroup v1.
+fn drop_lifted_quota(config: &mut Map<String, Value>) {
+    let cpu = config
+        .get_mut("linux")
+        .and_then(|linux| linux.pointer_mut("/resources/cpu"))
+        .and_then(Value::as_object_mut);
+    if let Some(cpu) = cpu
+        && cpu
+            .get("quota")
+            .and_then(Value::as_i64)
+            .is_some_and(|quota| quota <= 0)
+    {
+        cpu.remove("quota");
+    }
+}
+
 fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), BundleError> {
     let process = config
         .get_mut("process")
@@ -260,23 +296,6 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
     let entry = json!(format!("HOSTNAME={}", spec.hostname));
     let old = env.iter().position(|variable| {
         variable
-/// Drops a processor quota that bounds nothing. An engine keeps the -1 by which a quota was lifted
-/// and hands it to every later start, and crun before 1.8.4 cannot write it on cgroup v1.
-fn drop_lifted_quota(config: &mut Map<String, Value>) {
-    let cpu = config
-        .get_mut("linux")
-        .and_then(|linux| linux.pointer_mut("/resources/cpu"))
-        .and_then(Value::as_object_mut);
-    if let Some(cpu) = cpu
-        && cpu
-            .get("quota")
-            .and_then(Value::as_i64)
-            .is_some_and(|quota| quota <= 0)
-    {
-        cpu.remove("quota");
-    }
-}
-
             .as_str()
             .is_some_and(|text| text.starts_with("HOSTNAME="))
     });
@@ -325,12 +344,27 @@ fn is_anonymous_volume(source: &Path) -> bool {
     matches!(names.as_slice(), ["_data", id, "volumes"] if id.parse::<ContainerId>().is_ok())
 }
 
+/// What the driver asks the engine to mount where the image has a VOLUME and the engine a file of
+/// its own, because the engine makes no container with a volume at a file.
+fn is_placeholder(mount: &Value, volumes: &[PathBuf]) -> bool {
+    let at_file = destination(mount).is_some_and(|target| {
+        let at = |file: &&str| target == Path::new(file);
+        etc_files::TARGETS.iter().any(at) && volumes.iter().any(|path| path == target)
+    });
+    at_file && mount.get("type") == Some(&json!("tmpfs"))
+}
+
+fn is_engine_file(mount: &Value, target: &str, container: &ContainerId) -> bool {
+    destination(mount) == Some(Path::new(target))
+        && source(mount)
+            .is_some_and(|source| etc_files::is_the_engines(source, target, container.as_str()))
+}
+
 fn engine_file(mounts: &[Value], target: &str, container: &ContainerId) -> Option<PathBuf> {
     mounts
         .iter()
-        .filter(|mount| destination(mount) == Some(Path::new(target)))
-        .filter_map(source)
-        .find(|source| etc_files::is_the_engines(source, target, container.as_str()))
+        .find(|mount| is_engine_file(mount, target, container))
+        .and_then(source)
         .map(Path::to_owned)
 }
 

@@ -50,6 +50,7 @@ fn extra() -> Extra<'static> {
     Extra {
         context: Some((Path::new("/ds/0/5/disk.1"), vec!["/context", "/mnt"])),
         init: Some(Path::new("/usr/lib/onedock/onedock-init")),
+        folders_in_place_of_files: Vec::new(),
     }
 }
 
@@ -80,9 +81,10 @@ fn the_engines_configuration_becomes_the_vms_and_nothing_else_changes() {
     let (dir, mut bundle) = bundle(NONE);
     assert!(bundle.root().unwrap().ends_with("merged"));
     assert_eq!(bundle.root_owner(), (0, 0));
+    let folders = bundle.drop_volumes(&spec().volumes).unwrap();
+    assert_eq!(folders, [PathBuf::from("/data")]);
     let todo = bundle.complete(&spec(), &id(), &extra()).unwrap();
     assert_eq!(bundle.config, expected());
-    assert_eq!(todo.folders, [PathBuf::from("/data")]);
     let files: Vec<&str> = todo
         .files
         .iter()
@@ -105,8 +107,75 @@ fn an_engine_without_the_network_hook_is_served_alike() {
     let mut newer = value(NONE);
     newer.as_object_mut().unwrap().remove("hooks");
     let (_dir, mut bundle) = bundle(&serde_json::to_vec(&newer).unwrap());
+    bundle.drop_volumes(&spec().volumes).unwrap();
     bundle.complete(&spec(), &id(), &extra()).unwrap();
     assert_eq!(bundle.config, expected());
+}
+
+/// What Docker writes for a VOLUME at this path: a volume of its own, and nothing else there.
+fn with_volume(at: &str) -> Value {
+    let mut all = value(NONE);
+    let mounts = all["mounts"].as_array_mut().unwrap();
+    let mut volume = mounts[7].clone();
+    volume["destination"] = json!(at);
+    mounts.retain(|mount| mount["destination"] != at);
+    mounts.push(volume);
+    all
+}
+
+#[test]
+fn a_volume_over_a_mount_of_the_engine_gives_way_to_it() {
+    for at in ["/proc", "/sys", "/sys/fs/cgroup", "/dev/shm", "/dev/pts"] {
+        let all = with_volume(at);
+        let (_dir, mut bundle) = bundle(&serde_json::to_vec(&all).unwrap());
+        let folders = bundle.drop_volumes(&[at.into()]).unwrap();
+        assert!(folders.is_empty(), "{at}: {folders:?}");
+        let mounts = bundle.config["mounts"].as_array().unwrap();
+        let there: Vec<_> = mounts.iter().filter(|m| m["destination"] == at).collect();
+        assert_eq!(there.len(), 1, "{at}");
+        let engines = value(NONE)["mounts"].clone();
+        let same = |m: &&Value| m["destination"] == at;
+        let engines = engines
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(same)
+            .unwrap()
+            .clone();
+        assert_eq!(*there[0], engines, "{at} is as the engine mounts it");
+    }
+}
+
+#[test]
+fn a_volume_over_a_file_of_the_engine_gives_way_to_it_and_another_tmpfs_stays() {
+    let mut all = value(NONE);
+    let mounts = all["mounts"].as_array_mut().unwrap();
+    let tmpfs = |at: &str| json!({"destination": at, "type": "tmpfs", "source": "tmpfs"});
+    mounts.extend(["/etc/hosts", "/etc/other"].map(tmpfs));
+    let count = mounts.len();
+    let (_dir, mut bundle) = bundle(&serde_json::to_vec(&all).unwrap());
+    bundle.drop_volumes(&[]).unwrap();
+    assert_eq!(bundle.config["mounts"].as_array().unwrap().len(), count);
+    bundle
+        .drop_volumes(&["/etc/hosts".into(), "/etc/other".into()])
+        .unwrap();
+    assert_eq!(bundle.config["mounts"].as_array().unwrap().len(), count - 1);
+    let todo = bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
+    assert_eq!(todo.files.len(), 3);
+}
+
+#[test]
+fn a_folder_in_place_of_a_file_of_the_engine_is_left_to_the_image() {
+    let (_dir, mut bundle) = bundle(NONE);
+    let extra = Extra {
+        folders_in_place_of_files: vec!["/etc/hosts"],
+        ..Extra::default()
+    };
+    let todo = bundle.complete(&spec(), &id(), &extra).unwrap();
+    assert_eq!(todo.files.len(), 2);
+    let mounts = bundle.config["mounts"].as_array().unwrap();
+    let at = |place: &str| mounts.iter().filter(|m| m["destination"] == place).count();
+    assert_eq!((at("/etc/hosts"), at("/etc/hostname")), (0, 1));
 }
 
 #[test]
@@ -131,6 +200,19 @@ fn other_hooks_and_what_this_version_does_not_know_survive() {
         bundle.config["linux"]["memoryPolicy"],
         newer["linux"]["memoryPolicy"]
     );
+}
+
+#[test]
+fn a_quota_that_was_lifted_does_not_hinder_the_next_start() {
+    for (quota, stays) in [(-1, false), (0, false), (50_000, true)] {
+        let mut lifted = value(NONE);
+        lifted["linux"]["resources"]["cpu"] = json!({"shares": 512, "quota": quota});
+        let (_dir, mut bundle) = bundle(&serde_json::to_vec(&lifted).unwrap());
+        bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
+        let cpu = &bundle.config["linux"]["resources"]["cpu"];
+        assert_eq!(cpu.get("quota").is_some(), stays, "{quota}");
+        assert_eq!(cpu["shares"], 512);
+    }
 }
 
 #[test]
@@ -202,19 +284,6 @@ fn under_a_user_namespace_what_is_made_belongs_to_its_root() {
     let mut mapped = value(NONE);
     mapped["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 165_536, "size": 65_536}]);
     mapped["linux"]["gidMappings"] = json!([{"containerID": 1, "hostID": 7, "size": 1},
-#[test]
-fn a_quota_that_was_lifted_does_not_hinder_the_next_start() {
-    for (quota, stays) in [(-1, false), (0, false), (50_000, true)] {
-        let mut lifted = value(NONE);
-        lifted["linux"]["resources"]["cpu"] = json!({"shares": 512, "quota": quota});
-        let (_dir, mut bundle) = bundle(&serde_json::to_vec(&lifted).unwrap());
-        bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
-        let cpu = &bundle.config["linux"]["resources"]["cpu"];
-        assert_eq!(cpu.get("quota").is_some(), stays, "{quota}");
-        assert_eq!(cpu["shares"], 512);
-    }
-}
-
         {"containerID": 0, "hostID": 231_072, "size": 1}]);
     let (_dir, bundle) = bundle(&serde_json::to_vec(&mapped).unwrap());
     assert_eq!(bundle.root_owner(), (165_536, 231_072));

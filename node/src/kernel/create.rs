@@ -15,7 +15,7 @@ use crate::kernel::disks::slots::{Slot, Slots};
 use crate::kernel::error::CallError;
 use crate::kernel::namespace::Process;
 use crate::kernel::record::{Record, Vm};
-use crate::kernel::rootfs::{self, MountPoint, Root, RootError};
+use crate::kernel::rootfs::{self, FilePlace, MountPoint, Root, RootError};
 use crate::kernel::runtime::{Places, pass};
 use crate::kernel::{backend, chain, disks, engine_log, etc_files, exec, plug};
 
@@ -212,6 +212,7 @@ fn complete(
     stubs: &mut Vec<String>,
 ) -> Result<(), CallError> {
     let mut extra = Extra::default();
+    let volumes = bundle.drop_volumes(&spec.volumes)?;
     let context = spec.context.as_deref().map(context_folder).transpose()?;
     let mut targets = Vec::new();
     for (name, target) in CONTEXT {
@@ -237,9 +238,18 @@ fn complete(
         FirstProcess::Command => None,
     };
     extra.init = init.as_deref();
+    for target in etc_files::TARGETS {
+        if root.make_way_for_file(Path::new(target))? == FilePlace::Folder {
+            let text = format!(
+                "{target} in the image is a folder with something in it, so that the VM sees that and not its own {target}"
+            );
+            engine_log::write(call, "warning", &text);
+            extra.folders_in_place_of_files.push(target);
+        }
+    }
 
     let todo = bundle.complete(spec, id, &extra)?;
-    for path in &todo.folders {
+    for path in &volumes {
         root.folder(path)?;
     }
     for (path, content) in todo.files {

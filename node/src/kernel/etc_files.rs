@@ -21,6 +21,9 @@ pub enum Content {
     Search(Vec<SearchDomain>),
 }
 
+/// The files that the engine mounts in every container.
+pub const TARGETS: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
 /// The files that take content of this VM: where they are in the container, and what is in them.
 pub fn contents(spec: &BootSpec) -> Vec<(&'static str, Content)> {
     let mut files = vec![

@@ -7,6 +7,7 @@ pub mod bound;
 pub mod bundle;
 pub mod chain;
 mod create;
+mod default_mounts;
 mod delete;
 pub mod disks;
 pub mod engine_log;

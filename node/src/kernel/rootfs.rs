@@ -60,6 +60,15 @@ pub enum MountPoint {
     Stub,
 }
 
+/// What is in the place of a file that is to be mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilePlace {
+    /// A file, a link that the runtime resolves beneath the root, or nothing.
+    Usable,
+    /// A folder with something in it, or one that a link names.
+    Folder,
+}
+
 impl Root {
     /// Opens the root; `owner` are the host's ids of the container's root user.
     pub fn open(path: &Path, owner: (u32, u32)) -> Result<Self, RootError> {
@@ -124,6 +133,31 @@ impl Root {
     /// of the image are followed as the container itself would follow them.
     pub fn folder(&self, path: &Path) -> Result<(), RootError> {
         self.make(path, |_| {}).map(drop)
+    }
+
+    /// Looks at the place where a file is to be mounted. An empty folder there, which nothing is
+    /// lost with, is removed; any other folder stays.
+    pub fn make_way_for_file(&self, path: &Path) -> Result<FilePlace, RootError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(FilePlace::Usable);
+        };
+        let relative = |path: &Path| Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
+        if self.inside(&relative(path)).is_err() {
+            return Ok(FilePlace::Usable);
+        }
+        let Ok(parent) = self.inside(&relative(parent)) else {
+            return Ok(FilePlace::Usable);
+        };
+        match unlinkat(&parent, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) => Ok(FilePlace::Usable),
+            // ENOTDIR: it is a link to one.
+            Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => Ok(FilePlace::Folder),
+            Err(errno) => Err(RootError::Failed {
+                path: path.to_owned(),
+                verb: "removed",
+                errno,
+            }),
+        }
     }
 
     fn make(&self, path: &Path, made: impl Fn(&OwnedFd)) -> Result<OwnedFd, RootError> {
@@ -299,6 +333,36 @@ mod tests {
 
         fs::create_dir(path.join("mnt")).unwrap();
         assert_eq!(root.mount_point("mnt").unwrap(), MountPoint::OfTheImage);
+    }
+
+    #[test]
+    fn only_an_empty_folder_makes_way_for_a_file_and_nothing_outside_is_touched() {
+        let (dir, path, root) = root();
+        let etc = path.join("etc");
+        fs::create_dir_all(etc.join("empty")).unwrap();
+        fs::create_dir_all(etc.join("full/sub")).unwrap();
+        fs::create_dir_all(etc.join("target")).unwrap();
+        fs::write(etc.join("file"), "x").unwrap();
+        symlink("target", etc.join("to_folder")).unwrap();
+        symlink("/nowhere", etc.join("to_nowhere")).unwrap();
+        symlink("loop", etc.join("loop")).unwrap();
+        symlink(dir.path().join("outside"), etc.join("out")).unwrap();
+        symlink(dir.path(), path.join("up")).unwrap();
+        let place = |at: &str| root.make_way_for_file(Path::new(at)).unwrap();
+        for at in ["empty", "file", "to_nowhere", "loop", "absent", "out"] {
+            assert_eq!(place(&format!("/etc/{at}")), FilePlace::Usable, "{at}");
+        }
+        for at in ["full", "to_folder"] {
+            assert_eq!(place(&format!("/etc/{at}")), FilePlace::Folder, "{at}");
+        }
+        assert_eq!(place("/up/outside"), FilePlace::Usable);
+        assert_eq!(place("/none/at/all"), FilePlace::Usable);
+        assert!(!etc.join("empty").exists());
+        assert!(etc.join("full/sub").is_dir() && etc.join("target").is_dir());
+        for link in ["to_folder", "to_nowhere", "loop", "out"] {
+            assert!(etc.join(link).is_symlink(), "{link}");
+        }
+        assert!(dir.path().join("outside").is_dir());
     }
 
     #[test]
