@@ -62,15 +62,14 @@ impl<E> Node<'_, E> {
     /// Whether this machine has no engine at all: a front-end, where disks wait. A host that was
     /// set up must have one, and its engine must answer.
     fn has_no_engine(&self, error: &EngineError) -> bool {
-        matches!(error, EngineError::Unreachable { socket, .. }
-            if !socket.exists() || !self.helper.exists())
+        matches!(error, EngineError::Unreachable { .. }) && !self.helper.exists()
     }
 
     /// The same of an error that has it as its cause.
     fn lacks_engine(&self, error: &anyhow::Error) -> bool {
         error
             .downcast_ref::<EngineError>()
-            .is_some_and(|e| matches!(e, EngineError::Unreachable { .. }) && !self.helper.exists())
+            .is_some_and(|e| self.has_no_engine(e))
     }
 }
 
@@ -286,5 +285,34 @@ impl<E: Engine> Node<'_, E> {
                 bail!("a request with content of its own reached the engine's tasks")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onedock_common::engine::NoAnswer;
+
+    #[test]
+    fn a_host_that_was_set_up_is_never_taken_for_one_without_an_engine() {
+        let dir = tempfile::tempdir().unwrap();
+        let helper = dir.path().join("onedock-node");
+        let config = Config::default();
+        let node = Node {
+            engine: (),
+            paths: Paths::at(dir.path()),
+            config: &config,
+            helper: helper.clone(),
+        };
+        // An engine that was stopped takes its socket away.
+        let stopped = || EngineError::Unreachable {
+            socket: dir.path().join("docker.sock"),
+            reason: NoAnswer::NoSocket,
+        };
+        assert!(node.has_no_engine(&stopped()), "a front-end");
+        assert!(node.lacks_engine(&stopped().into()));
+        std::fs::write(&helper, "").unwrap();
+        assert!(!node.has_no_engine(&stopped()), "its containers are there");
+        assert!(!node.lacks_engine(&stopped().into()));
     }
 }
