@@ -8,6 +8,7 @@
 pub mod command;
 pub mod edit;
 pub mod error;
+pub mod getent;
 pub mod host;
 pub mod owner;
 pub mod place;

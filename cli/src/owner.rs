@@ -5,9 +5,10 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::{Gid, Uid};
 
 use crate::error::{Error, Result};
+use crate::getent;
 
 /// An owner by number or by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,15 +58,15 @@ impl fmt::Display for Owner {
 }
 
 fn uid_of(name: &str) -> Result<Uid> {
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(user.uid),
-        _ => Err(Error::refused(format!("there is no user {name} here"))),
+    match getent::user(name)? {
+        Some(user) => Ok(Uid::from_raw(user.uid)),
+        None => Err(Error::refused(format!("there is no user {name} here"))),
     }
 }
 
 fn gid_of(name: &str) -> Result<Gid> {
-    match Group::from_name(name) {
-        Ok(Some(group)) => Ok(group.gid),
-        _ => Err(Error::refused(format!("there is no group {name} here"))),
+    match getent::group(name)? {
+        Some(group) => Ok(Gid::from_raw(group.gid)),
+        None => Err(Error::refused(format!("there is no group {name} here"))),
     }
 }

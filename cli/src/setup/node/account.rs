@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use nix::unistd::{Gid, Group, Uid, User};
-
 use crate::command::Command;
 use crate::error::{Error, Result};
+use crate::getent;
 use crate::setup::ONEADMIN;
 use crate::setup::join::Join;
 use crate::step::{State, Step, Steps, act};
@@ -26,10 +25,13 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
     vec![
         act(
             format!("group {ONEADMIN}"),
-            || Ok(State::needed_if(group(ONEADMIN)?.is_none(), "make it")),
+            || {
+                let missing = getent::group(ONEADMIN)?.is_none();
+                Ok(State::needed_if(missing, "make it"))
+            },
             move || {
                 let mut arguments = vec!["--system".to_owned()];
-                if matches!(Group::from_gid(Gid::from_raw(gid)), Ok(None)) {
+                if getent::group_of(gid)?.is_none() {
                     arguments.extend(["--gid".to_owned(), gid.to_string()]);
                 }
                 arguments.push(ONEADMIN.to_owned());
@@ -38,13 +40,13 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
         ),
         act(
             format!("user {ONEADMIN}"),
-            || match user(ONEADMIN)? {
+            || match getent::user(ONEADMIN)? {
                 None => Ok(State::Needed(format!("make it, home {HOME}"))),
-                Some(user) if user.dir == Path::new(HOME) => Ok(State::AlreadySo),
+                Some(user) if user.home == Path::new(HOME) => Ok(State::AlreadySo),
                 Some(user) => Err(Error::refused(format!(
                     "user {ONEADMIN} has the home {} and OpenNebula wants {HOME} on every host; \
                      change it with usermod --home {HOME} {ONEADMIN}",
-                    user.dir.display()
+                    user.home.display()
                 ))),
             },
             move || {
@@ -59,7 +61,7 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
                 .map(str::to_owned)
                 .to_vec();
                 arguments.extend(["--gid".to_owned(), ONEADMIN.to_owned()]);
-                if matches!(User::from_uid(Uid::from_raw(uid)), Ok(None)) {
+                if getent::user_of(uid)?.is_none() {
                     arguments.extend(["--uid".to_owned(), uid.to_string()]);
                 }
                 arguments.push(ONEADMIN.to_owned());
@@ -75,11 +77,12 @@ pub(super) fn docker_group_steps() -> Vec<Box<dyn Step>> {
     vec![act(
         format!("{ONEADMIN} in group {DOCKER}"),
         || {
-            let member = group(DOCKER)?.is_some_and(|g| g.mem.iter().any(|m| m == ONEADMIN));
+            let member = getent::group(DOCKER)?
+                .is_some_and(|group| group.members.iter().any(|member| member == ONEADMIN));
             Ok(State::needed_if(!member, "add it"))
         },
         || {
-            if group(DOCKER)?.is_none() {
+            if getent::group(DOCKER)?.is_none() {
                 return Err(Error::refused(format!(
                     "there is no group {DOCKER}; make it (groupadd --system {DOCKER}), restart \
                      the engine so that its socket belongs to it, and call this again"
@@ -95,20 +98,10 @@ pub(super) fn docker_group_steps() -> Vec<Box<dyn Step>> {
 
 /// The number of the engine's group.
 pub(super) fn docker_gid() -> Result<Option<u32>> {
-    Ok(group(DOCKER)?.map(|g| g.gid.as_raw()))
+    Ok(getent::group(DOCKER)?.map(|group| group.gid))
 }
 
 /// The number of oneadmin.
 pub(super) fn oneadmin_uid() -> Result<Option<u32>> {
-    Ok(user(ONEADMIN)?.map(|u| u.uid.as_raw()))
-}
-
-fn group(name: &str) -> Result<Option<Group>> {
-    Group::from_name(name)
-        .map_err(|e| Error::refused(format!("group {name} cannot be looked up: {e}")))
-}
-
-fn user(name: &str) -> Result<Option<User>> {
-    User::from_name(name)
-        .map_err(|e| Error::refused(format!("user {name} cannot be looked up: {e}")))
+    Ok(getent::user(ONEADMIN)?.map(|user| user.uid))
 }

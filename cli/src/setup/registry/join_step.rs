@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use nix::unistd::User;
-
 use super::{Place, accounts, certificate};
 use crate::error::Result;
+use crate::getent;
 use crate::owner::Owner;
 use crate::place::PutFile;
 use crate::setup::frontend::Layout;
@@ -36,10 +35,10 @@ fn collect(
     remote_scripts: Option<PathBuf>,
 ) -> Result<Join> {
     let (user, password) = accounts::node(place)?;
-    let oneadmin = User::from_name(&place.options.oneadmin).ok().flatten();
+    let oneadmin = getent::user(&place.options.oneadmin)?;
     let home = oneadmin
         .as_ref()
-        .map_or_else(|| "/var/lib/one".into(), |u| u.dir.clone());
+        .map_or_else(|| "/var/lib/one".into(), |user| user.home.clone());
     let ca = certificate::read(&place.file("ca.crt"))?;
     let ca = String::from_utf8_lossy(&ca).into_owned();
     Ok(Join {
@@ -49,7 +48,7 @@ fn collect(
         password,
         datastores: datastores.to_path_buf(),
         remote_scripts,
-        ids: oneadmin.map(|u| (u.uid.as_raw(), u.gid.as_raw())),
+        ids: oneadmin.map(|user| (user.uid, user.gid)),
         ssh: ssh_files(&place.host.path(home.join(".ssh"))),
     })
 }

@@ -1,6 +1,7 @@
 //! The running registry: a systemd unit where systemd runs, else a process of its own.
 
 use std::fs::{self, File, OpenOptions};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, SystemTime};
@@ -130,6 +131,12 @@ fn started(pid: i32) -> Option<SystemTime> {
     SystemTime::now().checked_sub(age)
 }
 
+/// Whether another program listens there. An endpoint is an address and never a name.
+fn port_is_taken(endpoint: &str) -> bool {
+    let address: Option<SocketAddr> = endpoint.parse().ok();
+    address.is_some_and(|to| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok())
+}
+
 fn start(place: &Place) -> Result<()> {
     if place.host.has_systemd() {
         // The package's own unit may have started with it, and takes the same port.
@@ -147,7 +154,7 @@ fn start(place: &Place) -> Result<()> {
             .run()?;
     } else {
         stop(place)?;
-        if std::net::TcpStream::connect(place.local_endpoint()).is_ok() {
+        if port_is_taken(&place.local_endpoint()) {
             return Err(Error::refused(format!(
                 "port {} is taken by another program; choose another with --port",
                 place.options.port
