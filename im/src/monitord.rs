@@ -1,9 +1,10 @@
 //! Sends messages to `monitord`: UDP, and TCP for the states, which must not get lost.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use onedock_common::resolver::{self, LookupError};
 use thiserror::Error;
 
 use crate::config::Config;
@@ -25,7 +26,7 @@ pub enum SendError {
         /// What was looked up.
         address: String,
         /// The resolver's words.
-        problem: io::Error,
+        problem: LookupError,
     },
     /// The network did not take it.
     #[error("{transport} to monitord at {to} failed ({problem})")]
@@ -63,16 +64,12 @@ impl Monitord {
         if let Some((to, _)) = &self.to {
             return Ok(*to);
         }
-        let address = &self.config.address;
-        let name = |problem| SendError::Name {
-            address: address.clone(),
+        let address = self.config.address.as_str();
+        let ip = resolver::lookup_blocking(address).map_err(|problem| SendError::Name {
+            address: address.to_owned(),
             problem,
-        };
-        let to = (address.as_str(), self.config.port)
-            .to_socket_addrs()
-            .map_err(name)?
-            .next()
-            .ok_or_else(|| name(io::ErrorKind::NotFound.into()))?;
+        })?;
+        let to = SocketAddr::new(ip, self.config.port);
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any)
             .and_then(|s| s.set_write_timeout(Some(DEADLINE)).map(|()| s))

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::auth::Auth;
 use crate::credentials::Credentials;
 use crate::error::Error;
+use crate::host_names::HostNames;
 use crate::options::Options;
 use crate::tls::{self, Trust};
 
@@ -58,7 +59,9 @@ impl Endpoint {
             registry: registry.clone(),
             source,
         };
+        let names = HostNames::from_system().map_err(|e| prepare(Box::new(e)))?;
         let mut builder = reqwest::Client::builder()
+            .dns_resolver(names)
             .user_agent(concat!("onedock/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())

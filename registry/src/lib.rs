@@ -27,6 +27,7 @@ mod endpoint;
 mod error;
 mod from_config;
 mod gzip;
+mod host_names;
 mod image;
 mod kind;
 mod layer_stream;
