@@ -2,7 +2,7 @@
 //! its own; it ends with its value.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -115,7 +115,8 @@ impl RegistryServer {
             .context("docker-registry cannot be started; install the package docker-registry")?;
         self.child = Some(child);
         let until = Instant::now() + READY;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
             let ended = self
                 .child
                 .as_mut()

@@ -67,6 +67,10 @@ fn build() -> Result<PathBuf> {
 
 /// cargo as the owner of the folder: tests run as root, and may be built by another user, who
 /// shall find no file of root's among his.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is no static program: it runs where it was built"
+)]
 fn cargo(folder: &Path) -> Result<Command> {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let owner = folder.metadata()?;
