@@ -8,12 +8,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 need_root
 
 # engine and runtimes; registry; images; network; OpenNebula's network drivers are Ruby;
-# rights; CDs
+# rights; CDs; roots of other Debians
 install_packages docker.io crun runc docker-registry apache2-utils openssl \
     busybox-static tar gzip xz-utils curl \
     iptables ipset iproute2 iputils-ping procps util-linux \
     ruby sudo rsync openssh-client openssh-server shellcheck git make \
-    genisoimage xorriso
+    genisoimage xorriso mmdebstrap
 install_disk_packages
 "$here/sandbox/tools.sh"
 

@@ -18,6 +18,10 @@ did_not_run() {
     printf '    did not  %s: %s\n' "$1" "$2" >>"$summary"
 }
 
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -E "$@"; fi
+}
+
 # Nothing but the documents of a test may speak to an engine or a registry of the caller's.
 unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION ONEDOCK_CONF
 
@@ -55,6 +59,19 @@ else
     cargo test --workspace --locked --no-fail-fast
 fi
 ran "every test of the workspace"
+
+say "the static programs: no name service of the C library, run on Debian 12 and 13"
+packaging/no-name-service.sh --self-test
+make build
+packaging/no-name-service.sh dist/bin/*
+ran "packaging/no-name-service.sh: the built programs load no module of the host"
+if has apt-get; then
+    cargo build --locked -p onedock-tests --bin onedock-roots
+    as_root tests/roots/run.sh target/debug/onedock-roots dist/bin
+    ran "tests/roots: the built programs in roots of Debian 12 and 13"
+else
+    did_not_run "tests/roots" "its roots are made with Debian's mmdebstrap"
+fi
 
 say "licences and advisories"
 if ! cargo deny --version >/dev/null 2>&1; then
