@@ -208,27 +208,27 @@ impl Resolver {
     }
 
     /// Asks for each full name in turn. A server that answered is asked first for the next one.
+    /// A name that no server answered for may exist, so the host is not unknown then.
     async fn ask_servers(&self, name: &Name) -> Result<Answer, NetError> {
-        let mut failed = None;
+        let mut unanswered = None;
         let mut first = 0;
         for candidate in candidates(name, self.ndots, &self.search) {
             let order = (0..self.servers.len()).map(|n| (first + n) % self.servers.len());
+            let mut failed = None;
             for index in order {
                 match ask(&self.servers[index].1, candidate.clone()).await {
-                    Ok(Answer::Unknown) => {}
-                    Ok(known) => return Ok(known),
-                    Err(problem) => {
-                        failed = Some(problem);
-                        continue;
+                    Ok(Answer::Unknown) => {
+                        first = index;
+                        failed = None;
+                        break;
                     }
+                    Ok(known) => return Ok(known),
+                    Err(problem) => failed = Some(problem),
                 }
-                first = index;
-                // Another server answered in the place of the one that did not.
-                failed = None;
-                break;
             }
+            unanswered = failed.or(unanswered);
         }
-        match failed {
+        match unanswered {
             Some(problem) => Err(problem),
             None => Ok(Answer::Unknown),
         }

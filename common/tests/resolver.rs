@@ -227,6 +227,16 @@ fn a_server_that_fails_is_told_with_its_answer() {
 }
 
 #[test]
+fn a_host_is_not_unknown_while_one_of_its_names_has_no_answer() {
+    let dns = server(Manner::FailsFor("reg.a.example"), &[]);
+    let conf = "search a.example b.example\nnameserver 127.0.0.1\n";
+    let machine = Machine::new("", conf, dns.port());
+    let error = machine.look_up("reg").unwrap_err();
+    assert!(matches!(error, LookupError::Failed { .. }), "{error}");
+    assert_eq!(dns.asked(), ["reg.a.example", "reg.b.example", "reg"]);
+}
+
+#[test]
 fn a_host_may_have_ipv6_alone() {
     let dns = server(Manner::Answers, &[("six.example", "2001:db8::6")]);
     let machine = Machine::new("", "nameserver 127.0.0.1\n", dns.port());

@@ -18,6 +18,8 @@ pub enum Manner {
     Silent,
     /// It says SERVFAIL.
     Fails,
+    /// It says SERVFAIL for one name and answers for the others.
+    FailsFor(&'static str),
     /// It answers by UDP that the answer needs TCP.
     Truncates,
 }
@@ -135,7 +137,7 @@ fn serve_tcp(listener: &TcpListener, zone: &Zone, ended: &AtomicBool) {
             return;
         }
         let Ok(mut stream) = stream else { continue };
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
         // Several questions may come over one connection (RFC 7766).
         while let Some(question) = framed(&mut stream) {
             let Some(answer) = zone.answer(&question, false) else {
@@ -191,6 +193,11 @@ impl Zone {
             .filter(|(record, _)| *record == name)
             .map(|(_, ip)| *ip)
             .collect();
+        let fails = match self.manner {
+            Manner::Fails => true,
+            Manner::FailsFor(failing) => name == failing,
+            _ => false,
+        };
         let mut records = Vec::new();
         let mut count: u16 = 0;
         for ip in &known {
@@ -198,7 +205,7 @@ impl Zone {
                 IpAddr::V4(ip) => (1u16, ip.octets().to_vec()),
                 IpAddr::V6(ip) => (28, ip.octets().to_vec()),
             };
-            if of_kind == kind && !truncated && self.manner != Manner::Fails {
+            if of_kind == kind && !truncated && !fails {
                 // The question's name, the kind, class IN, a minute to live.
                 records.extend([0xc0, 12]);
                 records.extend(of_kind.to_be_bytes());
@@ -208,10 +215,12 @@ impl Zone {
                 count += 1;
             }
         }
-        let code = match self.manner {
-            Manner::Fails => SERVFAIL,
-            _ if known.is_empty() => NXDOMAIN,
-            _ => 0,
+        let code = if fails {
+            SERVFAIL
+        } else if known.is_empty() {
+            NXDOMAIN
+        } else {
+            0
         };
         let mut answer = message.get(..2)?.to_vec();
         answer.push(0x81 | if truncated { 2 } else { 0 });
