@@ -124,6 +124,13 @@ impl Summary {
             .iter()
             .any(|(s, o)| s == subject && matches!(o, Outcome::Changed(_)))
     }
+
+    /// Whether a step about something in this folder changed it.
+    pub fn has_changed_beneath(&self, folder: &Path) -> bool {
+        self.outcomes.iter().any(|(subject, outcome)| {
+            Path::new(subject).starts_with(folder) && matches!(outcome, Outcome::Changed(_))
+        })
+    }
 }
 
 /// Does the steps one after another and writes a line for each; the first failure ends it.
@@ -181,6 +188,20 @@ mod tests {
                 Ok(())
             },
         )]
+    }
+
+    #[test]
+    fn what_changed_in_a_folder_is_told_from_what_changed_beside_it() {
+        let outcome = |subject: &str| (subject.to_owned(), Outcome::Changed("x".into()));
+        let outcomes = vec![
+            outcome("/r/one/a"),
+            outcome("/r/two"),
+            ("/r/so/b".to_owned(), Outcome::AlreadySo),
+        ];
+        let summary = Summary { outcomes };
+        assert!(summary.has_changed_beneath(Path::new("/r/one")));
+        assert!(!summary.has_changed_beneath(Path::new("/r/on")));
+        assert!(!summary.has_changed_beneath(Path::new("/r/so")));
     }
 
     #[test]

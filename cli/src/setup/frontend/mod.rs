@@ -88,7 +88,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
             &layout,
             has_unit,
             restarts,
-            summary.changed() > 0,
+            summary.has_changed_beneath(&layout.remotes()),
         ));
         if upgrade {
             notes.push(
