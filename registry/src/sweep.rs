@@ -6,6 +6,7 @@ use crate::client::Deleted;
 use crate::error::Error;
 use crate::manifest::Manifest;
 use crate::remote::Remote;
+use crate::untag::remove;
 
 /// Deletes every manifest that a tag reaches. Indexes go before their images, so that no index
 /// is left without them; the images must go as well, or the registry's garbage collection keeps
@@ -26,6 +27,18 @@ pub(crate) async fn sweep(remote: &Remote) -> Result<Deleted, Error> {
     for digest in first.iter().chain(then.difference(&first)) {
         if remote.delete_manifest(digest).await? == Deleted::Now {
             deleted = Deleted::Now;
+        }
+    }
+    // The registry deletes a manifest before its tags: after an error in between the tags are
+    // left, without a manifest by which they could be deleted.
+    for tag in remote.tags().await? {
+        match remote.manifest_of_tag(&tag).await {
+            Err(e) if e.is_not_found() => {
+                remove(remote, &tag).await?;
+                deleted = Deleted::Now;
+            }
+            // Written since: another's.
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(deleted)

@@ -416,15 +416,7 @@ async fn a_tag_is_taken_away_without_its_siblings_as_often_as_one_likes() {
         client.untag(&nowhere, &tag("a")).await.unwrap(),
         Deleted::Before
     );
-    // Two at once.
-    let (one, two) = (tag("b"), tag("b"));
-    let both = futures_util::future::join(
-        client.untag(&repository, &one),
-        client.untag(&repository, &two),
-    );
-    let (one, two) = both.await;
-    one.unwrap();
-    two.unwrap();
+    client.untag(&repository, &tag("b")).await.unwrap();
     assert_eq!(client.tags(&repository).await.unwrap(), [Tag::latest()]);
 }
 

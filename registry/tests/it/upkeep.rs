@@ -1,9 +1,13 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use onedock_common::Digest;
-use onedock_common::reference::Tag;
-use onedock_registry::{Deleted, Error};
+use onedock_common::reference::{Reference, Tag};
+use onedock_registry::{Deleted, Error, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 
 use crate::images::{TestImage, oci_layout, write};
+use crate::lying::{Lying, Seen, reply};
 use crate::{at, client, options};
 
 const TYPE: &str = "application/vnd.opennebula.onedock.image.v1+json";
@@ -159,4 +163,100 @@ async fn more_tags_than_a_page_are_all_listed() {
             .unwrap();
     }
     assert_eq!(client.tags(&repository).await.unwrap().len(), 30);
+}
+
+#[tokio::test]
+async fn a_tag_that_several_calls_remove_at_once_is_gone_after_the_last() {
+    let server = RegistryServer::start(&Setup::default()).unwrap();
+    let client = client(options());
+    let repository = at(&server, "onedock/img-1");
+    let digest = client
+        .put_artifact(&repository, &tag("latest"), TYPE, b"{}")
+        .await
+        .unwrap();
+    let name = tag("a");
+    for round in 0..8 {
+        client.tag(&repository, &digest, &name).await.unwrap();
+        let calls = (0..4).map(|_| client.untag(&repository, &name));
+        for removed in futures_util::future::join_all(calls).await {
+            removed.unwrap();
+        }
+        assert_eq!(
+            client.tags(&repository).await.unwrap(),
+            [tag("latest")],
+            "round {round}"
+        );
+    }
+}
+
+/// A registry that deletes as CNCF Distribution does: first the manifest, then the tags that
+/// point at it. Between the two it fails with the first deletion, so that the tag stays.
+async fn forgetful_registry(tags: BTreeMap<String, String>) -> Lying {
+    let tags = Mutex::new(tags);
+    let failed = Mutex::new(false);
+    let manifests = Mutex::new(BTreeMap::<String, Vec<u8>>::new());
+    Lying::start(move |seen: &Seen| {
+        let path = seen.path.split('?').next().unwrap_or_default();
+        if path.ends_with("/tags/list") {
+            let names: Vec<String> = tags.lock().unwrap().keys().cloned().collect();
+            let json = serde_json::json!({ "tags": names }).to_string();
+            return Some(reply(200, &[], json.as_bytes()));
+        }
+        let name = path.split_once("/manifests/")?.1.to_owned();
+        let (mut tags, mut manifests) = (tags.lock().unwrap(), manifests.lock().unwrap());
+        let digest = tags.get(&name).cloned().unwrap_or(name.clone());
+        match seen.method.as_str() {
+            "PUT" => {
+                let digest = Digest::of(&seen.body).to_string();
+                manifests.insert(digest.clone(), seen.body.clone());
+                if !name.starts_with("sha256:") {
+                    tags.insert(name, digest.clone());
+                }
+                Some(reply(201, &[("docker-content-digest", &digest)], b""))
+            }
+            "DELETE" if manifests.remove(&digest).is_none() => Some(reply(404, &[], b"")),
+            "DELETE" if !std::mem::replace(&mut failed.lock().unwrap(), true) => {
+                Some(reply(500, &[], b""))
+            }
+            "DELETE" => {
+                tags.retain(|_, points_at| *points_at != digest);
+                Some(reply(202, &[], b""))
+            }
+            _ => Some(match manifests.get(&digest) {
+                Some(bytes) => reply(200, &[], bytes),
+                None => reply(404, &[], b""),
+            }),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_tag_that_a_registry_leaves_behind_a_deletion_is_removed_all_the_same() {
+    let dangling = || BTreeMap::from([("a".to_owned(), Digest::of(b"gone").to_string())]);
+    let reference: Reference = "evil.test/a:v1".parse().unwrap();
+    let repository = reference.repository().unwrap();
+    let knowing = |evil: &Lying| {
+        client(Options {
+            endpoints: BTreeMap::from([("evil.test".parse().unwrap(), evil.url.clone())]),
+            ..options()
+        })
+    };
+    let evil = forgetful_registry(dangling()).await;
+    let client = knowing(&evil);
+    let removed = client.untag(&repository, &tag("a")).await.unwrap();
+    assert_eq!(removed, Deleted::Now);
+    assert!(client.tags(&repository).await.unwrap().is_empty());
+    let removed = client.untag(&repository, &tag("a")).await.unwrap();
+    assert_eq!(removed, Deleted::Before);
+
+    let evil = forgetful_registry(dangling()).await;
+    let client = knowing(&evil);
+    client
+        .put_artifact(&repository, &tag("b"), TYPE, b"{}")
+        .await
+        .unwrap();
+    let removed = client.delete_repository(&repository).await.unwrap();
+    assert_eq!(removed, Deleted::Now);
+    assert!(client.tags(&repository).await.unwrap().is_empty());
 }
