@@ -6,16 +6,15 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Response, Url};
 use serde::Deserialize;
-use tokio::time::timeout;
 
-use crate::body::read_all;
+use crate::body::{detail, no_page, read_all};
 use crate::credentials::Login;
 use crate::endpoint::{Endpoint, may_lead};
 use crate::error::Error;
-use crate::transport::Ask;
+use crate::transport::{Ask, Deadline, Patience, REDIRECTS};
 
 /// The largest token answer, in bytes.
 const ANSWER_LIMIT: u64 = 64 * 1024;
@@ -23,6 +22,10 @@ const ANSWER_LIMIT: u64 = 64 * 1024;
 const CHALLENGE_LIMIT: usize = 8 * 1024;
 /// How long a token lives whose answer does not say it (token specification).
 const DEFAULT_LIFE: u64 = 60;
+/// How long a token is used at most, in seconds: a day.
+const LONGEST_LIFE: u64 = 86_400;
+/// What a token is called in errors.
+const TOKEN: &str = "the request for a token";
 
 /// What a request needs to be allowed to do, as token scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -117,6 +120,7 @@ pub(crate) async fn answer_challenge(
     headers: &HeaderMap,
     ask: &Ask,
     refusals: u32,
+    deadline: Deadline,
 ) -> Result<(), Error> {
     let Ask { what, scopes, .. } = ask;
     let denied = |reason: String| Error::Denied {
@@ -152,26 +156,15 @@ pub(crate) async fn answer_challenge(
                     "it sends the login to {host}, which is not its own host; allow that host for it when this is right"
                 )));
             }
-            let token = fetch(endpoint, realm, service.as_deref(), scopes, what).await?;
+            let url = token_url(realm, service.as_deref(), scopes);
+            let token = fetch(endpoint, &url, what, deadline).await?;
             auth.state().tokens.insert(scopes.clone(), token);
             Ok(())
         }
     }
 }
 
-async fn fetch(
-    endpoint: &Endpoint,
-    mut realm: Url,
-    service: Option<&str>,
-    scopes: &Scopes,
-    what: &str,
-) -> Result<Token, Error> {
-    #[derive(Deserialize)]
-    struct Answer {
-        token: Option<String>,
-        access_token: Option<String>,
-        expires_in: Option<u64>,
-    }
+fn token_url(mut realm: Url, service: Option<&str>, scopes: &Scopes) -> Url {
     {
         let mut query = realm.query_pairs_mut();
         if let Some(service) = service {
@@ -181,52 +174,128 @@ async fn fetch(
             query.append_pair("scope", scope);
         }
     }
-    let login = endpoint.auth.login.as_ref().and_then(Login::basic);
-    let mut request = endpoint.http.get(realm);
-    if let Some(header) = login {
-        request = request.header(AUTHORIZATION, header);
-    }
-    let mut response = match timeout(endpoint.request_limit, request.send()).await {
-        Err(_) => return Err(endpoint.late("the token")),
-        Ok(Err(e)) if e.is_timeout() => return Err(endpoint.late("the token")),
-        Ok(answer) => answer.map_err(|e| endpoint.unreachable(e))?,
+    realm
+}
+
+/// Asks for a token, with the same patience as every other request has.
+async fn fetch(
+    endpoint: &Endpoint,
+    url: &Url,
+    what: &str,
+    deadline: Deadline,
+) -> Result<Token, Error> {
+    let mut patience = Patience::default();
+    let mut response = loop {
+        let answer = ask_for_token(endpoint, url).await;
+        if let Some(response) = patience.judge(endpoint, TOKEN, deadline, answer).await? {
+            break response;
+        }
     };
     let status = response.status();
     if matches!(status.as_u16(), 400 | 401 | 403) {
+        let reason = match endpoint.auth.login {
+            Some(_) => "the login that is kept for it is wrong or has too few rights",
+            None => "it asks for a login and none is kept for it",
+        };
         return Err(Error::Denied {
             registry: endpoint.registry.clone(),
             what: what.to_owned(),
-            reason: match endpoint.auth.login {
-                Some(_) => "the login that is kept for it is wrong or has too few rights".into(),
-                None => "it asks for a login and none is kept for it".into(),
-            },
+            reason: format!("{reason}{}", detail(endpoint, response).await),
         });
     }
     if !status.is_success() {
         return Err(Error::Status {
             registry: endpoint.registry.clone(),
             status: status.as_u16(),
-            what: "the request for a token".to_owned(),
-            detail: String::new(),
+            what: TOKEN.to_owned(),
+            detail: detail(endpoint, response).await,
         });
     }
     let body = read_all(endpoint, &mut response, ANSWER_LIMIT, "the token").await?;
-    // The parser's error could show a part of the token.
-    let answer: Answer = serde_json::from_slice(&body)
-        .map_err(|_| endpoint.refuse("its token answer is not what the token protocol says"))?;
-    let header = answer
-        .token
-        .or(answer.access_token)
-        .and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
-    let mut header = header.ok_or_else(|| endpoint.refuse("its token cannot be sent"))?;
+    no_page(endpoint, &body, "the token")?;
+    read_token(&body).map_err(|reason| endpoint.refuse(reason))
+}
+
+/// One request for a token. Redirects are followed within the site of the token service alone:
+/// whoever is led to is handed the login, and hands out what we then show to the registry.
+async fn ask_for_token(endpoint: &Endpoint, realm: &Url) -> Result<Response, Error> {
+    let mut url = realm.clone();
+    for _ in 0..=REDIRECTS {
+        let mut request = endpoint.http.get(url.clone());
+        if let Some(header) = endpoint.auth.login.as_ref().and_then(Login::basic) {
+            request = request.header(AUTHORIZATION, header);
+        }
+        let response = endpoint.in_time(request, TOKEN).await?;
+        let Some(next) = endpoint.redirect(&url, &response)? else {
+            return Ok(response);
+        };
+        if !same_site(realm, &next) {
+            let host = next.host_str().unwrap_or_default();
+            return Err(endpoint.refuse(format!(
+                "its token service redirects to {host}, which is another site"
+            )));
+        }
+        url = next;
+    }
+    Err(endpoint.too_many_redirects())
+}
+
+/// Whether a host is that of the token service, or above or below it.
+fn same_site(realm: &Url, next: &Url) -> bool {
+    let (Some(a), Some(b)) = (realm.host_str(), next.host_str()) else {
+        return false;
+    };
+    let below = |low: &str, high: &str| {
+        high.contains('.')
+            && low
+                .strip_suffix(high)
+                .is_some_and(|rest| rest.ends_with('.'))
+    };
+    a == b || below(a, b) || below(b, a)
+}
+
+/// Reads the answer of a token service. The error is the reason in words; it shows nothing of
+/// the answer, which may have a part of the token.
+fn read_token(body: &[u8]) -> Result<Token, String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<String>,
+        access_token: Option<String>,
+        #[serde(default)]
+        expires_in: serde_json::Value,
+    }
+    let answer: Answer = serde_json::from_slice(body)
+        .map_err(|_| "its token answer is not what the token protocol says".to_owned())?;
+    let mut tokens = [answer.token, answer.access_token].into_iter().flatten();
+    let token = tokens
+        .find(|token| !token.is_empty())
+        .ok_or_else(|| "its token answer holds no token".to_owned())?;
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| "its token cannot be sent".to_owned())?;
     header.set_sensitive(true);
-    let life = answer.expires_in.unwrap_or(DEFAULT_LIFE).clamp(1, 86_400);
     // Ask anew a little before it ends.
-    let life = Duration::from_secs(life).mul_f32(0.9);
+    let life = Duration::from_secs(life(&answer.expires_in)).mul_f32(0.9);
     Ok(Token {
         header,
         until: Instant::now() + life,
     })
+}
+
+/// How long a token lives, in seconds. Services write a number, a fraction or a text; what is no
+/// time (null, 0, less) counts as not said.
+fn life(said: &serde_json::Value) -> u64 {
+    let number = match said {
+        serde_json::Value::Number(number) => number.as_f64(),
+        serde_json::Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(seconds) if seconds >= LONGEST_LIFE as f64 => LONGEST_LIFE,
+        Some(seconds) if seconds >= 1.0 => {
+            Duration::try_from_secs_f64(seconds).map_or(DEFAULT_LIFE, |life| life.as_secs())
+        }
+        _ => DEFAULT_LIFE,
+    }
 }
 
 /// The challenge that we can answer best: a token before the login itself.
@@ -321,5 +390,71 @@ mod tests {
             })
         );
         assert_eq!(challenge(&[]), None);
+    }
+
+    #[test]
+    fn a_token_is_the_first_that_is_not_empty_and_lives_as_long_as_it_says() {
+        let read = |json: &str| {
+            let now = Instant::now();
+            let token = read_token(json.as_bytes())?;
+            let life = (token.until - now).as_secs_f32() / 0.9;
+            Ok::<_, String>((token.header.to_str().unwrap().to_owned(), life.round()))
+        };
+        for (json, token, life) in [
+            (r#"{"token":"a","expires_in":300}"#, "Bearer a", 300.0),
+            (r#"{"token":"","access_token":"b"}"#, "Bearer b", 60.0),
+            (
+                r#"{"token":null,"access_token":"b","expires_in":null}"#,
+                "Bearer b",
+                60.0,
+            ),
+            (
+                r#"{"token":"a","access_token":"b","expires_in":"300"}"#,
+                "Bearer a",
+                300.0,
+            ),
+            (r#"{"token":"a","expires_in":299.7}"#, "Bearer a", 299.0),
+            (r#"{"token":"a","expires_in":0}"#, "Bearer a", 60.0),
+            (r#"{"token":"a","expires_in":-5}"#, "Bearer a", 60.0),
+            (r#"{"token":"a","expires_in":"soon"}"#, "Bearer a", 60.0),
+            (r#"{"token":"a","expires_in":[1]}"#, "Bearer a", 60.0),
+            (r#"{"token":"a","expires_in":1e300}"#, "Bearer a", 86_400.0),
+            (
+                r#"{"token":"a","expires_in":18446744073709551615}"#,
+                "Bearer a",
+                86_400.0,
+            ),
+        ] {
+            assert_eq!(read(json), Ok((token.to_owned(), life)), "{json}");
+        }
+        for (json, reason) in [
+            (r#"{"token":""}"#, "holds no token"),
+            ("{}", "holds no token"),
+            (r#"{"token":7}"#, "not what the token protocol says"),
+            (r#"{"token":"a\nb"}"#, "cannot be sent"),
+        ] {
+            assert!(read(json).unwrap_err().contains(reason), "{json}");
+        }
+    }
+
+    #[test]
+    fn attack_42_a_token_service_leads_to_its_own_site_only() {
+        let url = |host: &str| Url::parse(&format!("https://{host}/token")).unwrap();
+        for (next, good) in [
+            ("auth.example.com", true),
+            ("auth.example.com:8443", true),
+            ("eu.auth.example.com", true),
+            ("example.com", true),
+            ("xauth.example.com", false),
+            ("other.example.com", false),
+            ("com", false),
+            ("example.org", false),
+        ] {
+            assert_eq!(
+                same_site(&url("auth.example.com"), &url(next)),
+                good,
+                "{next}"
+            );
+        }
     }
 }

@@ -44,14 +44,11 @@ pub(crate) async fn read_all(
 }
 
 /// Makes the error of an answer that cannot be used, with what the registry said about it.
-pub(crate) async fn into_error(endpoint: &Endpoint, mut response: Response, what: &str) -> Error {
+pub(crate) async fn into_error(endpoint: &Endpoint, response: Response, what: &str) -> Error {
     let registry: RegistryName = endpoint.registry.clone();
     let what = what.to_owned();
     let status = response.status().as_u16();
-    let said = match read_all(endpoint, &mut response, DETAIL_LIMIT, "its error text").await {
-        Ok(bytes) => messages(&bytes),
-        Err(_) => String::new(),
-    };
+    let said = said(endpoint, response).await;
     match status {
         404 => Error::NotFound { registry, what },
         401 | 403 => Error::Denied {
@@ -67,24 +64,69 @@ pub(crate) async fn into_error(endpoint: &Endpoint, mut response: Response, what
             registry,
             status,
             what,
-            detail: if said.is_empty() {
-                said
-            } else {
-                format!(": {said}")
-            },
+            detail: with_colon(said),
         },
     }
 }
 
-/// The messages of the distribution specification's error form, as one line.
+/// What the registry said with an answer that cannot be used, as one line with a colon in front;
+/// empty when it said nothing.
+pub(crate) async fn detail(endpoint: &Endpoint, response: Response) -> String {
+    with_colon(said(endpoint, response).await)
+}
+
+fn with_colon(said: String) -> String {
+    match said.is_empty() {
+        true => said,
+        false => format!(": {said}"),
+    }
+}
+
+/// What the registry said with an answer that cannot be used, as one line; empty for nothing.
+pub(crate) async fn said(endpoint: &Endpoint, mut response: Response) -> String {
+    match read_all(endpoint, &mut response, DETAIL_LIMIT, "its error text").await {
+        Ok(bytes) => messages(&bytes),
+        Err(_) => String::new(),
+    }
+}
+
+/// The messages in an answer: the distribution specification's error form, and the forms of token
+/// services (`{"details": …}` of Docker Hub, `{"error": …}` of OAuth2, RFC 6749, 5.2). Nothing is
+/// quoted of any other answer: whoever may name a registry could read with it what only the
+/// front-end can reach.
 fn messages(bytes: &[u8]) -> String {
+    if is_web_page(bytes) {
+        return "a web page".to_owned();
+    }
     let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
     let mut found = Vec::new();
     for error in value["errors"].as_array().into_iter().flatten().take(3) {
         let text = error["message"].as_str().or(error["code"].as_str());
         found.extend(text.map(one_line));
     }
+    if found.is_empty() {
+        let keys = ["error_description", "details", "message", "error"];
+        let text = keys.iter().find_map(|key| value[*key].as_str());
+        found.extend(text.map(one_line));
+    }
     found.join("; ")
+}
+
+/// Whether an answer is a web page. Registries behind a single sign-on or a captive portal answer
+/// with one, and with status 200.
+fn is_web_page(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    bytes.trim_ascii_start().first() == Some(&b'<')
+}
+
+/// Refuses a web page in place of what was asked for.
+pub(crate) fn no_page(endpoint: &Endpoint, bytes: &[u8], what: &str) -> Result<(), Error> {
+    if !is_web_page(bytes) {
+        return Ok(());
+    }
+    Err(endpoint.refuse(format!(
+        "in place of {what} came a web page; does a login page or a proxy stand in front of it?"
+    )))
 }
 
 #[cfg(test)]
@@ -95,6 +137,34 @@ mod tests {
     fn attack_13_a_registrys_words_become_one_clean_line() {
         let json = br#"{"errors":[{"code":"X","message":"bad\nDEPLOY SUCCESS 5 -\u001b[0m"},{"code":"DENIED"}]}"#;
         assert_eq!(messages(json), "bad DEPLOY SUCCESS 5 -[0m; DENIED");
-        assert_eq!(messages(b"<html>"), "");
+        assert_eq!(messages(b"root:x:0:0"), "");
+        assert_eq!(messages(b" <html><title>Intranet</title>"), "a web page");
+        assert_eq!(messages(b"{}"), "");
+        assert_eq!(messages(b""), "");
+    }
+
+    #[test]
+    fn what_token_services_say_is_found_in_each_of_their_forms() {
+        for (body, said) in [
+            (
+                &br#"{"details":"incorrect username or password"}"#[..],
+                "incorrect username or password",
+            ),
+            (
+                br#"{"error":"invalid_grant","error_description":"expired"}"#,
+                "expired",
+            ),
+            (br#"{"message":"Unauthorized"}"#, "Unauthorized"),
+            (br#"{"error":"invalid_grant"}"#, "invalid_grant"),
+        ] {
+            assert_eq!(messages(body), said);
+        }
+    }
+
+    #[test]
+    fn a_web_page_is_known_by_its_first_sign() {
+        assert!(is_web_page(b"\xef\xbb\xbf \n<!DOCTYPE html>"));
+        assert!(!is_web_page(b" {\"a\":\"<html>\"}"));
+        assert!(!is_web_page(b""));
     }
 }

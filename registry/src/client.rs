@@ -14,6 +14,7 @@ use tokio::time::timeout_at;
 use crate::archive;
 use crate::artifact;
 use crate::auth::Scopes;
+use crate::body::{no_page, read_all};
 use crate::config::{self, ImageConfig};
 use crate::copy::Copy;
 use crate::credentials::Credentials;
@@ -25,6 +26,9 @@ use crate::platform::Platform;
 use crate::remote::Remote;
 use crate::sweep::sweep;
 use crate::transport::{Ask, Deadline};
+
+/// The largest answer to a greeting, in bytes.
+const GREETING_LIMIT: u64 = 1 << 20;
 
 /// A manifest as the registry holds it, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,10 +96,9 @@ impl Client {
             let endpoint = self.endpoint(registry).await?;
             let url = endpoint.at("")?;
             let ask = Ask::new("a greeting", Method::GET, url, Scopes::default());
-            endpoint
-                .expect(&ask, deadline, &[StatusCode::OK])
-                .await
-                .map(drop)
+            let mut response = endpoint.expect(&ask, deadline, &[StatusCode::OK]).await?;
+            let greeting = read_all(&endpoint, &mut response, GREETING_LIMIT, &ask.what).await?;
+            no_page(&endpoint, &greeting, &ask.what)
         })
         .await
     }

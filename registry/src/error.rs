@@ -47,7 +47,7 @@ pub enum Error {
         limit: Duration,
     },
     /// It asked to be left alone for longer than there is time.
-    #[error("registry {registry} is busy ({status}) and asks to come back in {} s", wait.as_secs())]
+    #[error("registry {registry} is busy ({status}) and asks to come back in {} s{detail}", wait.as_secs())]
     Busy {
         /// The registry.
         registry: RegistryName,
@@ -55,6 +55,8 @@ pub enum Error {
         status: u16,
         /// Its Retry-After, or our next pause.
         wait: Duration,
+        /// What it said, cleaned and cut, with a colon in front; or nothing.
+        detail: String,
     },
     /// An answer that the operation cannot go on with.
     #[error("registry {registry} answered {status} to {what}{detail}")]

@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::auth::Scopes;
-use crate::body::{into_error, read_all};
+use crate::body::{into_error, no_page, read_all};
 use crate::client::{Deleted, Resolved};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -92,6 +92,7 @@ impl Remote {
             .and_then(|t| t.to_str().ok())
             .map(str::to_owned);
         let bytes = read_all(&self.endpoint, &mut response, MANIFEST_LIMIT, &ask.what).await?;
+        no_page(&self.endpoint, &bytes, &ask.what)?;
         let digest = Digest::of(&bytes);
         if let Some(expected) = expected
             && *expected != digest
@@ -191,6 +192,7 @@ impl Remote {
                 .map(|page| self.endpoint.upload_location(page));
             let link = link.transpose()?;
             let bytes = read_all(&self.endpoint, &mut response, PAGE_LIMIT, &ask.what).await?;
+            no_page(&self.endpoint, &bytes, &ask.what)?;
             let page: Page = serde_json::from_slice(&bytes)
                 .map_err(|_| self.endpoint.refuse("its list of tags is damaged"))?;
             // A tag that is none by the specification cannot be asked for either.

@@ -4,16 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::auth::{Scopes, answer_challenge};
-use crate::body::into_error;
+use crate::body::{detail, into_error};
 use crate::endpoint::{Endpoint, may_lead};
 use crate::error::Error;
 
 /// How many redirects are followed in one request.
-const REDIRECTS: usize = 5;
+pub(crate) const REDIRECTS: usize = 5;
 /// How often a broken connection or an error of the registry is tried again.
 const RETRIES: u32 = 3;
 /// How often a registry may tell us to come back.
@@ -63,52 +63,18 @@ impl Endpoint {
     /// Sends until there is an answer to go on with. Answers below 500 other than 401 and 429
     /// are the caller's to judge.
     pub(crate) async fn send(&self, ask: &Ask, deadline: Deadline) -> Result<Response, Error> {
-        let (mut logins, mut retries, mut pauses) = (0, 0, 0);
+        let (mut logins, mut patience) = (0, Patience::default());
         loop {
-            let failed = match self.once(ask).await {
-                Ok(response) => match response.status() {
-                    StatusCode::UNAUTHORIZED if logins < 2 && self.is_own(response.url()) => {
-                        logins += 1;
-                        let headers = response.headers().clone();
-                        answer_challenge(self, &headers, ask, logins).await?;
-                        continue;
-                    }
-                    status if is_busy(status) => {
-                        let asked = retry_after(response.headers());
-                        let wait = asked.unwrap_or_else(|| pause(retries));
-                        let tired = match asked {
-                            Some(_) => pauses >= PAUSES,
-                            None => retries >= RETRIES,
-                        };
-                        if tired && asked.is_none() {
-                            return Err(into_error(self, response, &ask.what).await);
-                        }
-                        if tired || Instant::now() + wait > deadline.at() {
-                            return Err(Error::Busy {
-                                registry: self.registry.clone(),
-                                status: status.as_u16(),
-                                wait,
-                            });
-                        }
-                        if asked.is_some() {
-                            pauses += 1;
-                        } else {
-                            retries += 1;
-                        }
-                        sleep(wait).await;
-                        continue;
-                    }
-                    _ => return Ok(response),
-                },
-                Err(e) => e,
+            let answer = self.once(ask).await;
+            let Some(response) = patience.judge(self, &ask.what, deadline, answer).await? else {
+                continue;
             };
-            // A registry that hangs is not asked again: it has had its time.
-            let again = matches!(failed, Error::Unreachable { .. }) && retries < RETRIES;
-            if !again || Instant::now() + pause(retries) > deadline.at() {
-                return Err(failed);
+            let wanted = response.status() == StatusCode::UNAUTHORIZED;
+            if !wanted || logins >= 2 || !self.is_own(response.url()) {
+                return Ok(response);
             }
-            sleep(pause(retries)).await;
-            retries += 1;
+            logins += 1;
+            answer_challenge(self, response.headers(), ask, logins, deadline).await?;
         }
     }
 
@@ -147,27 +113,108 @@ impl Endpoint {
             if let Some(body) = &ask.body {
                 request = request.body(body.clone());
             }
-            let response = match timeout(self.request_limit, request.send()).await {
-                Err(_) => return Err(self.late(&ask.what)),
-                Ok(Err(e)) if e.is_timeout() => return Err(self.late(&ask.what)),
-                Ok(answer) => answer.map_err(|e| self.unreachable(e))?,
-            };
-            let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            if !moved || !matches!(ask.method, Method::GET | Method::HEAD) {
+            let response = self.in_time(request, &ask.what).await?;
+            if !matches!(ask.method, Method::GET | Method::HEAD) {
                 return Ok(response);
             }
-            let location = response
-                .headers()
-                .get(LOCATION)
-                .and_then(|l| l.to_str().ok());
-            let next = location
-                .and_then(|l| url.join(l).ok())
-                .ok_or_else(|| self.refuse("its redirect says no address"))?;
-            may_lead(&url, &next)
-                .map_err(|reason| self.refuse(format!("of its redirect: {reason}")))?;
-            url = next;
+            match self.redirect(&url, &response)? {
+                Some(next) => url = next,
+                None => return Ok(response),
+            }
         }
-        Err(self.refuse(format!("it redirects more than {REDIRECTS} times")))
+        Err(self.too_many_redirects())
+    }
+
+    /// Sends one request within the time of one.
+    pub(crate) async fn in_time(
+        &self,
+        request: RequestBuilder,
+        what: &str,
+    ) -> Result<Response, Error> {
+        match timeout(self.request_limit, request.send()).await {
+            Err(_) => Err(self.late(what)),
+            Ok(Err(e)) if e.is_timeout() => Err(self.late(what)),
+            Ok(answer) => answer.map_err(|e| self.unreachable(e)),
+        }
+    }
+
+    /// Where an answer to `url` leads; `None` when it is no redirect.
+    pub(crate) fn redirect(&self, url: &Url, response: &Response) -> Result<Option<Url>, Error> {
+        if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        let location = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|l| l.to_str().ok());
+        let next = location
+            .and_then(|l| url.join(l).ok())
+            .ok_or_else(|| self.refuse("its redirect says no address"))?;
+        may_lead(url, &next).map_err(|reason| self.refuse(format!("of its redirect: {reason}")))?;
+        Ok(Some(next))
+    }
+
+    pub(crate) fn too_many_redirects(&self) -> Error {
+        self.refuse(format!("it redirects more than {REDIRECTS} times"))
+    }
+}
+
+/// How often one request was repeated, because there was no connection or because the registry
+/// was busy.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    retries: u32,
+    pauses: u32,
+}
+
+impl Patience {
+    /// Passes on an answer to go on with. `None`, after a pause: the request is to be sent again.
+    /// An error when it is not worth it, or when there is no time left.
+    pub(crate) async fn judge(
+        &mut self,
+        endpoint: &Endpoint,
+        what: &str,
+        deadline: Deadline,
+        answer: Result<Response, Error>,
+    ) -> Result<Option<Response>, Error> {
+        let wait = match answer {
+            Ok(response) if is_busy(response.status()) => {
+                let status = response.status().as_u16();
+                let asked = retry_after(response.headers());
+                let wait = asked.unwrap_or_else(|| pause(self.retries));
+                let (count, most) = match asked {
+                    Some(_) => (&mut self.pauses, PAUSES),
+                    None => (&mut self.retries, RETRIES),
+                };
+                let tired = *count >= most;
+                *count += 1;
+                if tired && asked.is_none() {
+                    return Err(into_error(endpoint, response, what).await);
+                }
+                if tired || Instant::now() + wait > deadline.at() {
+                    return Err(Error::Busy {
+                        registry: endpoint.registry.clone(),
+                        status,
+                        wait,
+                        detail: detail(endpoint, response).await,
+                    });
+                }
+                wait
+            }
+            Ok(response) => return Ok(Some(response)),
+            // A registry that hangs is not asked again: it has had its time.
+            Err(failed) => {
+                let wait = pause(self.retries);
+                let again = matches!(failed, Error::Unreachable { .. }) && self.retries < RETRIES;
+                if !again || Instant::now() + wait > deadline.at() {
+                    return Err(failed);
+                }
+                self.retries += 1;
+                wait
+            }
+        };
+        sleep(wait).await;
+        Ok(None)
     }
 }
 

@@ -531,3 +531,123 @@ fn every_call_can_run_on_any_thread() {
     check(client.push_archive("x".as_ref(), &repository, &tag));
     check(client.delete_repository(&repository));
 }
+
+/// A registry that hands out what `token` answers for `Bearer good`.
+async fn with_token_service(token: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Lying {
+    let place = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
+    let known = std::sync::Arc::clone(&place);
+    let evil = Lying::start(move |seen| {
+        if seen.path.starts_with("/token") {
+            return Some(token(seen));
+        }
+        let shown = seen.headers.get("authorization");
+        if shown.is_some_and(|token| token == "Bearer good") {
+            return None;
+        }
+        let asked = format!("Bearer realm=\"{}/token\"", known.get().unwrap());
+        Some(reply(401, &[("www-authenticate", &asked)], b""))
+    })
+    .await;
+    place.set(evil.url.clone()).unwrap();
+    evil.hold(&TestImage::new(1).unwrap());
+    evil
+}
+
+const GOOD: &[u8] = br#"{"token":"","access_token":"good","expires_in":"0"}"#;
+
+#[tokio::test]
+async fn fault_26_the_request_for_a_token_is_as_patient_as_every_other() {
+    let evil = with_token_service(|seen| {
+        if seen.path.starts_with("/token/elsewhere") {
+            return reply(200, &[], GOOD);
+        }
+        match seen.before {
+            0 => reply(429, &[("retry-after", "1")], b""),
+            1 => reply(502, &[], b"<html>"),
+            _ => reply(307, &[("location", "/token/elsewhere")], b""),
+        }
+    })
+    .await;
+    let (_dir, auth) = login();
+    let start = Instant::now();
+    let client = knowing(&evil, |o| o.auth_file = Some(auth));
+    client.resolve(&image("evil.test/a:v1")).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    let asked: Vec<Seen> = evil
+        .seen()
+        .into_iter()
+        .filter(|s| s.path.starts_with("/token"))
+        .collect();
+    assert_eq!(asked.len(), 4);
+    assert!(
+        asked
+            .iter()
+            .all(|s| s.headers.contains_key("authorization"))
+    );
+}
+
+#[tokio::test]
+async fn fault_26_what_a_registry_says_of_its_limits_is_passed_on() {
+    let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit"}]}"#;
+    let busy = || reply(429, &[("retry-after", "3600")], body);
+    for evil in [
+        Lying::start(move |_| Some(busy())).await,
+        with_token_service(move |_| busy()).await,
+    ] {
+        let client = knowing(&evil, |_| {});
+        let error = client.resolve(&image("evil.test/a:v1")).await.unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }), "{}", told(&error));
+        let text = error.to_string();
+        assert!(
+            text.contains("3600 s: You have reached your pull rate limit"),
+            "{text}"
+        );
+    }
+    let details = br#"{"details":"incorrect username or password"}"#;
+    let evil = with_token_service(move |_| reply(401, &[], details)).await;
+    let (_dir, auth) = login();
+    let client = knowing(&evil, |o| o.auth_file = Some(auth));
+    let error = client.resolve(&image("evil.test/a:v1")).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("is wrong or has too few rights: incorrect username"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn attack_42_a_token_service_that_leads_to_another_site_is_not_followed() {
+    let thief = Lying::start(|_| Some(reply(200, &[], GOOD))).await;
+    let there = thief.url.replace("127.0.0.1", "localhost");
+    let location = format!("{there}/token");
+    let evil = with_token_service(move |_| reply(302, &[("location", &location)], b"")).await;
+    let (_dir, auth) = login();
+    for auth_file in [None, Some(auth)] {
+        let client = knowing(&evil, |o| o.auth_file = auth_file);
+        let error = client.resolve(&image("evil.test/a:v1")).await.unwrap_err();
+        assert!(told(&error).contains("another site"), "{}", told(&error));
+    }
+    assert!(thief.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_login_page_in_place_of_an_answer_is_named() {
+    const PAGE: &[u8] = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>";
+    let page = || reply(200, &[("content-type", "text/html")], PAGE);
+    let served = Lying::start(move |_| Some(page())).await;
+    let client = knowing(&served, |_| {});
+    let reference = image("evil.test/a:v1");
+    let repository = reference.repository().unwrap();
+    for error in [
+        client.resolve(&reference).await.unwrap_err(),
+        client.tags(&repository).await.unwrap_err(),
+        client.ping(repository.registry()).await.unwrap_err(),
+        knowing(&with_token_service(move |_| page()).await, |_| {})
+            .resolve(&reference)
+            .await
+            .unwrap_err(),
+    ] {
+        let text = told(&error);
+        assert!(text.contains("a web page; does a login page"), "{text}");
+    }
+}
