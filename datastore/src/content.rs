@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use onedock_common::disk_image::{DiskFormat, DiskMeta};
 use onedock_common::image::ImageKind;
 use onedock_common::volume;
+use onedock_registry::is_compressed;
 
 use crate::local_file::LocalFile;
 
@@ -72,9 +73,7 @@ impl Content {
 
 /// A tar archive of this century, or what an archive is packed with.
 fn is_archive(beginning: &[u8]) -> bool {
-    let packed: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    beginning.get(257..262) == Some(b"ustar")
-        || packed.iter().any(|magic| beginning.starts_with(magic))
+    beginning.get(257..262) == Some(b"ustar") || is_compressed(beginning)
 }
 
 fn fill(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -137,7 +136,14 @@ mod tests {
         let mut tar = [0; 512];
         tar[257..262].copy_from_slice(b"ustar");
         assert!(is_archive(&tar));
-        assert!(is_archive(b"\x1f\x8b\x08"));
+        for packed in [
+            &b"\x1f\x8b\x08"[..],
+            b"BZh9",
+            b"\xfd7zXZ\0",
+            b"\x28\xb5\x2f\xfd",
+        ] {
+            assert!(is_archive(packed));
+        }
         assert!(!is_archive(b"QFI\xfb"));
         assert!(!is_archive(b""));
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// ONEDOCK_PLATFORMS, else what the hosts of VM_MAD onedock report as ARCH, else this machine's.
-pub(crate) async fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> {
+async fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> {
     if !config.platforms.is_empty() {
         return config
             .platforms
@@ -31,6 +31,17 @@ pub(crate) async fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> 
         found.insert(Platform::here());
     }
     Ok(found.into_iter().collect())
+}
+
+/// The platform that the user names, else [`platforms`].
+pub(crate) async fn wanted(
+    platform: Option<Platform>,
+    config: &Config,
+) -> anyhow::Result<Vec<Platform>> {
+    match platform {
+        Some(platform) => Ok(vec![platform]),
+        None => platforms(config).await,
+    }
 }
 
 /// `onehost`, of a self-contained OpenNebula where the driver was started by one.

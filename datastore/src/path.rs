@@ -1,11 +1,13 @@
 //! An image's PATH: `docker://[registry[:port]/]repository[:tag][@digest][?arguments]`, as
-//! OpenNebula's Docker Hub marketplace wrote it, or a file on the front-end.
+//! OpenNebula's Docker Hub marketplace wrote it, or a file on the front-end, behind which
+//! `?platform=` may say which of its images is meant.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use onedock_common::decimal::{NotANumber, parse_whole};
 use onedock_common::reference::{BadReference, Reference, SCHEME, Tag};
+use onedock_registry::{BadPlatform, Platform};
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
@@ -27,6 +29,14 @@ pub(crate) enum BadPath {
         path: String,
         /// What is wrong with it.
         source: NotANumber,
+    },
+    /// `platform=` is no platform.
+    #[error("PATH {path}: the argument platform")]
+    Platform {
+        /// What the user wrote.
+        path: String,
+        /// What is wrong with it.
+        source: BadPlatform,
     },
     /// An argument that is no `key=value`.
     #[error("PATH {path}: the argument \"{argument}\" is not key=value")]
@@ -57,10 +67,20 @@ pub(crate) enum ImagePath {
         reference: Reference,
         /// `size=`: the least size in MB that the image counts as.
         size_mb: u64,
+        /// `platform=`: which image is meant, where there are several.
+        platform: Option<Platform>,
     },
-    /// A file on the front-end: an archive of a container image, or a disk.
-    File(PathBuf),
+    /// A file on the front-end.
+    File {
+        /// An archive of a container image, or a disk.
+        path: PathBuf,
+        /// `platform=`, as above.
+        platform: Option<Platform>,
+    },
 }
+
+/// What stands behind the name of a file to choose one of its images.
+const FILE_ARGUMENT: &str = "?platform=";
 
 impl FromStr for ImagePath {
     type Err = BadPath;
@@ -74,7 +94,7 @@ impl FromStr for ImagePath {
         if !text.starts_with(SCHEME) {
             return match text {
                 url if url.contains("://") => Err(BadPath::Scheme(url.to_owned())),
-                path if path.starts_with('/') => Ok(Self::File(path.into())),
+                path if path.starts_with('/') => Self::file(path),
                 other => Err(BadPath::Relative(other.to_owned())),
             };
         }
@@ -84,7 +104,7 @@ impl FromStr for ImagePath {
             source,
         };
         let mut reference = Reference::from_url(name).map_err(wrong)?;
-        let mut size_mb = 0;
+        let (mut size_mb, mut platform) = (0, None);
         for argument in arguments.split('&').filter(|a| !a.is_empty()) {
             let bad = || BadPath::Argument {
                 path: text.to_owned(),
@@ -99,6 +119,7 @@ impl FromStr for ImagePath {
                         source,
                     })?;
                 }
+                "platform" => platform = Some(parse_platform(text, &value)?),
                 // Sunstone appended the tag that was chosen at export as an argument.
                 "tag" if reference.tag().is_none() && reference.digest().is_none() => {
                     reference = tagged(&reference, &value).map_err(wrong)?;
@@ -115,8 +136,31 @@ impl FromStr for ImagePath {
                 }
             }
         }
-        Ok(Self::Registry { reference, size_mb })
+        Ok(Self::Registry {
+            reference,
+            size_mb,
+            platform,
+        })
     }
+}
+
+impl ImagePath {
+    /// Only this one argument is looked for: any other question mark belongs to the file's name.
+    fn file(text: &str) -> Result<Self, BadPath> {
+        let (path, platform) = match text.split_once(FILE_ARGUMENT) {
+            Some((path, platform)) => (path, Some(parse_platform(text, platform)?)),
+            None => (text, None),
+        };
+        let path = path.into();
+        Ok(Self::File { path, platform })
+    }
+}
+
+fn parse_platform(path: &str, value: &str) -> Result<Platform, BadPath> {
+    value.parse().map_err(|source| BadPath::Platform {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn tagged(reference: &Reference, tag: &str) -> Result<Reference, BadReference> {
@@ -130,8 +174,10 @@ mod tests {
 
     fn registry(text: &str) -> (String, u64) {
         match text.parse().unwrap() {
-            ImagePath::Registry { reference, size_mb } => (reference.to_string(), size_mb),
-            ImagePath::File(path) => panic!("{}", path.display()),
+            ImagePath::Registry {
+                reference, size_mb, ..
+            } => (reference.to_string(), size_mb),
+            ImagePath::File { path, .. } => panic!("{}", path.display()),
         }
     }
 
@@ -167,8 +213,39 @@ mod tests {
     fn a_file_is_an_absolute_path() {
         assert_eq!(
             "/var/tmp/web.tar".parse::<ImagePath>().unwrap(),
-            ImagePath::File("/var/tmp/web.tar".into())
+            ImagePath::File {
+                path: "/var/tmp/web.tar".into(),
+                platform: None
+            }
         );
+    }
+
+    #[test]
+    fn the_platform_of_one_of_several_images_stands_behind_the_path() {
+        let arm = Some("linux/arm64".parse().unwrap());
+        let file = |path: &str, platform: &Option<Platform>| ImagePath::File {
+            path: path.into(),
+            platform: platform.clone(),
+        };
+        for (text, path) in [
+            ("/a/b.tar?platform=linux/arm64", file("/a/b.tar", &arm)),
+            ("/a/b?x=y", file("/a/b?x=y", &None)),
+        ] {
+            assert_eq!(text.parse::<ImagePath>().unwrap(), path);
+        }
+        for text in [
+            "docker://alpine?platform=linux/arm64",
+            "docker://alpine?size=5&platform=linux%2Farm64",
+        ] {
+            let ImagePath::Registry { platform, .. } = text.parse().unwrap() else {
+                panic!("{text}");
+            };
+            assert_eq!(platform, arm, "{text}");
+        }
+        for bad in ["/a/b.tar?platform=", "docker://alpine?platform=arm64"] {
+            let error = bad.parse::<ImagePath>().unwrap_err();
+            assert!(error.to_string().contains("platform"), "{error}");
+        }
     }
 
     #[test]

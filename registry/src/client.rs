@@ -146,18 +146,22 @@ impl Client {
 
     /// Pushes the one image of a `docker save` archive and tags it; returns its digest. Both
     /// layouts are read (manifest.json and OCI's index.json, and the engine's oldest form),
-    /// gzip around them as well. Names and tags inside the archive mean nothing.
+    /// with gzip, zstd, xz or bzip2 around them as well. Names and tags inside the archive mean
+    /// nothing. Of several images the one for `platforms` is taken, which must be one; a single
+    /// image must be built for one of them. Any will do when none is named.
     pub async fn push_archive(
         &self,
         path: &Path,
         target: &Repository,
         tag: &Tag,
+        platforms: &[Platform],
     ) -> Result<Digest, Error> {
         let what = format!("the push of {}", path.display());
         self.within(target.registry(), &what, async |deadline| {
             let target = self.remote(target, deadline).await?;
             let pool = self.pool(&target);
-            archive::push(path, &target, pool.as_ref(), tag, self.options.image_limit).await
+            let limit = self.options.image_limit;
+            archive::push(path, &target, pool.as_ref(), tag, limit, platforms).await
         })
         .await
     }
@@ -367,8 +371,13 @@ pub(crate) async fn find(remote: &Remote, reference: &Reference) -> Result<Resol
     }
 }
 
-/// The unpacked size of the one image of a `docker save` archive. Reads the whole archive when
-/// it is compressed, else only its table.
-pub async fn archive_size(path: &Path, options: &Options) -> Result<Size, Error> {
-    archive::size(path, options.image_limit).await
+/// The unpacked size of the one image of a `docker save` archive, chosen as
+/// [`Client::push_archive`] does. Its layers are unpacked for it; where that takes too long the
+/// size is estimated.
+pub async fn archive_size(
+    path: &Path,
+    platforms: &[Platform],
+    options: &Options,
+) -> Result<Size, Error> {
+    archive::size(path, options.image_limit, platforms).await
 }

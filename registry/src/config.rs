@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::one_line;
+use crate::manifest::EntryPlatform;
 use crate::platform::Platform;
 
 /// What the driver needs of an image's configuration.
@@ -70,13 +71,51 @@ struct RawRoot {
 struct RawRun {
     user: Option<String>,
     env: Option<Vec<String>>,
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
+    entrypoint: Option<Command>,
+    cmd: Option<Command>,
     volumes: Option<BTreeMap<String, IgnoredAny>>,
     exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, Option<String>>>,
     working_dir: Option<String>,
     stop_signal: Option<String>,
+}
+
+/// A command, which the engine also takes as one word (moby, `strslice.StrSlice`).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Command {
+    Words(Vec<String>),
+    Word(String),
+}
+
+impl Command {
+    fn words(this: Option<Self>) -> Vec<String> {
+        match this {
+            Some(Self::Words(words)) => words,
+            Some(Self::Word(word)) => vec![word],
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The platform that it is built for; `None` when it does not say its architecture.
+    pub(crate) fn platform(&self) -> Option<EntryPlatform> {
+        let ImageConfig {
+            os, architecture, ..
+        } = &self.image;
+        (!architecture.is_empty()).then(|| EntryPlatform {
+            os: if os.is_empty() { "linux" } else { os }.to_owned(),
+            architecture: architecture.clone(),
+            variant: self.variant.clone().filter(|v| !v.is_empty()),
+        })
+    }
+
+    /// The same for messages.
+    pub(crate) fn platform_text(&self) -> String {
+        let platform = self.platform();
+        platform.map_or_else(|| "no platform said".to_owned(), |p| p.text())
+    }
 }
 
 /// Reads a configuration; the error is the reason in words.
@@ -90,10 +129,15 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Config, String> {
         image: ImageConfig {
             os: raw.os.unwrap_or_default(),
             architecture: raw.architecture.unwrap_or_default(),
-            entrypoint: run.entrypoint.unwrap_or_default(),
-            cmd: run.cmd.unwrap_or_default(),
+            entrypoint: Command::words(run.entrypoint),
+            cmd: Command::words(run.cmd),
             env: run.env.unwrap_or_default(),
-            labels: run.labels.unwrap_or_default(),
+            labels: run
+                .labels
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, value)| (name, value.unwrap_or_default()))
+                .collect(),
             volumes: keys(run.volumes),
             exposed_ports: keys(run.exposed_ports),
             user: run.user.unwrap_or_default(),
@@ -145,12 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn a_command_may_be_one_word_and_a_label_null_as_the_engine_takes_them() {
+        let json =
+            br#"{"config":{"Cmd":"top -b","Entrypoint":"/init","Labels":{"a":null,"b":"c"}}}"#;
+        let image = parse(json).unwrap().image;
+        assert_eq!(image.cmd, ["top -b"]);
+        assert_eq!(image.entrypoint, ["/init"]);
+        assert_eq!(image.labels["a"], "");
+        assert_eq!(image.labels["b"], "c");
+    }
+
+    #[test]
     fn attack_19_a_configuration_of_wrong_types_or_bottomless_depth_is_refused() {
         let deep = "[".repeat(100_000);
         for bad in [
             "",
             "[]",
-            r#"{"config":{"Cmd":"sh"}}"#,
+            r#"{"config":{"Cmd":7}}"#,
+            r#"{"config":{"Cmd":["sh",7]}}"#,
+            r#"{"config":{"Labels":{"a":7}}}"#,
             r#"{"os":"a","os":"b"}"#,
             &deep,
         ] {

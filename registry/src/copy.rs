@@ -1,7 +1,7 @@
 //! Copying an image from registry to registry: what is there is left, what another repository
 //! of the registry holds is mounted, the rest streams through. The manifest is written last.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -11,12 +11,16 @@ use onedock_common::Digest;
 use onedock_common::reference::{Reference, Tag};
 
 use crate::client::Resolved;
+use crate::compression::Compression;
 use crate::config;
 use crate::error::Error;
-use crate::manifest::{CONFIG_LIMIT, Descriptor, ImageManifest, Index, Manifest};
+use crate::manifest::{
+    CONFIG_LIMIT, Descriptor, ImageManifest, Index, Manifest, Packing, layer_type,
+};
 use crate::pieces::Stop;
 use crate::platform::Platform;
 use crate::remote::Remote;
+use crate::repack::RepackedLayer;
 
 /// How many layers of an image are on their way at once.
 const AT_ONCE: usize = 3;
@@ -41,9 +45,9 @@ impl Copy<'_> {
     pub(crate) async fn run(&self, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
         match self.source.parse(&resolved)? {
             Manifest::Image(image) => {
-                self.image(&image, self.platforms).await?;
+                let bytes = self.image(&resolved, &image, self.platforms).await?;
                 self.target
-                    .put_manifest(Some(tag), &resolved.media_type, resolved.bytes)
+                    .put_manifest(Some(tag), &resolved.media_type, bytes)
                     .await
             }
             Manifest::Index(index) => self.index(&index, resolved, tag).await,
@@ -51,37 +55,50 @@ impl Copy<'_> {
     }
 
     async fn index(&self, index: &Index, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
-        let kept = index
-            .wanted(self.platforms)
-            .map_err(|(wanted, has)| self.no_platform(wanted, has))?;
-        let mut done = BTreeSet::new();
-        for entry in &kept {
-            if !done.insert(&entry.digest) {
-                continue;
-            }
+        let name = self.image.to_string();
+        let wanted = self.source.images_of(&name, index, self.platforms).await?;
+        let mut kept = Vec::new();
+        for entry in wanted {
             let child = self.source.manifest_of(&entry.digest).await?;
-            if child.bytes.len() as u64 != entry.size || child.media_type != entry.media_type {
+            let agree = child.bytes.len() as u64 == entry.size
+                && (child.media_type == entry.media_type || entry.media_type.is_empty());
+            if !agree {
                 let reason = format!("its index and its manifest {} do not agree", entry.digest);
                 return Err(self.refuse(reason));
             }
             let Manifest::Image(image) = self.source.parse(&child)? else {
-                return Err(self.refuse("its index names another index".to_owned()));
+                return Err(self.refuse("its index says another type than its manifest".to_owned()));
             };
             // The index has said the platform; the configuration need not agree on the variant.
-            self.image(&image, &[]).await?;
-            self.target
-                .put_manifest(None, &child.media_type, child.bytes)
+            let bytes = self.image(&child, &image, &[]).await?;
+            let size = bytes.len() as u64;
+            let digest = self
+                .target
+                .put_manifest(None, &child.media_type, bytes)
                 .await?;
+            let new = Descriptor {
+                media_type: child.media_type,
+                size,
+                digest,
+                ..entry.clone()
+            };
+            kept.push((entry.digest, new));
         }
         let bytes = index
-            .filtered(&resolved.bytes, &kept)
+            .rewritten(&resolved.bytes, &resolved.media_type, &kept)
             .map_err(|reason| self.refuse(reason))?;
         self.target
             .put_manifest(Some(tag), &resolved.media_type, Bytes::from(bytes))
             .await
     }
 
-    async fn image(&self, image: &ImageManifest, platforms: &[Platform]) -> Result<(), Error> {
+    /// Copies an image's blobs; answers its manifest, which names layers that every engine reads.
+    async fn image(
+        &self,
+        resolved: &Resolved,
+        image: &ImageManifest,
+        platforms: &[Platform],
+    ) -> Result<Bytes, Error> {
         image
             .check(self.limit)
             .map_err(|reason| self.refuse(reason))?;
@@ -96,14 +113,77 @@ impl Copy<'_> {
         }
         config::check_platform(&config, platforms)
             .map_err(|(wanted, has)| self.no_platform(wanted, has))?;
+        let media_type = &resolved.media_type;
+        let mut new: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+        let mut anew = Vec::new();
+        for (layer, diff) in image.layers.iter().zip(&config.diff_ids) {
+            let packing = self.packing(layer).await?;
+            if packing == Packing::Zstd {
+                anew.push((layer, diff));
+            } else {
+                let usual = ImageManifest::usual(media_type, layer, packing);
+                new.insert(layer.digest.clone(), usual);
+            }
+        }
         self.target
             .put_small(&image.config.media_type, bytes)
             .await?;
         let blobs = image.blobs().map_err(|reason| self.refuse(reason))?;
-        let layers = blobs
+        let as_they_are = blobs
             .into_iter()
-            .filter(|blob| blob.digest != image.config.digest);
-        self.layers(layers).await
+            .filter(|blob| new.contains_key(&blob.digest));
+        self.layers(as_they_are).await?;
+        for (layer, diff) in anew {
+            if !new.contains_key(&layer.digest) {
+                let packed = self.repack(media_type, layer, diff).await?;
+                new.insert(layer.digest.clone(), packed);
+            }
+        }
+        let layers: Vec<Descriptor> = image
+            .layers
+            .iter()
+            .filter_map(|layer| new.get(&layer.digest).cloned())
+            .collect();
+        let bytes = image
+            .rewritten(&resolved.bytes, media_type, &layers)
+            .map_err(|reason| self.refuse(reason))?;
+        Ok(Bytes::from(bytes))
+    }
+
+    /// How a layer is packed: its type says it, else its first bytes. [`Packing::Zstd`] stands for
+    /// every method that not every engine reads.
+    async fn packing(&self, layer: &Descriptor) -> Result<Packing, Error> {
+        match layer.packing().map_err(|reason| self.refuse(reason))? {
+            Packing::Unsaid => self.source.first_bytes(layer).await.map(packing_of),
+            said => Ok(said),
+        }
+    }
+
+    /// Packs a layer anew on its way.
+    async fn repack(
+        &self,
+        media_type: &str,
+        layer: &Descriptor,
+        diff: &Digest,
+    ) -> Result<Descriptor, Error> {
+        let (name, limit) = (self.target.name(), self.limit);
+        let open = || RepackedLayer::open(self.source.download(layer), &name, limit);
+        let packed = self
+            .target
+            .put_unknown(open, |packed| {
+                let packed = packed.finished(layer_type(media_type, Packing::Gzip))?;
+                if packed.diff != *diff {
+                    return Err(Error::Digest {
+                        what: format!("the archive in layer {} of {}", layer.digest, self.image),
+                        expected: diff.clone(),
+                        found: packed.diff,
+                    });
+                }
+                Ok((packed.blob.digest.clone(), packed.blob))
+            })
+            .await?;
+        share(self.pool.as_ref(), &self.target, &packed).await;
+        Ok(packed)
     }
 
     /// Copies blobs, a few at once.
@@ -186,6 +266,14 @@ impl Copy<'_> {
             wanted,
             has,
         }
+    }
+}
+
+fn packing_of(beginning: Vec<u8>) -> Packing {
+    match Compression::of(&beginning) {
+        Compression::None => Packing::Tar,
+        Compression::Gzip => Packing::Gzip,
+        Compression::Zstd | Compression::Xz | Compression::Bzip2 => Packing::Zstd,
     }
 }
 

@@ -176,13 +176,7 @@ impl PackedPiece {
 
     /// What was sent.
     pub(crate) fn finished(self) -> Descriptor {
-        Descriptor {
-            media_type: PIECE_TYPE.to_owned(),
-            size: self.size,
-            digest: Digest::from_hasher(self.hasher),
-            urls: Vec::new(),
-            platform: None,
-        }
+        Descriptor::new(PIECE_TYPE, self.size, Digest::from_hasher(self.hasher))
     }
 }
 

@@ -211,13 +211,7 @@ mod tests {
     };
 
     fn blob(content: &[u8]) -> Descriptor {
-        Descriptor {
-            media_type: PIECE_TYPE.to_owned(),
-            size: content.len() as u64,
-            digest: Digest::of(content),
-            urls: Vec::new(),
-            platform: None,
-        }
+        Descriptor::new(PIECE_TYPE, content.len() as u64, Digest::of(content))
     }
 
     fn disk(offsets: &[u64]) -> DiskManifest {

@@ -2,6 +2,7 @@
 
 use onedock_common::reference::Reference;
 
+use crate::choice::best;
 use crate::client::{Client, Resolved, find};
 use crate::error::Error;
 use crate::manifest::{ImageManifest, Manifest};
@@ -31,20 +32,18 @@ impl Client {
         let (resolved, image) = match remote.parse(&resolved)? {
             Manifest::Image(image) => (resolved, image),
             Manifest::Index(index) => {
-                let entries = index.wanted(std::slice::from_ref(platform));
-                let entries = entries.map_err(|(wanted, has)| Error::Platform {
-                    image: reference.to_string(),
-                    wanted,
-                    has,
-                })?;
-                let Some(entry) = entries.first() else {
+                let wanted = std::slice::from_ref(platform);
+                let name = reference.to_string();
+                let entries = remote.images_of(&name, &index, wanted).await?;
+                let Some(entry) = best(&entries) else {
                     return Err(remote.refuse("its index is empty".to_owned()));
                 };
                 let child = remote.manifest_of(&entry.digest).await?;
                 match remote.parse(&child)? {
                     Manifest::Image(image) => (child, image),
                     Manifest::Index(_) => {
-                        return Err(remote.refuse("its index names another index".to_owned()));
+                        let reason = "its index says another type than its manifest".to_owned();
+                        return Err(remote.refuse(reason));
                     }
                 }
             }

@@ -130,13 +130,7 @@ impl<'a> LayerStream<'a> {
             return Err(self.refuse("its packing ended early".to_owned()));
         }
         Ok(PackedLayer {
-            blob: Descriptor {
-                media_type: media_type.to_owned(),
-                size: self.size,
-                digest: Digest::from_hasher(self.hasher),
-                urls: Vec::new(),
-                platform: None,
-            },
+            blob: Descriptor::new(media_type, self.size, Digest::from_hasher(self.hasher)),
             diff_id: Digest::from_hasher(self.plain),
         })
     }

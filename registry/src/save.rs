@@ -17,7 +17,7 @@ use crate::client::{Client, Resolved, find};
 use crate::disk_file::NewFile;
 use crate::error::Error;
 use crate::kind::{Kind, of_manifest};
-use crate::manifest::{Descriptor, ImageManifest, Manifest, OCI_INDEX};
+use crate::manifest::{Descriptor, EntryPlatform, ImageManifest, Manifest, OCI_INDEX};
 use crate::platform::Platform;
 use crate::remote::Remote;
 
@@ -118,8 +118,14 @@ impl Content {
         match remote.parse(&resolved)? {
             Manifest::Image(image) => images.push(image),
             Manifest::Index(index) => {
-                let here = index.wanted(&[Platform::here()]).ok();
-                let first = here.and_then(|here| here.first().map(|e| e.digest.clone()));
+                let here = |p: &EntryPlatform| {
+                    Platform::here().runs(&p.os, &p.architecture, p.variant.as_deref())
+                };
+                let mut here = index
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.said_platform().is_some_and(here));
+                let first = here.next().map(|entry| entry.digest.clone());
                 let mut seen = Vec::new();
                 for entry in &index.entries {
                     if seen.contains(&entry.digest) {

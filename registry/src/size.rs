@@ -1,7 +1,10 @@
 //! How large a layer is when unpacked, without unpacking it: the rule and its reasons are in
 //! `docs/decisions/0003-image-size.md`.
 
+use std::io;
+
 use crate::client::Size;
+use crate::compression::{Compression, MAGIC};
 use crate::error::Error;
 use crate::manifest::{Descriptor, ImageManifest, Packing};
 use crate::remote::Remote;
@@ -17,6 +20,9 @@ const EXPECTED_MOST: u64 = 20;
 /// What is taken where nothing tells the size, times the packed size.
 const GZIP_ESTIMATE: u64 = 3;
 const ZSTD_ESTIMATE: u64 = 4;
+/// Smaller layers are fetched and unpacked to learn their size, in bytes: a request that brings
+/// the last four of them takes as long. Unpacked it is 66 MB at most.
+const SMALL: u64 = 64 * 1024;
 
 impl Size {
     /// Nothing yet.
@@ -126,6 +132,7 @@ impl Remote {
         let packing = layer.packing().map_err(|reason| self.refuse(reason))?;
         Ok(match packing {
             Packing::Tar => known(layer.size),
+            Packing::Gzip if layer.size <= SMALL => self.small_layer_size(layer).await?,
             Packing::Gzip => {
                 let trailer = match layer.size.checked_sub(4) {
                     Some(start) => self.range(&layer.digest, start, 4).await?,
@@ -138,7 +145,41 @@ impl Remote {
                 let header = self.range(&layer.digest, 0, layer.size.min(18)).await?;
                 from_zstd_header(layer.size, &header.unwrap_or_default())
             }
+            Packing::Unsaid => match Compression::of(&self.first_bytes(layer).await?) {
+                Compression::None => known(layer.size),
+                _ => guess(layer.size.saturating_mul(ZSTD_ESTIMATE)),
+            },
         })
+    }
+
+    /// The size of a gzip layer that is unpacked for it: the trailer counts the last of several
+    /// members only.
+    async fn small_layer_size(&self, layer: &Descriptor) -> Result<Size, Error> {
+        let Some(packed) = self.range(&layer.digest, 0, layer.size).await? else {
+            return Ok(from_gzip_trailer(layer.size, None));
+        };
+        let counted = tokio::task::spawn_blocking(move || {
+            let mut content = Compression::Gzip.reader(&*packed);
+            io::copy(&mut content, &mut io::sink())
+        });
+        match counted.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
+            Ok(bytes) => Ok(known(bytes)),
+            Err(_) => Ok(from_gzip_trailer(layer.size, None)),
+        }
+    }
+
+    /// The first bytes of a blob, which tell how it is compressed.
+    pub(crate) async fn first_bytes(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        let length = blob.size.min(MAGIC as u64);
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        if let Some(bytes) = self.range(&blob.digest, 0, length).await? {
+            return Ok(bytes);
+        }
+        // A registry without ranges: the answer is broken off again.
+        let piece = self.download(blob).next().await?;
+        Ok(piece.map(|piece| piece.to_vec()).unwrap_or_default())
     }
 }
 

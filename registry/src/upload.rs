@@ -133,13 +133,7 @@ impl Remote {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<Descriptor, Error> {
-        let blob = Descriptor {
-            media_type: media_type.to_owned(),
-            size: bytes.len() as u64,
-            digest: Digest::of(&bytes),
-            urls: Vec::new(),
-            platform: None,
-        };
+        let blob = Descriptor::new(media_type, bytes.len() as u64, Digest::of(&bytes));
         if !self.has_blob(&blob.digest).await? {
             let mut location = self.begin().await?;
             location

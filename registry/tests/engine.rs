@@ -56,7 +56,7 @@ async fn made(registry: &RegistryServer, dir: &Path) -> Vec<(Source, usize)> {
         let path = write(dir, &format!("{n}.tar"), &form);
         let repository: Repository = registry.repository(&format!("onedock/img-{n}")).unwrap();
         let digest = client
-            .push_archive(&path, &repository, &Tag::latest())
+            .push_archive(&path, &repository, &Tag::latest(), &[])
             .await
             .unwrap();
         let mut base = Source::new(repository.clone(), digest);

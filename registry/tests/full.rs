@@ -82,7 +82,7 @@ fn fault_25_a_registry_that_is_full_is_a_clear_error_and_loses_nothing() {
         );
         let repository = server.repository("onedock/img-1").unwrap();
         let latest = Tag::latest();
-        let digest = run(client.push_archive(&path, &repository, &latest)).unwrap();
+        let digest = run(client.push_archive(&path, &repository, &latest, &[])).unwrap();
         let base = Source::new(repository.clone(), digest);
         let file = dir.path().join("disk");
         fs::write(&file, noise(2, 32 << 20)).unwrap();

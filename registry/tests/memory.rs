@@ -80,7 +80,7 @@ async fn a_large_layer_is_pushed_and_copied_in_little_memory() {
     let client = Client::new(Options::default()).unwrap();
     let tag = "v1".parse().unwrap();
     let (a, b) = (from.repository("a").unwrap(), to.repository("b").unwrap());
-    let pushed = client.push_archive(&path, &a, &tag).await.unwrap();
+    let pushed = client.push_archive(&path, &a, &tag, &[]).await.unwrap();
     let copied = client.copy(&a.tagged(&tag), &b, &tag, &[]).await.unwrap();
     assert_eq!(copied, pushed);
     assert!(to.blob_bytes() > LAYER);

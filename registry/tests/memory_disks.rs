@@ -73,7 +73,7 @@ async fn attack_43_a_large_disk_comes_and_goes_in_little_memory() {
         &images::TestImage::new(1).unwrap().saved(),
     );
     let base = client
-        .push_archive(&archive, &repository, &Tag::latest())
+        .push_archive(&archive, &repository, &Tag::latest(), &[])
         .await
         .unwrap();
     let base = Source::new(repository.clone(), base);

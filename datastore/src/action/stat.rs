@@ -8,6 +8,7 @@ use onedock_common::answer::Answer;
 use onedock_common::image::DatastoreAction;
 use onedock_registry::archive_size;
 
+use super::cp::with_choice;
 use super::{image, path};
 use crate::content::Content;
 use crate::local_file::LocalFile;
@@ -21,10 +22,14 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
     let (bytes, least) = match path(image(request)?)? {
-        ImagePath::Registry { reference, size_mb } => {
+        ImagePath::Registry {
+            reference,
+            size_mb,
+            platform,
+        } => {
             let reference = store.complete(&reference)?;
             // The layers of one platform are what a VM has; the first host's speaks for all.
-            let platforms = hosts::platforms(&store.config).await?;
+            let platforms = hosts::wanted(platform, &store.config).await?;
             let platform = platforms
                 .first()
                 .cloned()
@@ -33,17 +38,20 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
                 store
                     .client
                     .unpacked_size(&reference, &platform)
-                    .await?
+                    .await
+                    .map_err(with_choice)?
                     .bytes,
                 size_mb,
             )
         }
-        ImagePath::File(path) => {
+        ImagePath::File { path, platform } => {
             let file = LocalFile::open(&path, &request.datastore)?;
             let bytes = match Content::of(&file)? {
                 Content::Disk(meta) => meta.size,
                 Content::Archive => {
-                    let size = archive_size(&file.path(), &store::options(&store.config)?).await;
+                    let platforms = hosts::wanted(platform, &store.config).await?;
+                    let options = store::options(&store.config)?;
+                    let size = archive_size(&file.path(), &platforms, &options).await;
                     file.said(size)?.bytes
                 }
             };

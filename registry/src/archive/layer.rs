@@ -1,31 +1,25 @@
 //! A member's content on its way to the registry: read and packed on a thread of its own,
 //! handed over piece by piece.
 
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::{GzDecoder, GzEncoder};
+use flate2::write::MultiGzDecoder;
 use onedock_common::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use super::packed_layer;
-use super::table::{Member, Reader};
+use super::member::{Member, Reader};
 use crate::client::Size;
+use crate::compression::{Bounded, Compression};
 use crate::error::{Error, one_line};
-use crate::manifest::Descriptor;
+use crate::manifest::{DOCKER_LAYER_GZIP, Descriptor};
+use crate::outlet::{Hashing, Outlet, for_each_piece, pack_anew};
 use crate::pieces::Pieces;
-use crate::size::from_gzip_trailer;
-
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// Two to three times as fast as the usual 6 for a tenth more bytes; below 3 the packer makes
-/// what cannot shrink larger.
-const LEVEL: u32 = 3;
-/// How large the pieces are that are handed over, in bytes.
-const PIECE: usize = 256 * 1024;
+use crate::size::{from_gzip_trailer, from_zstd_header};
 
 /// A layer that was packed on the way.
 #[derive(Debug, Clone)]
@@ -39,63 +33,6 @@ fn damaged(path: &Path, name: &str, source: &io::Error) -> Error {
     Error::Archive {
         path: path.to_owned(),
         reason: format!("{} cannot be read ({})", one_line(name), source.kind()),
-    }
-}
-
-/// Hands pieces over to the other side of a channel; an error when nobody listens any more.
-struct Outlet {
-    sender: mpsc::Sender<Result<Bytes, Error>>,
-    buffer: Vec<u8>,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl Outlet {
-    fn new(sender: mpsc::Sender<Result<Bytes, Error>>) -> Self {
-        Self {
-            sender,
-            buffer: Vec::with_capacity(PIECE),
-            hasher: Sha256::new(),
-            size: 0,
-        }
-    }
-
-    fn hand_over(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        if piece.is_empty() {
-            return Ok(());
-        }
-        self.sender
-            .blocking_send(Ok(Bytes::from(piece)))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
-    }
-}
-
-impl Write for Outlet {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.hand_over()?;
-        }
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Counts what is written into it.
-struct Hashing(Sha256);
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -113,6 +50,7 @@ impl PackedLayer {
         reader: Arc<Mutex<Reader>>,
         name: &str,
         member: &Member,
+        limit: u64,
     ) -> Self {
         let (sender, pieces) = mpsc::channel(2);
         let (told, finished) = oneshot::channel();
@@ -126,7 +64,7 @@ impl PackedLayer {
         tokio::task::spawn_blocking(move || {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
             let errors = sender.clone();
-            match pack(&mut reader, &member, Outlet::new(sender)) {
+            match pack(&mut reader, &member, Outlet::new(sender), limit) {
                 Ok(packed) => drop(told.send(packed)),
                 Err(e) => drop(errors.blocking_send(Err(damaged(&path, &name, &e)))),
             }
@@ -143,30 +81,31 @@ impl PackedLayer {
     }
 }
 
-/// Packs a tar archive; one that is packed with gzip already goes as it is.
-fn pack(reader: &mut Reader, member: &Member, mut outlet: Outlet) -> io::Result<Packed> {
-    let (mut outlet, diff) = if member.magic.starts_with(&GZIP) {
-        let mut plain = GzDecoder::new(Hashing(Sha256::new()));
-        reader.read(member.offset, member.size, |piece| {
+/// Packs a tar archive with gzip, which every engine reads; one that is packed with gzip already
+/// goes as it is, and what is packed in another way is packed anew. Unpacked it has at most
+/// `limit` bytes.
+fn pack(
+    reader: &mut Reader,
+    member: &Member,
+    mut outlet: Outlet,
+    limit: u64,
+) -> io::Result<Packed> {
+    let mut source = reader.member(member);
+    let (outlet, plain) = if member.compression == Compression::Gzip {
+        let mut plain = MultiGzDecoder::new(Hashing::new(limit));
+        for_each_piece(&mut source, |piece| {
             plain.write_all(piece)?;
             outlet.write_all(piece)?;
             Ok(true)
         })?;
-        (outlet, plain.finish()?.0)
+        (outlet, plain.finish()?)
     } else {
-        let mut hasher = Sha256::new();
-        let mut packed = GzEncoder::new(outlet, Compression::new(LEVEL));
-        reader.read(member.offset, member.size, |piece| {
-            hasher.update(piece);
-            packed.write_all(piece)?;
-            Ok(true)
-        })?;
-        (packed.finish()?, hasher)
+        pack_anew(&mut *member.compression.reader(source), outlet, limit)?
     };
-    outlet.hand_over()?;
+    let (size, digest) = outlet.finish()?;
     Ok(Packed {
-        blob: packed_layer(outlet.size, Digest::from_hasher(outlet.hasher)),
-        diff: Digest::from_hasher(diff),
+        blob: Descriptor::new(DOCKER_LAYER_GZIP, size, digest),
+        diff: plain.finish(),
     })
 }
 
@@ -194,7 +133,7 @@ impl StoredLayer {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
             let (mut hasher, mut left) = (Sha256::new(), member.size);
             let mut wrong = None;
-            let read = reader.read(member.offset, member.size, |piece| {
+            let read = for_each_piece(&mut reader.member(&member), |piece| {
                 hasher.update(piece);
                 left -= piece.len() as u64;
                 if left == 0 {
@@ -229,27 +168,52 @@ impl Pieces for StoredLayer {
     }
 }
 
-/// The unpacked size of a layer in the archive.
+/// The unpacked size of a layer in the archive: it is unpacked, because a gzip stream may have
+/// several members and tells the size of the last one only. One that is not measured `until` then is
+/// estimated. More than `limit` bytes are an error.
 pub(super) async fn size(
     path: &Path,
     reader: &Arc<Mutex<Reader>>,
     member: &Member,
+    limit: u64,
+    until: Instant,
 ) -> Result<Size, Error> {
-    if !member.magic.starts_with(&GZIP) {
+    if member.compression == Compression::None {
         let bytes = member.size;
         return Ok(Size { bytes, exact: true });
     }
     let (reader, member, path) = (Arc::clone(reader), member.clone(), path.to_owned());
     let read = tokio::task::spawn_blocking(move || {
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut trailer = Vec::new();
-        let start = member.offset + member.size.saturating_sub(4);
-        reader.read(start, member.size.min(4), |piece| {
-            trailer.extend_from_slice(piece);
-            Ok(true)
-        })?;
-        Ok(from_gzip_trailer(member.size, trailer.try_into().ok()))
+        let counted = {
+            let content = member.compression.reader(reader.member(&member));
+            io::copy(&mut Bounded::new(content, limit, until), &mut io::sink())
+        };
+        match counted {
+            Ok(bytes) => Ok(Size { bytes, exact: true }),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => estimate(&mut reader, &member),
+            Err(e) => Err(e),
+        }
     });
     let read = read.await.unwrap_or_else(|e| Err(io::Error::other(e)));
     read.map_err(|e| damaged(&path, "a layer", &e))
+}
+
+/// The size as the last bytes of a gzip stream tell it, or the first ones of a zstd frame.
+fn estimate(reader: &mut Reader, member: &Member) -> io::Result<Size> {
+    let told = match member.compression {
+        Compression::Gzip => {
+            let mut trailer = [0; 4];
+            let start = member.size.saturating_sub(4);
+            let mut rest = reader.member(member);
+            io::copy(&mut (&mut rest).take(start), &mut io::sink())?;
+            rest.read_exact(&mut trailer)?;
+            from_gzip_trailer(member.size, Some(trailer))
+        }
+        _ => from_zstd_header(member.size, &[]),
+    };
+    Ok(Size {
+        exact: false,
+        ..told
+    })
 }

@@ -3,12 +3,17 @@
 //!
 //! Three forms hold the one image: OCI's (`index.json`), the engine's (`manifest.json`) and
 //! the engine's oldest (`repositories`). OCI's is pushed as it is when its layers are packed;
-//! otherwise the layers are packed with gzip on the way, as the engine's own push does.
+//! otherwise the layers are packed with gzip on the way, as the engine's own push does. Layers
+//! that are packed in another way than with gzip are packed anew
+//! (`docs/decisions/0020-what-every-engine-takes.md`).
 
+mod choice;
 mod layer;
+mod member;
 mod oci;
 mod oldest;
 mod saved;
+mod sparse;
 mod table;
 
 use std::collections::HashMap;
@@ -25,13 +30,18 @@ use serde_json::json;
 use crate::client::Size;
 use crate::copy::share;
 use crate::error::{Error, one_line};
-use crate::manifest::{DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, Descriptor, LAYER_LIMIT};
+use crate::manifest::{DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor, LAYER_LIMIT};
+use crate::platform::Platform;
 use crate::remote::Remote;
 use layer::{Packed, PackedLayer, StoredLayer};
-use table::{Member, Reader, Table};
+use member::{Member, Reader};
+use table::Table;
 
 /// How long an archive may be read for its table alone.
 const TABLE_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// How long packed layers are unpacked at most to learn their size; the rest is estimated. `oned`
+/// waits 90 s for the size of an image.
+const MEASURE: Duration = Duration::from_secs(40);
 
 /// What an archive holds.
 #[derive(Debug)]
@@ -43,14 +53,14 @@ enum Content {
 }
 
 /// An image whose layers are members of the archive, base first.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct PlainImage {
     config: PlainConfig,
     layers: Vec<(String, Member)>,
 }
 
 /// The configuration of a [`PlainImage`].
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum PlainConfig {
     /// As it stands in the archive, with the digests that its layers must have.
     Kept(Bytes, Vec<Digest>),
@@ -63,21 +73,23 @@ struct Archive {
     path: PathBuf,
     content: Content,
     reader: Arc<Mutex<Reader>>,
+    limit: u64,
 }
 
 impl Archive {
-    async fn open(path: &Path, limit: u64) -> Result<Self, Error> {
-        let path = path.to_owned();
+    async fn open(path: &Path, limit: u64, platforms: &[Platform]) -> Result<Self, Error> {
+        let (path, platforms) = (path.to_owned(), platforms.to_vec());
         let until = Instant::now() + TABLE_LIMIT;
         let name = path.clone();
         let read = tokio::task::spawn_blocking(move || {
             let table = Table::read(&path, limit, until)?;
-            let content = content(&table, limit)?;
-            let reader = Arc::new(Mutex::new(table.reader()));
+            let content = content(&table, limit, &platforms)?;
+            let reader = Arc::new(Mutex::new(table.into_reader()));
             Ok(Self {
                 path,
                 content,
                 reader,
+                limit,
             })
         });
         match read.await {
@@ -90,14 +102,14 @@ impl Archive {
     }
 }
 
-fn content(table: &Table, limit: u64) -> Result<Content, Error> {
-    let oci = oci::read(table, limit)?;
+fn content(table: &Table, limit: u64, platforms: &[Platform]) -> Result<Content, Error> {
+    let oci = oci::read(table, limit, platforms)?;
     if let Some(layout) = oci
         && (layout.is_packed() || !table.has(saved::NAME))
     {
         return Ok(Content::Oci(layout));
     }
-    let image = match saved::read(table)? {
+    let image = match saved::read(table, platforms)? {
         Some(image) => image,
         None => oldest::read(table)?.ok_or_else(|| {
             table.refuse(
@@ -114,17 +126,14 @@ fn content(table: &Table, limit: u64) -> Result<Content, Error> {
     Ok(Content::Plain(image))
 }
 
-/// The unpacked size of the archive's image.
-pub(crate) async fn size(path: &Path, limit: u64) -> Result<Size, Error> {
-    let archive = Archive::open(path, limit).await?;
+/// The unpacked size of the archive's image for one of `platforms`, of any when none is named.
+pub(crate) async fn size(path: &Path, limit: u64, platforms: &[Platform]) -> Result<Size, Error> {
+    let archive = Archive::open(path, limit, platforms).await?;
     match &archive.content {
         Content::Oci(layout) => layout.size(&archive).await,
         Content::Plain(image) => {
-            let mut sum = Size::EMPTY;
-            for (_, member) in &image.layers {
-                sum = sum.plus(layer::size(&archive.path, &archive.reader, member).await?);
-            }
-            Ok(sum)
+            let members = image.layers.iter().map(|(_, member)| member);
+            archive.size_of(members).await
         }
     }
 }
@@ -136,8 +145,9 @@ pub(crate) async fn push(
     pool: Option<&Remote>,
     tag: &Tag,
     limit: u64,
+    platforms: &[Platform],
 ) -> Result<Digest, Error> {
-    let archive = Archive::open(path, limit).await?;
+    let archive = Archive::open(path, limit, platforms).await?;
     match &archive.content {
         Content::Oci(layout) => layout.push(&archive, target, pool, tag).await,
         Content::Plain(image) => archive.push_plain(image, target, pool, tag).await,
@@ -145,6 +155,34 @@ pub(crate) async fn push(
 }
 
 impl Archive {
+    /// The sum of layers' unpacked sizes.
+    async fn size_of(&self, layers: impl Iterator<Item = &Member>) -> Result<Size, Error> {
+        let until = Instant::now() + MEASURE;
+        let mut sum = Size::EMPTY;
+        for member in layers {
+            let size = layer::size(&self.path, &self.reader, member, self.limit, until);
+            sum = sum.plus(size.await?);
+        }
+        Ok(sum)
+    }
+
+    /// A layer must be what its image's configuration says.
+    fn check_diff(
+        &self,
+        name: &str,
+        packed: &Packed,
+        wanted: Option<&Digest>,
+    ) -> Result<(), Error> {
+        match wanted.filter(|wanted| **wanted != packed.diff) {
+            None => Ok(()),
+            Some(wanted) => Err(Error::Digest {
+                what: format!("{} in archive {}", one_line(name), self.path.display()),
+                expected: wanted.clone(),
+                found: packed.diff.clone(),
+            }),
+        }
+    }
+
     async fn push_plain(
         &self,
         image: &PlainImage,
@@ -159,7 +197,7 @@ impl Archive {
         // In the archive's order: a packed archive is then read once. An archive may name one
         // member as several layers.
         let mut order: Vec<usize> = (0..image.layers.len()).collect();
-        order.sort_by_key(|at| image.layers.get(*at).map(|(_, member)| member.offset));
+        order.sort_by_key(|at| image.layers.get(*at).map(|(_, member)| member.offset()));
         let mut pushed: HashMap<&str, Packed> = HashMap::new();
         for at in order {
             let Some((name, member)) = image.layers.get(at) else {
@@ -169,15 +207,8 @@ impl Archive {
                 let packed = self.push_layer(name, member, target, pool).await?;
                 pushed.insert(name, packed);
             }
-            let wanted = expected.and_then(|diffs| diffs.get(at));
-            if let (Some(packed), Some(wanted)) = (pushed.get(name.as_str()), wanted)
-                && packed.diff != *wanted
-            {
-                return Err(Error::Digest {
-                    what: format!("{} in archive {}", one_line(name), self.path.display()),
-                    expected: wanted.clone(),
-                    found: packed.diff.clone(),
-                });
+            if let Some(packed) = pushed.get(name.as_str()) {
+                self.check_diff(name, packed, expected.and_then(|diffs| diffs.get(at)))?;
             }
         }
         let packed: Vec<&Packed> = image
@@ -211,7 +242,8 @@ impl Archive {
         target: &Remote,
         pool: Option<&Remote>,
     ) -> Result<Packed, Error> {
-        let open = || PackedLayer::open(&self.path, Arc::clone(&self.reader), name, member);
+        let reader = || Arc::clone(&self.reader);
+        let open = || PackedLayer::open(&self.path, reader(), name, member, self.limit);
         let packed = target
             .put_unknown(open, |layer| {
                 let packed = layer.finished()?;
@@ -234,16 +266,5 @@ impl Archive {
         }
         let open = || StoredLayer::open(&self.path, Arc::clone(&self.reader), blob, member);
         target.put_blob(blob, open).await
-    }
-}
-
-/// The descriptor of a layer that was packed here.
-fn packed_layer(size: u64, digest: Digest) -> Descriptor {
-    Descriptor {
-        media_type: DOCKER_LAYER_GZIP.to_owned(),
-        size,
-        digest,
-        urls: Vec::new(),
-        platform: None,
     }
 }

@@ -1,37 +1,64 @@
 //! OCI's form (image-layout.md): `index.json` and `blobs/sha256/<digest>`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use onedock_common::Digest;
 use onedock_common::reference::Tag;
 
 use super::Archive;
-use super::layer;
-use super::table::{Member, Table};
+use super::choice::{self, Candidate};
+use super::member::Member;
+use super::table::Table;
+use crate::choice::runs;
 use crate::client::Size;
-use crate::config;
+use crate::compression::Compression;
+use crate::config::{self, Config};
 use crate::copy::share;
 use crate::error::Error;
-use crate::manifest::{self, Descriptor, ImageManifest, Manifest, OCI_INDEX, Packing};
+use crate::manifest::{
+    self, Descriptor, ImageManifest, Index, Manifest, OCI_INDEX, Packing, layer_type,
+};
+use crate::platform::Platform;
 use crate::remote::Remote;
 
 const NAME: &str = "index.json";
+/// How deep indexes lie in an index at most.
+const DEPTH: usize = 3;
+/// How many images of an archive are looked at.
+const IMAGES: usize = 1000;
 
 /// The one image of an archive: for one platform, or an index with those that are there.
 #[derive(Debug)]
 pub(super) struct Layout {
     images: Vec<Image>,
-    index: Option<(String, Bytes)>,
+    index: Option<(String, Bytes, Index)>,
 }
 
 #[derive(Debug)]
 struct Image {
+    part: Part,
+    config_blob: Member,
+    /// As in the manifest, base first.
+    layers: Vec<Member>,
+}
+
+/// An image that was found, with nothing of it checked.
+#[derive(Debug)]
+struct Part {
+    /// As its index names it, with its platform.
+    entry: Descriptor,
     media_type: String,
     bytes: Bytes,
     manifest: ImageManifest,
-    /// Configuration and layers, each once.
-    blobs: Vec<(Descriptor, Member)>,
+    config: Config,
+}
+
+/// What an entry of `index.json` is.
+#[derive(Debug)]
+struct Found {
+    parts: Vec<Part>,
+    index: Option<(String, Bytes, Index)>,
 }
 
 fn place(digest: &Digest) -> String {
@@ -39,63 +66,142 @@ fn place(digest: &Digest) -> String {
 }
 
 /// Reads the form; `None` when the archive has another.
-pub(super) fn read(table: &Table, limit: u64) -> Result<Option<Layout>, Error> {
+pub(super) fn read(
+    table: &Table,
+    limit: u64,
+    platforms: &[Platform],
+) -> Result<Option<Layout>, Error> {
     if !table.has(NAME) {
         return Ok(None);
     }
     let refuse = |reason: String| table.refuse(reason);
-    let Manifest::Index(top) =
-        manifest::parse(&table.document(NAME)?, OCI_INDEX).map_err(refuse)?
+    let Manifest::Index(top) = manifest::parse(&table.text(NAME)?, OCI_INDEX).map_err(refuse)?
     else {
         return Err(table.refuse(format!("its {NAME} is no index")));
     };
-    // One image under several names stands there several times.
-    let named: BTreeMap<&Digest, &Descriptor> = top
-        .entries
-        .iter()
-        .filter(|e| e.platform.as_ref().is_none_or(|p| p.os != "unknown"))
-        .map(|e| (&e.digest, e))
-        .collect();
-    let mut named = named.into_values();
-    let (Some(one), None) = (named.next(), named.next()) else {
-        return Err(table.refuse("it does not hold exactly one image; save one image alone"));
+    let mut candidates: BTreeMap<Digest, Candidate<Found>> = BTreeMap::new();
+    let mut other = None;
+    for entry in top.entries.iter().filter(|entry| !entry.is_attachment()) {
+        // One image under several names stands there several times.
+        if let Some(same) = candidates.get_mut(&entry.digest) {
+            same.names.extend(entry.names());
+            continue;
+        }
+        match found(table, entry)? {
+            Ok(found) => drop(
+                candidates.insert(
+                    entry.digest.clone(),
+                    Candidate {
+                        names: entry.names(),
+                        built_for: found
+                            .parts
+                            .iter()
+                            .map(|p| p.config.platform_text())
+                            .collect(),
+                        runs: found.parts.iter().any(|p| runs(&p.entry, platforms)),
+                        image: found,
+                    },
+                ),
+            ),
+            Err(reason) => other = other.or(Some(reason)),
+        }
+    }
+    if candidates.is_empty() {
+        let nothing = || "it holds no image (its index.json names none)".to_owned();
+        return Err(table.refuse(other.unwrap_or_else(nothing)));
+    }
+    let Found { mut parts, index } =
+        choice::one(candidates.into_values().collect(), platforms).map_err(refuse)?;
+    parts.retain(|part| runs(&part.entry, platforms));
+    let images = parts.into_iter().map(|part| image(table, part, limit));
+    Ok(Some(Layout {
+        images: images.collect::<Result<_, _>>()?,
+        index,
+    }))
+}
+
+/// What an entry of `index.json` is. The inner error is the reason why it is no image.
+fn found(table: &Table, entry: &Descriptor) -> Result<Result<Found, String>, Error> {
+    let (media_type, bytes) = document(table, entry)?;
+    let index = match parse(table, &bytes, &media_type)? {
+        Manifest::Image(manifest) => {
+            if let Some(kind) = manifest.other_kind() {
+                return Ok(Err(format!("it holds no container image but {kind}")));
+            }
+            let part = part(table, entry, media_type, bytes, manifest)?;
+            return Ok(Ok(Found {
+                parts: vec![part],
+                index: None,
+            }));
+        }
+        Manifest::Index(index) => index,
     };
-    let (media_type, bytes) = document(table, one)?;
-    let layout = match manifest::parse(&bytes, &media_type).map_err(refuse)? {
-        Manifest::Image(manifest) => Layout {
-            images: vec![image(table, media_type, bytes, manifest, limit)?],
-            index: None,
-        },
-        Manifest::Index(index) => {
-            let mut images = Vec::new();
-            let mut kept = Vec::new();
-            // An engine saves the index whole and only those platforms that it has pulled.
-            let wanted = index
-                .wanted(&[])
-                .map_err(|_| table.refuse("its index names no image"))?;
-            for entry in wanted.into_iter().filter(|e| table.has(&place(&e.digest))) {
-                let (media_type, bytes) = document(table, entry)?;
-                let Manifest::Image(found) =
-                    manifest::parse(&bytes, &media_type).map_err(refuse)?
-                else {
-                    return Err(table.refuse("its index names another index"));
-                };
-                if table.has(&place(&found.config.digest)) {
-                    images.push(image(table, media_type, bytes, found, limit)?);
-                    kept.push(entry);
+    let mut parts = Vec::new();
+    gather(table, &index, 0, &mut parts)?;
+    if parts.is_empty() {
+        return Ok(Err(
+            "none of the images that its index names is in it".to_owned()
+        ));
+    }
+    Ok(Ok(Found {
+        parts,
+        index: Some((media_type, bytes, index)),
+    }))
+}
+
+/// The images of an index and of the indexes within. An engine saves the index whole and only those
+/// platforms that it has pulled.
+fn gather(table: &Table, index: &Index, depth: usize, into: &mut Vec<Part>) -> Result<(), Error> {
+    if depth > DEPTH {
+        return Err(table.refuse("it has too many indexes within its index"));
+    }
+    for entry in index.entries.iter().filter(|entry| !entry.is_attachment()) {
+        let seen = into.iter().any(|part| part.entry.digest == entry.digest);
+        if seen || !table.has(&place(&entry.digest)) {
+            continue;
+        }
+        if into.len() > IMAGES {
+            return Err(table.refuse(format!("its index names more than {IMAGES} images")));
+        }
+        let (media_type, bytes) = document(table, entry)?;
+        match parse(table, &bytes, &media_type)? {
+            Manifest::Index(inner) => gather(table, &inner, depth + 1, into)?,
+            Manifest::Image(manifest) => {
+                let there = table.has(&place(&manifest.config.digest));
+                if there && manifest.other_kind().is_none() {
+                    into.push(part(table, entry, media_type, bytes, manifest)?);
                 }
             }
-            if images.is_empty() {
-                return Err(table.refuse("none of the images that its index names is in it"));
-            }
-            let bytes = index.filtered(&bytes, &kept).map_err(refuse)?;
-            Layout {
-                images,
-                index: Some((media_type, Bytes::from(bytes))),
-            }
         }
-    };
-    Ok(Some(layout))
+    }
+    Ok(())
+}
+
+fn parse(table: &Table, bytes: &[u8], media_type: &str) -> Result<Manifest, Error> {
+    manifest::parse(bytes, media_type).map_err(|reason| table.refuse(reason))
+}
+
+fn part(
+    table: &Table,
+    entry: &Descriptor,
+    media_type: String,
+    bytes: Bytes,
+    manifest: ImageManifest,
+) -> Result<Part, Error> {
+    let config = table.document(&place(&manifest.config.digest))?;
+    let config = config::parse(&config).map_err(|reason| table.refuse(reason))?;
+    let mut entry = entry.clone();
+    if entry.said_platform().is_none() {
+        entry.platform = config.platform();
+    }
+    entry.media_type.clone_from(&media_type);
+    Ok(Part {
+        entry,
+        media_type,
+        bytes,
+        manifest,
+        config,
+    })
 }
 
 /// A manifest or index, verified.
@@ -114,20 +220,21 @@ fn document(table: &Table, entry: &Descriptor) -> Result<(String, Bytes), Error>
     Ok((media_type, bytes))
 }
 
-fn image(
-    table: &Table,
-    media_type: String,
-    bytes: Bytes,
-    manifest: ImageManifest,
-    limit: u64,
-) -> Result<Image, Error> {
+fn image(table: &Table, part: Part, limit: u64) -> Result<Image, Error> {
+    let manifest = &part.manifest;
     manifest
         .check(limit)
         .map_err(|reason| table.refuse(reason))?;
-    let config = table.document(&place(&manifest.config.digest))?;
-    config::parse(&config).map_err(|reason| table.refuse(reason))?;
-    let mut blobs = Vec::new();
-    for blob in manifest.blobs().map_err(|reason| table.refuse(reason))? {
+    // Its contradictions.
+    manifest.blobs().map_err(|reason| table.refuse(reason))?;
+    if part.config.diff_ids.len() != manifest.layers.len() {
+        return Err(table.refuse(format!(
+            "its configuration has {} layers and its manifest {}",
+            part.config.diff_ids.len(),
+            manifest.layers.len()
+        )));
+    }
+    let member = |blob: &Descriptor| {
         let (_, member) = table
             .find(&place(&blob.digest))
             .ok_or_else(|| table.refuse(format!("{} is missing in it", blob.digest)))?;
@@ -138,43 +245,31 @@ fn image(
                 found: member.size,
             });
         }
-        blobs.push((blob, member.clone()));
-    }
-    // In the archive's order: a packed archive is then read once.
-    blobs.sort_by_key(|(_, member)| member.offset);
+        Ok(member.clone())
+    };
     Ok(Image {
-        media_type,
-        bytes,
-        manifest,
-        blobs,
+        config_blob: member(&manifest.config)?,
+        layers: manifest
+            .layers
+            .iter()
+            .map(member)
+            .collect::<Result<_, _>>()?,
+        part,
     })
 }
 
 impl Layout {
     /// Whether every layer is packed already.
     pub(super) fn is_packed(&self) -> bool {
-        let layers = || self.images.iter().flat_map(|image| &image.manifest.layers);
-        layers().all(|layer| layer.packing() != Ok(Packing::Tar))
+        let mut layers = self.images.iter().flat_map(|image| &image.layers);
+        layers.all(|layer| layer.compression != Compression::None)
     }
 
     /// Of several platforms the largest.
     pub(super) async fn size(&self, archive: &Archive) -> Result<Size, Error> {
         let mut largest = Size::EMPTY;
         for image in &self.images {
-            let mut sum = Size::EMPTY;
-            for wanted in &image.manifest.layers {
-                let found = image
-                    .blobs
-                    .iter()
-                    .find(|(blob, _)| blob.digest == wanted.digest);
-                let Some((_, member)) = found else {
-                    continue;
-                };
-                sum = sum.plus(match wanted.packing() {
-                    Ok(Packing::Zstd) => crate::size::from_zstd_header(member.size, &[]),
-                    _ => layer::size(&archive.path, &archive.reader, member).await?,
-                });
-            }
+            let sum = archive.size_of(image.layers.iter()).await?;
             if sum.bytes >= largest.bytes {
                 largest = sum;
             }
@@ -182,7 +277,7 @@ impl Layout {
         Ok(largest)
     }
 
-    /// Pushes everything with its own digests.
+    /// Pushes everything with its own digests, as far as every engine can read it.
     pub(super) async fn push(
         &self,
         archive: &Archive,
@@ -190,26 +285,97 @@ impl Layout {
         pool: Option<&Remote>,
         tag: &Tag,
     ) -> Result<Digest, Error> {
+        let mut kept = Vec::new();
         for image in &self.images {
-            for (blob, member) in &image.blobs {
-                archive.push_blob(blob, member, target).await?;
-                share(pool, target, blob).await;
-            }
+            let bytes = image.push(archive, target, pool).await?;
+            let (entry, size) = (&image.part.entry, bytes.len() as u64);
             let tag = self.index.is_none().then_some(tag);
             let digest = target
-                .put_manifest(tag, &image.media_type, image.bytes.clone())
+                .put_manifest(tag, &image.part.media_type, bytes)
                 .await?;
             if self.index.is_none() {
                 return Ok(digest);
             }
+            let new = Descriptor {
+                size,
+                digest,
+                ..entry.clone()
+            };
+            kept.push((entry.digest.clone(), new));
         }
-        match &self.index {
-            Some((media_type, bytes)) => {
-                target
-                    .put_manifest(Some(tag), media_type, bytes.clone())
-                    .await
+        let Some((media_type, bytes, index)) = &self.index else {
+            return Err(target.refuse("the archive holds no image".to_owned()));
+        };
+        let bytes = index
+            .rewritten(bytes, media_type, &kept)
+            .map_err(|reason| target.refuse(reason))?;
+        target
+            .put_manifest(Some(tag), media_type, Bytes::from(bytes))
+            .await
+    }
+}
+
+impl Image {
+    /// Pushes the image's blobs; answers its manifest.
+    async fn push(
+        &self,
+        archive: &Archive,
+        target: &Remote,
+        pool: Option<&Remote>,
+    ) -> Result<Bytes, Error> {
+        let Part {
+            manifest,
+            media_type,
+            bytes,
+            config,
+            ..
+        } = &self.part;
+        // In the archive's order: a packed archive is then read once.
+        let mut order: Vec<_> = manifest
+            .layers
+            .iter()
+            .zip(&self.layers)
+            .enumerate()
+            .collect();
+        order.sort_by_key(|(_, (_, member))| member.offset());
+        let mut pushed: HashMap<&Digest, Descriptor> = HashMap::new();
+        for (at, (blob, member)) in order {
+            if pushed.contains_key(&blob.digest) {
+                continue;
             }
-            None => Err(target.refuse("the archive holds no image".to_owned())),
+            let new = match member.compression {
+                Compression::None | Compression::Gzip => {
+                    archive.push_blob(blob, member, target).await?;
+                    share(pool, target, blob).await;
+                    let packing = match member.compression {
+                        Compression::None => Packing::Tar,
+                        _ => Packing::Gzip,
+                    };
+                    ImageManifest::usual(media_type, blob, packing)
+                }
+                _ => {
+                    let name = blob.digest.as_str();
+                    let packed = archive.push_layer(name, member, target, pool).await?;
+                    archive.check_diff(name, &packed, config.diff_ids.get(at))?;
+                    Descriptor {
+                        media_type: layer_type(media_type, Packing::Gzip).to_owned(),
+                        ..packed.blob
+                    }
+                }
+            };
+            pushed.insert(&blob.digest, new);
         }
+        archive
+            .push_blob(&manifest.config, &self.config_blob, target)
+            .await?;
+        let layers: Vec<Descriptor> = manifest
+            .layers
+            .iter()
+            .filter_map(|layer| pushed.get(&layer.digest).cloned())
+            .collect();
+        let new = manifest
+            .rewritten(bytes, media_type, &layers)
+            .map_err(|reason| target.refuse(reason))?;
+        Ok(Bytes::from(new))
     }
 }

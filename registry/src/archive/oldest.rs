@@ -8,6 +8,7 @@ use bytes::Bytes;
 use onedock_common::Digest;
 use serde_json::{Map, Value, json};
 
+use super::choice::not_one;
 use super::table::Table;
 use super::{PlainConfig, PlainImage};
 use crate::error::Error;
@@ -16,7 +17,7 @@ use crate::manifest::LAYER_LIMIT;
 const NAME: &str = "repositories";
 
 /// The layers' old configurations, base first.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct History(Vec<Map<String, Value>>);
 
 /// Reads the form; `None` when the archive has another.
@@ -24,13 +25,21 @@ pub(super) fn read(table: &Table) -> Result<Option<PlainImage>, Error> {
     if !table.has(NAME) {
         return Ok(None);
     }
-    let names: BTreeMap<String, BTreeMap<String, String>> =
-        serde_json::from_slice(&table.document(NAME)?)
+    let names: BTreeMap<String, Option<BTreeMap<String, String>>> =
+        serde_json::from_slice(&table.text(NAME)?)
             .map_err(|e| table.refuse(format!("its {NAME} file is damaged ({e})")))?;
-    let tops: BTreeSet<&String> = names.values().flat_map(BTreeMap::values).collect();
+    let tops: BTreeSet<&String> = names
+        .values()
+        .flatten()
+        .flat_map(BTreeMap::values)
+        .collect();
     let mut tops = tops.into_iter();
     let (Some(top), None) = (tops.next(), tops.next()) else {
-        return Err(table.refuse("it does not hold exactly one image; save one image alone"));
+        let names = names.iter().flat_map(|(name, tags)| {
+            let tags = tags.iter().flat_map(BTreeMap::keys);
+            tags.map(move |tag| format!("{name}:{tag}"))
+        });
+        return Err(table.refuse(not_one(names)));
     };
     let mut next = Some(top.clone());
     let (mut layers, mut history) = (Vec::new(), Vec::new());
@@ -41,9 +50,8 @@ pub(super) fn read(table: &Table) -> Result<Option<PlainImage>, Error> {
         if layers.len() > LAYER_LIMIT {
             return Err(table.refuse("its layers have no end"));
         }
-        let json: Map<String, Value> =
-            serde_json::from_slice(&table.document(&format!("{id}/json"))?)
-                .map_err(|e| table.refuse(format!("its {id}/json is damaged ({e})")))?;
+        let json: Map<String, Value> = serde_json::from_slice(&table.text(&format!("{id}/json"))?)
+            .map_err(|e| table.refuse(format!("its {id}/json is damaged ({e})")))?;
         let tar = format!("{id}/layer.tar");
         let (own, member) = table
             .find(&tar)

@@ -1,11 +1,14 @@
-//! The engine's form: `manifest.json` with the names of the configuration and the layers.
+//! The engine's form: `manifest.json` with the names of the configuration and the layers, whatever
+//! they are. podman and skopeo (`docker-archive:`), crane, ko, kaniko and bazel write it as well.
 
 use serde::Deserialize;
 
+use super::choice::{self, Candidate};
 use super::table::Table;
 use super::{PlainConfig, PlainImage};
 use crate::config;
 use crate::error::{Error, one_line};
+use crate::platform::Platform;
 
 pub(super) const NAME: &str = "manifest.json";
 
@@ -14,24 +17,40 @@ pub(super) const NAME: &str = "manifest.json";
 struct Saved {
     config: String,
     layers: Option<Vec<String>>,
+    repo_tags: Option<Vec<Option<String>>>,
 }
 
 /// Reads the form; `None` when the archive has another.
-pub(super) fn read(table: &Table) -> Result<Option<PlainImage>, Error> {
+pub(super) fn read(table: &Table, platforms: &[Platform]) -> Result<Option<PlainImage>, Error> {
     if !table.has(NAME) {
         return Ok(None);
     }
-    let images: Vec<Saved> = serde_json::from_slice(&table.document(NAME)?)
+    let images: Option<Vec<Saved>> = serde_json::from_slice(&table.text(NAME)?)
         .map_err(|e| table.refuse(format!("its {NAME} is damaged ({e})")))?;
-    let [image] = images.as_slice() else {
-        return Err(table.refuse(format!(
-            "it holds {} images where exactly one is expected; save one image alone",
-            images.len()
-        )));
-    };
-    let bytes = table.document(&image.config)?;
+    let mut candidates: Vec<Candidate<PlainImage>> = Vec::new();
+    for saved in images.unwrap_or_default() {
+        let found = candidate(table, saved, platforms)?;
+        // One image under two names may be listed twice.
+        match candidates.iter_mut().find(|c| c.image == found.image) {
+            Some(same) => same.names.extend(found.names),
+            None => candidates.push(found),
+        }
+    }
+    if candidates.is_empty() {
+        return Err(table.refuse(format!("it holds no image (its {NAME} names none)")));
+    }
+    let image = choice::one(candidates, platforms).map_err(|reason| table.refuse(reason))?;
+    Ok(Some(image))
+}
+
+fn candidate(
+    table: &Table,
+    saved: Saved,
+    platforms: &[Platform],
+) -> Result<Candidate<PlainImage>, Error> {
+    let bytes = table.text(&saved.config)?;
     let config = config::parse(&bytes).map_err(|reason| table.refuse(reason))?;
-    let names = image.layers.as_deref().unwrap_or_default();
+    let names = saved.layers.unwrap_or_default();
     if config.diff_ids.len() != names.len() {
         return Err(table.refuse(format!(
             "its configuration has {} layers and its {NAME} {}",
@@ -45,8 +64,14 @@ pub(super) fn read(table: &Table) -> Result<Option<PlainImage>, Error> {
             .map(|(own, member)| (own.to_owned(), member.clone()));
         found.ok_or_else(|| table.refuse(format!("layer {} is missing in it", one_line(name))))
     });
-    Ok(Some(PlainImage {
-        layers: layers.collect::<Result<_, _>>()?,
-        config: PlainConfig::Kept(bytes, config.diff_ids),
-    }))
+    let tags = saved.repo_tags.unwrap_or_default();
+    Ok(Candidate {
+        names: tags.into_iter().flatten().collect(),
+        built_for: vec![config.platform_text()],
+        runs: config::check_platform(&config, platforms).is_ok(),
+        image: PlainImage {
+            layers: layers.collect::<Result<_, _>>()?,
+            config: PlainConfig::Kept(bytes, config.diff_ids),
+        },
+    })
 }

@@ -1,36 +1,30 @@
 //! The members of an archive: where each lies, and the small ones' content.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
 use tar::EntryType;
 
-use crate::error::Error;
+use super::member::{Member, Reader, open};
+use super::sparse;
+use crate::compression::{Bounded, Compression, MAGIC};
+use crate::error::{Error, one_line};
 use crate::manifest::CONFIG_LIMIT;
 
 /// The most members of an archive.
 const MEMBERS: usize = 100_000;
-/// The most bytes of documents in an archive.
-const DOCUMENTS: u64 = 64 << 20;
+/// How many bytes of what looks like documents are kept from the first reading of an archive.
+const KEPT: u64 = 64 << 20;
+/// How often a packed archive is read again for a document that was not kept.
+const AGAIN: u32 = 32;
 /// How many links lead to a member at most.
 const LINKS: usize = 4;
-/// O_CLOEXEC | O_NONBLOCK: a FIFO in place of the file must not hold us.
-const FLAGS: i32 = 0o2_000_000 | 0o4000;
-
-/// A member's place in the archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) offset: u64,
-    pub(super) size: u64,
-    /// Its first bytes, which tell how it is packed.
-    pub(super) magic: [u8; 4],
-}
+/// What some editors and shells put before a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Debug)]
 enum Entry {
@@ -38,15 +32,26 @@ enum Entry {
     Link(String),
 }
 
+/// An old GNU entry whose map goes on behind its header: known when that was read.
+struct Continued {
+    name: String,
+    header: tar::Header,
+    offset: u64,
+    size: u64,
+}
+
 /// An archive's table.
-#[derive(Debug)]
 pub(super) struct Table {
     path: PathBuf,
-    gzip: bool,
+    compression: Compression,
     limit: u64,
     until: Instant,
     entries: BTreeMap<String, Entry>,
-    documents: BTreeMap<String, Bytes>,
+    continued: Vec<Continued>,
+    /// Documents that were met at the first reading. A packed archive is not read again for them.
+    kept: BTreeMap<String, Bytes>,
+    reader: RefCell<Reader>,
+    again: Cell<u32>,
 }
 
 impl Table {
@@ -57,36 +62,36 @@ impl Table {
             path: path.to_owned(),
             source,
         };
+        let mut file = open(path).map_err(failed)?;
+        let mut magic = [0; MAGIC];
+        let read = fill(&mut file, &mut magic).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let compression = Compression::of(magic.get(..read).unwrap_or_default());
         let mut table = Self {
             path: path.to_owned(),
-            gzip: false,
+            compression,
             limit,
             until,
             entries: BTreeMap::new(),
-            documents: BTreeMap::new(),
+            continued: Vec::new(),
+            kept: BTreeMap::new(),
+            reader: RefCell::new(Reader::new(path, compression, limit)),
+            again: Cell::new(0),
         };
-        let mut file = open(path).map_err(failed)?;
-        let mut magic = [0; 6];
-        let read = file.read(&mut magic).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        match magic.get(..read).unwrap_or_default() {
-            [0x1f, 0x8b, ..] => {
-                table.gzip = true;
-                let reader = Bounded::new(MultiGzDecoder::new(BufReader::new(file)), limit, until);
-                table.scan(tar::Archive::new(reader).entries(), u64::MAX)?;
+        if compression == Compression::None {
+            let length = file.metadata().map_err(failed)?.len();
+            if length > limit {
+                return Err(
+                    table.refuse(format!("it has {length} bytes, at most {limit} are served"))
+                );
             }
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(table.refuse(packed_with("xz"))),
-            [b'B', b'Z', b'h', ..] => return Err(table.refuse(packed_with("bzip2"))),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(table.refuse(packed_with("zstd"))),
-            _ => {
-                let length = file.metadata().map_err(failed)?.len();
-                if length > limit {
-                    return Err(
-                        table.refuse(format!("it has {length} bytes, at most {limit} are served"))
-                    );
-                }
-                table.scan(tar::Archive::new(file).entries_with_seek(), length)?;
-            }
+            table.scan(tar::Archive::new(file).entries_with_seek(), length)?;
+        } else {
+            let reader = Bounded::new(compression.reader(file), limit, until);
+            table.scan(tar::Archive::new(reader).entries(), u64::MAX)?;
+        }
+        for entry in std::mem::take(&mut table.continued) {
+            table.add_continued(entry)?;
         }
         Ok(table)
     }
@@ -107,19 +112,26 @@ impl Table {
                 kind => format!("it is no tar archive, or it is damaged ({kind})"),
             },
         };
-        let mut left = DOCUMENTS;
+        let mut left = KEPT;
         for entry in entries.map_err(&damaged)? {
             let mut entry = entry.map_err(&damaged)?;
             if Instant::now() > self.until {
                 return Err(self.refuse("reading it took too long"));
             }
-            if self.entries.len() >= MEMBERS {
+            if self.entries.len() + self.continued.len() >= MEMBERS {
                 return Err(self.refuse(format!("it has more than {MEMBERS} members")));
             }
-            let Some(name) = key(&entry.path_bytes()) else {
+            let kind = entry.header().entry_type();
+            let holes = pax(&mut entry).map_err(&damaged)?;
+            let name = match &holes {
+                Some(sparse::Pax {
+                    name: Some(name), ..
+                }) => key(name.as_bytes()),
+                _ => key(&entry.path_bytes()),
+            };
+            let Some(name) = name else {
                 continue;
             };
-            let kind = entry.header().entry_type();
             if kind == EntryType::Symlink || kind == EntryType::Link {
                 let target = entry.link_name_bytes();
                 let target = target
@@ -130,41 +142,90 @@ impl Table {
                 }
                 continue;
             }
-            if kind != EntryType::Regular && kind != EntryType::Continuous {
-                continue;
-            }
             let (offset, size) = (entry.raw_file_position(), entry.size());
+            let member = match (kind, holes) {
+                (EntryType::GNUSparse, _) => {
+                    self.continued.push(Continued {
+                        header: entry.header().clone(),
+                        name,
+                        offset,
+                        size,
+                    });
+                    continue;
+                }
+                (EntryType::Regular | EntryType::Continuous, None) => {
+                    Member::whole(offset, size, Compression::None)
+                }
+                (EntryType::Regular | EntryType::Continuous, Some(holes)) => {
+                    let map = holes.map(offset, size, &mut entry).map_err(&damaged)?;
+                    self.add_sparse(name, map)?;
+                    continue;
+                }
+                _ => continue,
+            };
             if offset.checked_add(size).is_none_or(|end| end > length) {
                 return Err(self.refuse("it is cut off"));
             }
-            let mut magic = [0; 4];
-            let mut got = 0;
-            while got < magic.len() {
-                match entry
-                    .read(magic.get_mut(got..).unwrap_or_default())
-                    .map_err(&damaged)?
-                {
-                    0 => break,
-                    n => got += n,
-                }
-            }
-            if is_document(&name, magic) && size <= CONFIG_LIMIT {
-                left = left
-                    .checked_sub(size)
-                    .ok_or_else(|| self.refuse("it has too many documents"))?;
-                let mut bytes = magic.get(..got).unwrap_or_default().to_vec();
+            let mut magic = [0; MAGIC];
+            let got = fill(&mut entry, &mut magic).map_err(&damaged)?;
+            let magic = magic.get(..got).unwrap_or_default();
+            if self.compression != Compression::None && looks_like_json(magic) && size <= left {
+                left -= size;
+                let mut bytes = magic.to_vec();
                 entry.read_to_end(&mut bytes).map_err(&damaged)?;
-                self.documents.insert(name.clone(), Bytes::from(bytes));
+                self.kept.insert(name.clone(), Bytes::from(bytes));
+            } else {
+                // Another member of the same name may have been met before: the last one counts.
+                self.kept.remove(&name);
             }
+            let compression = Compression::of(magic);
             self.entries.insert(
                 name,
                 Entry::Member(Member {
-                    offset,
-                    size,
-                    magic,
+                    compression,
+                    ..member
                 }),
             );
         }
+        Ok(())
+    }
+
+    fn add_continued(&mut self, entry: Continued) -> Result<(), Error> {
+        let Continued {
+            name,
+            header,
+            offset,
+            size,
+        } = entry;
+        // As many blocks as the archive has: the map says where it ends.
+        let blocks = Member::whole(offset, u64::MAX - offset, Compression::None);
+        let Some(header) = header.as_gnu() else {
+            return Ok(());
+        };
+        let map = {
+            let mut reader = self.reader.borrow_mut();
+            sparse::old_gnu(header, offset, size, &mut reader.member(&blocks))
+        };
+        let map = map.map_err(|e| self.unreadable(&name, &e))?;
+        self.add_sparse(name, map)
+    }
+
+    fn add_sparse(&mut self, name: String, map: sparse::Map) -> Result<(), Error> {
+        // Holes cost nothing in the archive, and all the more behind it.
+        if map.size > self.limit {
+            return Err(self.refuse("unpacked it is larger than is served"));
+        }
+        let mut member = Member {
+            size: map.size,
+            parts: map.parts,
+            compression: Compression::None,
+        };
+        let mut magic = [0; MAGIC];
+        let read = fill(&mut self.reader.borrow_mut().member(&member), &mut magic);
+        let read = read.map_err(|e| self.unreadable(&name, &e))?;
+        member.compression = Compression::of(magic.get(..read).unwrap_or_default());
+        self.kept.remove(&name);
+        self.entries.insert(name, Entry::Member(member));
         Ok(())
     }
 
@@ -187,12 +248,49 @@ impl Table {
 
     /// A small document; an error when it is missing or too large.
     pub(super) fn document(&self, name: &str) -> Result<Bytes, Error> {
-        let own = self.find(name).map(|(own, _)| own);
-        let bytes = own.and_then(|own| self.documents.get(own)).cloned();
-        bytes.ok_or_else(|| {
-            let name = crate::error::one_line(name);
-            self.refuse(format!("{name} is missing in it, or is no document"))
+        let shown = one_line(name);
+        let Some((own, member)) = self.find(name) else {
+            return Err(self.refuse(format!("{shown} is missing in it")));
+        };
+        if member.size > CONFIG_LIMIT {
+            let size = member.size;
+            return Err(self.refuse(format!(
+                "its {shown} has {size} bytes, and a document has at most {CONFIG_LIMIT}"
+            )));
+        }
+        if let Some(kept) = self.kept.get(own) {
+            return Ok(kept.clone());
+        }
+        self.again.set(self.again.get() + 1);
+        let packed = self.compression != Compression::None;
+        if Instant::now() > self.until || packed && self.again.get() > AGAIN {
+            return Err(self.refuse("reading its documents took too long"));
+        }
+        let mut bytes = Vec::new();
+        let read = self
+            .reader
+            .borrow_mut()
+            .member(member)
+            .read_to_end(&mut bytes);
+        read.map_err(|e| self.unreadable(name, &e))?;
+        Ok(Bytes::from(bytes))
+    }
+
+    /// A document that nothing names by a digest, without the mark that may stand before it.
+    pub(super) fn text(&self, name: &str) -> Result<Bytes, Error> {
+        let bytes = self.document(name)?;
+        Ok(match bytes.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) => bytes.slice_ref(rest),
+            None => bytes,
         })
+    }
+
+    fn unreadable(&self, name: &str, error: &io::Error) -> Error {
+        self.refuse(format!(
+            "{} cannot be read ({})",
+            one_line(name),
+            error.kind()
+        ))
     }
 
     /// The error of this archive.
@@ -204,27 +302,21 @@ impl Table {
     }
 
     /// A reader of the members' content.
-    pub(super) fn reader(&self) -> Reader {
-        Reader {
-            path: self.path.clone(),
-            gzip: self.gzip,
-            limit: self.limit,
-            open: None,
-        }
+    pub(super) fn into_reader(self) -> Reader {
+        self.reader.into_inner()
     }
 }
 
-fn packed_with(what: &str) -> String {
-    format!("it is packed with {what}; unpack it first, or use gzip")
-}
-
-/// The name under which a member is found: plain parts only. Members with other names are
-/// nobody's.
+/// The name under which a member is found, without what leads from the root or the present folder
+/// to it. One with a way upwards is nobody's.
 fn key(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
-    let name = name.strip_prefix("./").unwrap_or(name);
-    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    (name.len() <= 512 && name.split('/').all(plain)).then(|| name.to_owned())
+    let parts: Vec<&str> = name
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    let good = name.len() <= 512 && !parts.is_empty() && !parts.contains(&"..");
+    good.then(|| parts.join("/"))
 }
 
 /// The member that a link means; the engine writes `../<id>/layer.tar` for a layer that it
@@ -246,141 +338,57 @@ fn link_key(name: &str, target: &[u8], kind: EntryType) -> Option<String> {
     key(parts.join("/").as_bytes())
 }
 
-/// What may be one of the documents that an archive's form is made of.
-fn is_document(name: &str, magic: [u8; 4]) -> bool {
-    matches!(magic, [b'{' | b'[', ..])
-        && (name.ends_with("json") || name == "repositories" || name.starts_with("blobs/"))
+/// Whether a member may be a document, by its first bytes.
+fn looks_like_json(beginning: &[u8]) -> bool {
+    let text = beginning.strip_prefix(BYTE_ORDER_MARK).unwrap_or(beginning);
+    matches!(text.trim_ascii_start(), [b'{' | b'[', ..])
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(FLAGS)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("is not a regular file"))
-    }
+/// What the PAX header of an entry says of holes.
+fn pax<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<sparse::Pax>> {
+    let Some(headers) = entry.pax_extensions()? else {
+        return Ok(None);
+    };
+    let headers: Vec<_> = headers.collect::<io::Result<_>>()?;
+    let texts = headers
+        .iter()
+        .filter_map(|header| Some((header.key().ok()?, header.value().ok()?)));
+    sparse::Pax::of(texts)
 }
 
-/// Stops a reader after so many bytes, and at a time.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-    until: Instant,
-}
-
-impl<R> Bounded<R> {
-    fn new(inner: R, left: u64, until: Instant) -> Self {
-        Self { inner, left, until }
-    }
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(read as u64)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "unpacked"))?;
-        if Instant::now() > self.until {
-            return Err(io::Error::other("reading it took too long"));
-        }
-        Ok(read)
-    }
-}
-
-enum Open {
-    Plain(File),
-    Gzip(Box<io::Take<MultiGzDecoder<BufReader<File>>>>, u64),
-}
-
-/// Reads members' content. A packed archive is read on from where it is when the next member
-/// lies behind, else from its start again.
-pub(super) struct Reader {
-    path: PathBuf,
-    gzip: bool,
-    limit: u64,
-    open: Option<Open>,
-}
-
-impl Reader {
-    /// Calls `each` with the content of `length` bytes at `offset`, piece by piece; `each` ends
-    /// it early with `false`.
-    pub(super) fn read(
-        &mut self,
-        offset: u64,
-        length: u64,
-        mut each: impl FnMut(&[u8]) -> io::Result<bool>,
-    ) -> io::Result<()> {
-        let mut open = self.at(offset)?;
-        let mut left = length;
-        let mut buffer = vec![0; 128 * 1024];
-        while left > 0 {
-            let most = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
-            let part = buffer.get_mut(..most).unwrap_or_default();
-            let read = open.read(part)?;
-            if read == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-            }
-            left -= read as u64;
-            if !each(part.get(..read).unwrap_or_default())? {
-                break;
-            }
-        }
-        self.open = Some(open);
-        Ok(())
-    }
-
-    fn at(&mut self, offset: u64) -> io::Result<Open> {
-        match self.open.take() {
-            Some(Open::Plain(mut file)) => {
-                file.seek(SeekFrom::Start(offset))?;
-                Ok(Open::Plain(file))
-            }
-            Some(Open::Gzip(decoder, at)) if at <= offset => skip(Open::Gzip(decoder, at), offset),
-            _ if self.gzip => {
-                let decoder = MultiGzDecoder::new(BufReader::new(open(&self.path)?));
-                skip(Open::Gzip(Box::new(decoder.take(self.limit)), 0), offset)
-            }
-            _ => {
-                let mut file = open(&self.path)?;
-                file.seek(SeekFrom::Start(offset))?;
-                Ok(Open::Plain(file))
-            }
+/// Reads until the buffer is full or the end has come.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest)? {
+            0 => break,
+            read => got += read,
         }
     }
+    Ok(got)
 }
 
-fn skip(mut open: Open, offset: u64) -> io::Result<Open> {
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        let Open::Gzip(_, at) = &open else {
-            return Ok(open);
-        };
-        let left = usize::try_from(offset - at).unwrap_or(usize::MAX);
-        if left == 0 {
-            return Ok(open);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_found_whatever_leads_to_it_and_nothing_above() {
+        for name in ["a/b", "./a/b", "/a/b", "//a//b", "././a/./b", "a/b/"] {
+            assert_eq!(key(name.as_bytes()).as_deref(), Some("a/b"), "{name}");
         }
-        let most = left.min(buffer.len());
-        if open.read(buffer.get_mut(..most).unwrap_or_default())? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        for name in ["", "/", ".", "..", "../a", "a/../b", "a/.."] {
+            assert_eq!(key(name.as_bytes()), None, "{name}");
         }
     }
-}
 
-impl Read for Open {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(file) => file.read(buffer),
-            Self::Gzip(decoder, at) => {
-                let read = decoder.read(buffer)?;
-                *at += read as u64;
-                Ok(read)
-            }
+    #[test]
+    fn a_document_is_known_behind_white_space_and_a_mark() {
+        for text in [&b"{"[..], b"[1", b"\xef\xbb\xbf{", b" \n\t{"] {
+            assert!(looks_like_json(text));
+        }
+        for text in [&b""[..], b"x", b"\x1f\x8b", b"      "] {
+            assert!(!looks_like_json(text));
         }
     }
 }

@@ -167,54 +167,145 @@ fn attack_20_a_layer_with_urls_is_refused_whatever_its_type() {
     }
 }
 
-#[test]
-fn an_index_keeps_the_wanted_platforms_and_drops_attestations() {
-    let value = index(&[
-        ("linux", "amd64"),
-        ("linux", "arm64"),
-        ("windows", "amd64"),
-        ("unknown", "unknown"),
-    ]);
-    let bytes = value.to_string();
-    let Ok(Manifest::Index(read)) = read(&value) else {
+fn index_of(value: &Value) -> Index {
+    let Ok(Manifest::Index(index)) = read(value) else {
         panic!("no index");
     };
-    let amd64: Platform = "linux/amd64".parse().unwrap();
-    let kept = read.wanted(&[amd64]).unwrap();
-    assert_eq!(kept.len(), 1);
-    let filtered: Value =
-        serde_json::from_slice(&read.filtered(bytes.as_bytes(), &kept).unwrap()).unwrap();
-    assert_eq!(filtered["manifests"].as_array().unwrap().len(), 1);
-    assert_eq!(filtered["manifests"][0], value["manifests"][0]);
-    assert_eq!(filtered["annotations"], value["annotations"]);
-    assert_eq!(read.wanted(&[]).unwrap().len(), 3);
-    let all = index(&[("linux", "amd64")]);
-    let Ok(Manifest::Index(whole)) = self::read(&all) else {
-        panic!("no index");
-    };
-    let text = all.to_string();
-    let kept = whole.wanted(&[]).unwrap();
-    assert_eq!(
-        whole.filtered(text.as_bytes(), &kept).unwrap(),
-        text.as_bytes()
-    );
+    index
 }
 
 #[test]
-fn fault_34_an_index_without_the_platform_says_what_it_has() {
-    let Ok(Manifest::Index(read)) = read(&index(&[("linux", "s390x"), ("unknown", "unknown")]))
-    else {
-        panic!("no index");
+fn an_index_is_rewritten_with_what_is_kept_and_nothing_else_is_lost() {
+    let mut value = index(&[("linux", "amd64"), ("linux", "arm64"), ("windows", "amd64")]);
+    value["manifests"][1]["annotations"] = json!({"c": "d"});
+    value["manifests"][1]["platform"]["os.version"] = json!("1");
+    let (bytes, read) = (value.to_string(), index_of(&value));
+    let same = |entry: &Descriptor| (entry.digest.clone(), entry.clone());
+    let rewritten =
+        |kept: &[(Digest, Descriptor)]| read.rewritten(bytes.as_bytes(), OCI_INDEX, kept).unwrap();
+    let all: Vec<_> = read.entries.iter().map(same).collect();
+    assert_eq!(rewritten(&all), bytes.as_bytes());
+    let one: Value = serde_json::from_slice(&rewritten(&[same(&read.entries[1])])).unwrap();
+    assert_eq!(one["manifests"], json!([value["manifests"][1]]));
+    assert_eq!(one["annotations"], value["annotations"]);
+    let new = Descriptor {
+        size: 7,
+        digest: Digest::of(b"new"),
+        ..read.entries[1].clone()
     };
-    let wanted = [
-        "linux/amd64".parse().unwrap(),
-        "linux/arm64".parse().unwrap(),
-    ];
-    assert_eq!(
-        read.wanted(&wanted).unwrap_err(),
+    let changed = rewritten(&[(read.entries[1].digest.clone(), new)]);
+    let changed: Value = serde_json::from_slice(&changed).unwrap();
+    let entry = &changed["manifests"][0];
+    assert_eq!(entry["digest"], Digest::of(b"new").as_str());
+    assert_eq!(entry["size"], 7);
+    assert_eq!(entry["annotations"]["c"], "d");
+    assert_eq!(entry["platform"]["os.version"], "1");
+}
+
+#[test]
+fn what_is_about_an_image_is_no_image() {
+    let mut value = index(&[("linux", "amd64"); 4]);
+    value["manifests"][1]["annotations"] =
+        json!({"vnd.docker.reference.type": "attestation-manifest"});
+    value["manifests"][2]["artifactType"] = json!("application/spdx+json");
+    value["manifests"][3]["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    let about: Vec<bool> = index_of(&value)
+        .entries
+        .iter()
+        .map(Descriptor::is_attachment)
+        .collect();
+    assert_eq!(about, [false, true, true, true]);
+    for (change, reason) in [
         (
-            "linux/amd64, linux/arm64".to_owned(),
-            "linux/s390x".to_owned()
-        )
-    );
+            json!({"config": {"mediaType": "application/vnd.oci.empty.v1+json"},
+                   "artifactType": "application/vnd.example.sbom"}),
+            "application/vnd.example.sbom",
+        ),
+        (
+            json!({"layers": [{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json"}]}),
+            "cosign",
+        ),
+        (
+            json!({"layers": [{"mediaType": "application/vnd.in-toto+json"}]}),
+            "in-toto",
+        ),
+    ] {
+        let mut value = image();
+        if let Some(kind) = change.get("artifactType") {
+            value["artifactType"] = kind.clone();
+        }
+        if let Some(config) = change.get("config") {
+            value["config"]["mediaType"] = config["mediaType"].clone();
+        }
+        if let Some(layers) = change.get("layers") {
+            value["layers"][0]["mediaType"] = layers[0]["mediaType"].clone();
+        }
+        let error = read(&value).unwrap_err();
+        assert!(
+            error.contains("no container image") && error.contains(reason),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn types_that_the_engine_takes_are_read_and_become_usual_ones() {
+    for config in [
+        "application/json",
+        "application/octet-stream",
+        "text/html",
+        "",
+    ] {
+        for (layer, packing) in [
+            ("", Packing::Unsaid),
+            ("application/gzip", Packing::Gzip),
+            ("application/x-gzip", Packing::Gzip),
+            ("application/x-tar", Packing::Tar),
+        ] {
+            let mut value = image();
+            value["config"]["mediaType"] = json!(config);
+            value["layers"][0]["mediaType"] = json!(layer);
+            value["annotations"] = json!({"a": "b"});
+            let Ok(Manifest::Image(found)) = read(&value) else {
+                panic!("{config} {layer}: {:?}", read(&value));
+            };
+            assert_eq!(found.layers[0].packing(), Ok(packing));
+            let usual = ImageManifest::usual(DOCKER_MANIFEST, &found.layers[0], Packing::Gzip);
+            let bytes = value.to_string();
+            let new = found.rewritten(bytes.as_bytes(), DOCKER_MANIFEST, &[usual]);
+            let new: Value = serde_json::from_slice(&new.unwrap()).unwrap();
+            assert_eq!(new["config"]["mediaType"], DOCKER_CONFIG);
+            assert_eq!(new["layers"][0]["mediaType"], DOCKER_LAYER_GZIP);
+            assert_eq!(new["layers"][0]["digest"], value["layers"][0]["digest"]);
+            assert_eq!(new["annotations"], value["annotations"]);
+        }
+    }
+    // What is usual stays as it is, byte for byte.
+    let bytes = image().to_string();
+    let Ok(Manifest::Image(found)) = read(&image()) else {
+        panic!("no image");
+    };
+    let usual = ImageManifest::usual(DOCKER_MANIFEST, &found.layers[0], Packing::Gzip);
+    let new = found.rewritten(bytes.as_bytes(), DOCKER_MANIFEST, &[usual]);
+    assert_eq!(new.unwrap(), bytes.as_bytes());
+}
+
+#[test]
+fn what_go_writes_as_null_is_empty() {
+    let mut value = image();
+    value["layers"] = Value::Null;
+    value["config"]["urls"] = Value::Null;
+    value["config"]["annotations"] = Value::Null;
+    assert!(matches!(read(&value), Ok(Manifest::Image(image)) if image.layers.is_empty()));
+    let mut value = image();
+    value["layers"][0]["mediaType"] = Value::Null;
+    assert!(read(&value).is_ok());
+    value["mediaType"] = json!("");
+    assert!(read(&value).is_ok());
+    let mut value = index(&[("linux", "amd64")]);
+    value["manifests"][0]["platform"]["variant"] = Value::Null;
+    value["manifests"][0]["platform"]["os"] = Value::Null;
+    assert!(index_of(&value).entries[0].said_platform().is_none());
+    value["manifests"] = Value::Null;
+    assert!(index_of(&value).entries.is_empty());
 }

@@ -27,10 +27,16 @@ async fn every_form_of_archive_becomes_the_same_image() {
     ] {
         let path = write(dir.path(), name, &members);
         let target = at(&server, &format!("onedock/{}", name.replace('.', "-")));
-        let digest = client.push_archive(&path, &target, &tag()).await.unwrap();
+        let digest = client
+            .push_archive(&path, &target, &tag(), &[])
+            .await
+            .unwrap();
         // Again: the same, and nothing breaks.
         assert_eq!(
-            client.push_archive(&path, &target, &tag()).await.unwrap(),
+            client
+                .push_archive(&path, &target, &tag(), &[])
+                .await
+                .unwrap(),
             digest,
             "{name}"
         );
@@ -41,7 +47,7 @@ async fn every_form_of_archive_becomes_the_same_image() {
         assert_eq!(tagged.digest, digest, "{name}");
         let size = client.unpacked_size(&reference, &amd64()).await.unwrap();
         assert_eq!((size.bytes, size.exact), (image.unpacked(), true), "{name}");
-        let local = archive_size(&path, &Options::default()).await.unwrap();
+        let local = archive_size(&path, &[], &Options::default()).await.unwrap();
         assert_eq!(local, size, "{name}");
         let config = client.image_config(&reference, &amd64()).await.unwrap();
         assert_eq!(
@@ -64,7 +70,7 @@ async fn attack_24_tags_inside_an_archive_mean_nothing() {
     let path = write(dir.path(), "a.tar", &TestImage::new(2).unwrap().saved());
     let client = client(options());
     client
-        .push_archive(&path, &at(&server, "onedock/img-1"), &tag())
+        .push_archive(&path, &at(&server, "onedock/img-1"), &tag(), &[])
         .await
         .unwrap();
     assert_eq!(
@@ -85,7 +91,10 @@ async fn an_archive_of_several_platforms_keeps_its_index() {
     let path = write(dir.path(), "multi.tar", &oci_layout(&[&a, &b]));
     let client = client(options());
     let target = at(&server, "onedock/img-2");
-    let digest = client.push_archive(&path, &target, &tag()).await.unwrap();
+    let digest = client
+        .push_archive(&path, &target, &tag(), &[])
+        .await
+        .unwrap();
     let index: Value =
         serde_json::from_slice(&client.resolve(&target.pinned(&digest)).await.unwrap().bytes)
             .unwrap();
@@ -133,7 +142,7 @@ async fn a_layer_that_stands_as_a_link_is_found() {
     fs::write(&path, builder.into_inner().unwrap()).unwrap();
     let client = client(options());
     client
-        .push_archive(&path, &at(&server, "onedock/img-3"), &tag())
+        .push_archive(&path, &at(&server, "onedock/img-3"), &tag(), &[])
         .await
         .unwrap();
 }
@@ -154,7 +163,7 @@ async fn fault_24_a_layer_that_is_not_what_its_image_says_is_refused_and_nothing
         let path = write(dir.path(), name, &members);
         let target = at(&server, &format!("onedock/wrong-{}", &name[..1]));
         let error = client
-            .push_archive(&path, &target, &tag())
+            .push_archive(&path, &target, &tag(), &[])
             .await
             .unwrap_err()
             .to_string();
@@ -222,9 +231,9 @@ async fn archives_that_do_not_hold_exactly_one_image_are_refused_by_name() {
             file("cut.tar", &tar_of("x", &noise(1, 5000), 0o644)[..2000]),
             "cut off",
         ),
-        (file("x.tar.xz", b"\xfd7zXZ\0abc"), "packed with xz"),
+        (file("x.tar.xz", b"\xfd7zXZ\0abc"), "no tar archive"),
     ] {
-        let error = archive_size(&path, &Options::default())
+        let error = archive_size(&path, &[], &Options::default())
             .await
             .unwrap_err()
             .to_string();
@@ -233,7 +242,7 @@ async fn archives_that_do_not_hold_exactly_one_image_are_refused_by_name() {
             "{error}"
         );
     }
-    let error = archive_size(dir.path(), &Options::default())
+    let error = archive_size(dir.path(), &[], &Options::default())
         .await
         .unwrap_err();
     assert!(
@@ -270,7 +279,7 @@ async fn attack_16_names_that_lead_out_of_an_archive_lead_nowhere() {
         builder.append(&raw, &b"bad"[..]).unwrap();
         let path = dir.path().join("a.tar");
         fs::write(&path, builder.into_inner().unwrap()).unwrap();
-        let error = archive_size(&path, &Options::default())
+        let error = archive_size(&path, &[], &Options::default())
             .await
             .unwrap_err()
             .to_string();
@@ -289,7 +298,10 @@ async fn attack_17_bombs_and_crowds_have_limits() {
         image_limit: 1 << 20,
         ..Options::default()
     };
-    let error = archive_size(&path, &small).await.unwrap_err().to_string();
+    let error = archive_size(&path, &[], &small)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("larger than is served"), "{error}");
     let mut crowd = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -302,7 +314,7 @@ async fn attack_17_bombs_and_crowds_have_limits() {
     }
     let path = dir.path().join("crowd.tar");
     fs::write(&path, crowd.into_inner().unwrap()).unwrap();
-    let error = archive_size(&path, &Options::default())
+    let error = archive_size(&path, &[], &Options::default())
         .await
         .unwrap_err()
         .to_string();
@@ -315,7 +327,7 @@ async fn attack_6_an_error_about_a_file_that_is_no_archive_shows_nothing_of_what
     let path = folder.path().join("shadow");
     let secret = "root:$6$saltsalt$hunter2hunter2:19000:0:99999:7:::\n".repeat(40);
     std::fs::write(&path, secret).unwrap();
-    let error = onedock_registry::archive_size(&path, &onedock_registry::Options::default())
+    let error = onedock_registry::archive_size(&path, &[], &onedock_registry::Options::default())
         .await
         .unwrap_err();
     let mut text = error.to_string();

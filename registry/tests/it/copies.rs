@@ -17,7 +17,10 @@ fn tag() -> Tag {
 async fn put(client: &Client, target: &Repository, images: &[&TestImage]) -> Reference {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "a.tar", &oci_layout(images));
-    client.push_archive(&path, target, &tag()).await.unwrap();
+    client
+        .push_archive(&path, target, &tag(), &[])
+        .await
+        .unwrap();
     target.tagged(&tag())
 }
 

@@ -238,7 +238,7 @@ async fn images_and_disks_are_duplicated_within_and_between_registries() {
     );
     let path = write(dir.path(), "a.tar", &oci_layout(&[&a, &b]));
     let digest = client
-        .push_archive(&path, &image, &Tag::latest())
+        .push_archive(&path, &image, &Tag::latest(), &[])
         .await
         .unwrap();
     // An archive's index may name what it does not hold; the datastore's copies do not.

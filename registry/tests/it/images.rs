@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// An image: its layers' tar archives, base first.
 pub(crate) struct TestImage {
     pub(crate) layers: Vec<Vec<u8>>,
-    architecture: String,
+    pub(crate) architecture: String,
 }
 
 /// A tar archive of one file.
@@ -23,7 +23,7 @@ pub(crate) fn tar_of(name: &str, content: &[u8], mode: u32) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn add(builder: &mut tar::Builder<Vec<u8>>, name: &str, content: &[u8], mode: u32) {
+pub(crate) fn add(builder: &mut tar::Builder<Vec<u8>>, name: &str, content: &[u8], mode: u32) {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(mode);
@@ -154,7 +154,7 @@ impl TestImage {
     }
 }
 
-fn blob(bytes: &[u8]) -> (String, Vec<u8>) {
+pub(crate) fn blob(bytes: &[u8]) -> (String, Vec<u8>) {
     (
         format!("blobs/sha256/{}", Digest::of(bytes).hex()),
         bytes.to_vec(),
@@ -198,7 +198,7 @@ pub(crate) fn oci_layout(images: &[&TestImage]) -> Vec<(String, Vec<u8>)> {
     members
 }
 
-fn index(entries: &[Value]) -> Vec<u8> {
+pub(crate) fn index(entries: &[Value]) -> Vec<u8> {
     json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",

@@ -30,7 +30,7 @@ async fn base(client: &Client, target: &Repository, oci: bool) -> Source {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "a.tar", &members);
     let digest = client
-        .push_archive(&path, target, &Tag::latest())
+        .push_archive(&path, target, &Tag::latest(), &[])
         .await
         .unwrap();
     Source::new(target.clone(), digest)
@@ -204,7 +204,7 @@ async fn upon_an_image_for_several_platforms_this_machines_is_the_base() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "a.tar", &oci_layout(&[&a, &b]));
     let digest = client
-        .push_archive(&path, &repository, &Tag::latest())
+        .push_archive(&path, &repository, &Tag::latest(), &[])
         .await
         .unwrap();
     let base = Source::new(repository.clone(), digest);

@@ -371,7 +371,7 @@ async fn attack_22_naming_a_strangers_layer_does_not_get_it_mounted() {
         o.shared_layers = Some("onedock/layers".parse().unwrap())
     });
     client
-        .push_archive(&path, &at(&own, "onedock/img-1"), &tag())
+        .push_archive(&path, &at(&own, "onedock/img-1"), &tag(), &[])
         .await
         .unwrap();
     let target = at(&own, "onedock/img-2");
@@ -528,7 +528,7 @@ fn every_call_can_run_on_any_thread() {
     let (reference, tag) = (image("evil.test/a:v1"), tag());
     let repository = reference.repository().unwrap();
     check(client.copy(&reference, &repository, &tag, &[]));
-    check(client.push_archive("x".as_ref(), &repository, &tag));
+    check(client.push_archive("x".as_ref(), &repository, &tag, &[]));
     check(client.delete_repository(&repository));
 }
 

@@ -8,6 +8,8 @@
 mod archives;
 mod copies;
 mod disks;
+mod field;
+mod foreign;
 mod images;
 mod layers;
 mod lies;

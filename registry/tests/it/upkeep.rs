@@ -28,7 +28,7 @@ async fn an_image_is_tagged_listed_and_deleted_with_all_its_tags() {
     );
     let repository = at(&server, "onedock/img-1");
     let digest = client
-        .push_archive(&path, &repository, &tag("v1"))
+        .push_archive(&path, &repository, &tag("v1"), &[])
         .await
         .unwrap();
     client.tag(&repository, &digest, &tag("v2")).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_deleted_repository_frees_every_blob_at_the_registrys_next_collection(
     let path = write(dir.path(), "a.tar", &oci_layout(&[&a, &b]));
     let repository = at(&server, "onedock/img-1");
     client
-        .push_archive(&path, &repository, &tag("v1"))
+        .push_archive(&path, &repository, &tag("v1"), &[])
         .await
         .unwrap();
     client

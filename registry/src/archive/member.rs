@@ -1,0 +1,185 @@
+//! The members of an archive: where their bytes lie, and a reader of them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::compression::Compression;
+
+/// O_CLOEXEC | O_NONBLOCK: a FIFO in place of the file must not hold us.
+const FLAGS: i32 = 0o2_000_000 | 0o4000;
+
+/// A run of bytes of a member that the archive holds. What lies between two is zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Where it begins in the member.
+    pub(super) at: u64,
+    /// Where it begins in the archive.
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// A regular file in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) size: u64,
+    /// In order; one that is not sparse has one.
+    pub(super) parts: Vec<Part>,
+    pub(super) compression: Compression,
+}
+
+impl Member {
+    /// A member without holes.
+    pub(super) fn whole(offset: u64, size: u64, compression: Compression) -> Self {
+        let part = Part {
+            at: 0,
+            offset,
+            length: size,
+        };
+        Self {
+            size,
+            parts: vec![part],
+            compression,
+        }
+    }
+
+    /// Where its first bytes lie in the archive.
+    pub(super) fn offset(&self) -> u64 {
+        self.parts.first().map_or(0, |part| part.offset)
+    }
+}
+
+/// Opens a regular file.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(FLAGS)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("is not a regular file"))
+    }
+}
+
+enum Source {
+    Plain(File),
+    Packed(Box<dyn Read + Send>),
+}
+
+/// Reads members' content. A packed archive is read on from where it is when the next member
+/// lies behind, else from its start again.
+pub(super) struct Reader {
+    path: PathBuf,
+    compression: Compression,
+    limit: u64,
+    /// With the place in the archive where it stands.
+    open: Option<(Source, u64)>,
+}
+
+impl Reader {
+    /// At most `limit` bytes of the unpacked archive are read.
+    pub(super) fn new(path: &Path, compression: Compression, limit: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            compression,
+            limit,
+            open: None,
+        }
+    }
+
+    /// The content of a member.
+    pub(super) fn member<'a>(&'a mut self, member: &'a Member) -> MemberReader<'a> {
+        MemberReader {
+            archive: self,
+            member,
+            part: 0,
+            at: 0,
+        }
+    }
+
+    /// Reads bytes at a place of the archive.
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let (mut source, mut at) = match self.open.take() {
+            Some((Source::Packed(reader), at)) if at <= offset => (Source::Packed(reader), at),
+            Some((Source::Plain(file), at)) => (Source::Plain(file), at),
+            _ => (self.start()?, 0),
+        };
+        match &mut source {
+            Source::Plain(file) if at != offset => {
+                at = file.seek(SeekFrom::Start(offset))?;
+            }
+            Source::Plain(_) => {}
+            Source::Packed(reader) => {
+                let ahead = offset - at;
+                let skipped = io::copy(&mut reader.by_ref().take(ahead), &mut io::sink())?;
+                if skipped < ahead {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                at = offset;
+            }
+        }
+        let read = match &mut source {
+            Source::Plain(file) => file.read(buffer)?,
+            Source::Packed(reader) => reader.read(buffer)?,
+        };
+        self.open = Some((source, at + read as u64));
+        Ok(read)
+    }
+
+    fn start(&self) -> io::Result<Source> {
+        let file = open(&self.path)?;
+        Ok(match self.compression {
+            Compression::None => Source::Plain(file),
+            packed => Source::Packed(Box::new(packed.reader(file).take(self.limit))),
+        })
+    }
+}
+
+/// The content of one member, its holes filled with zeros.
+pub(super) struct MemberReader<'a> {
+    archive: &'a mut Reader,
+    member: &'a Member,
+    part: usize,
+    at: u64,
+}
+
+impl Read for MemberReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = |left: u64| usize::try_from(left).unwrap_or(usize::MAX);
+        let left = self.member.size.saturating_sub(self.at);
+        let most = room(left).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        while let Some(part) = self.member.parts.get(self.part) {
+            if self.at >= part.at + part.length {
+                self.part += 1;
+                continue;
+            }
+            if self.at < part.at {
+                return Ok(self.zeros(buffer, most.min(room(part.at - self.at))));
+            }
+            let inside = self.at - part.at;
+            let most = most.min(room(part.length - inside));
+            let buffer = buffer.get_mut(..most).unwrap_or_default();
+            let read = self.archive.read_at(part.offset + inside, buffer)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.at += read as u64;
+            return Ok(read);
+        }
+        Ok(self.zeros(buffer, most))
+    }
+}
+
+impl MemberReader<'_> {
+    fn zeros(&mut self, buffer: &mut [u8], length: usize) -> usize {
+        let hole = buffer.get_mut(..length).unwrap_or_default();
+        hole.fill(0);
+        self.at += length as u64;
+        hole.len()
+    }
+}
