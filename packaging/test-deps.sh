@@ -1,20 +1,19 @@
 #!/bin/sh
-# `make test-deps`: every package that the checks and tests call, on a bare Debian 12. Nothing that
+# `make test-deps`: every program that the checks and tests call, on a bare Debian. Nothing that
 # is installed here is started: the tests start what they need and end it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=packaging/sandbox/lib.sh
 . "$here/sandbox/lib.sh"
+# shellcheck source=packaging/sandbox/programs.sh
+. "$here/sandbox/programs.sh"
 need_root
 
-# engine and runtimes; registry; images; network; OpenNebula's network drivers are Ruby;
-# rights; CDs; roots of other Debians
-install_packages docker.io crun runc docker-registry apache2-utils openssl \
-    busybox-static tar gzip xz-utils curl \
-    iptables ipset iproute2 iputils-ping procps util-linux \
-    ruby sudo rsync openssh-client openssh-server shellcheck git make \
-    genisoimage xorriso mmdebstrap
-install_disk_packages
+# What the sandbox calls; further runtimes, archives and CDs; OpenNebula's network drivers are Ruby;
+# the checks themselves, and the roots of other Debians and the virtual machines.
+# shellcheck disable=SC2046 # one word a program
+need_programs $(sandbox_programs) runc htpasswd gzip xz ping blkid shellcheck git make ar \
+    genisoimage xorriso mmdebstrap ssh-keygen
 "$here/sandbox/tools.sh"
 
 # Set-ups give files to OpenNebula's user; the tests' are its, too.

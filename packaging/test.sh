@@ -1,7 +1,8 @@
 #!/bin/sh
-# `make test`, once its packages are there: format, lints, scripts, every test, licences and
-# advisories, and the walk in a virtual machine. What cannot run says so at the end; what must run
-# and cannot is a failure.
+# `make test`, once its packages are there: scripts, format, lints, every test, licences and advisories;
+# then, with the static programs, the README's first command on a copy of this machine and in a
+# virtual machine with Debian 13, and the walk in one with Debian 12. What cannot run says so at the end,
+# with how long each part took; what must run and cannot is a failure.
 set -eu
 cd "$(dirname "$0")/.."
 # shellcheck source=packaging/sandbox/lib.sh
@@ -11,11 +12,18 @@ summary=$(mktemp)
 trap 'rm -f "$summary"' EXIT INT TERM HUP
 begun=$(date +%s)
 
+# Each part says at its end how long it took.
+part_begun=$begun
+part() {
+    say "$1 (after $((($(date +%s) - begun) / 60)) min)"
+    part_begun=$(date +%s)
+}
 ran() {
-    printf '    ran      %s\n' "$1" >>"$summary"
+    printf '    ran      %5d s  %s\n' "$(($(date +%s) - part_begun))" "$1" >>"$summary"
+    part_begun=$(date +%s)
 }
 did_not_run() {
-    printf '    did not  %s: %s\n' "$1" "$2" >>"$summary"
+    printf '    did not           %s: %s\n' "$1" "$2" >>"$summary"
 }
 
 as_root() {
@@ -25,12 +33,12 @@ as_root() {
 # Nothing but the documents of a test may speak to an engine or a registry of the caller's.
 unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION ONEDOCK_CONF
 
-say "scripts"
+part "scripts"
 # Those of the tree alone: no file without a commit is looked at, nor the folders of builds.
 git ls-files '*.sh' | xargs shellcheck -x -P SCRIPTDIR -S warning
 ran "shellcheck"
 
-say "format"
+part "format"
 if cargo fmt --version >/dev/null 2>&1; then
     cargo fmt --check
     ran "cargo fmt"
@@ -38,7 +46,7 @@ else
     did_not_run "cargo fmt" "this Rust has no rustfmt"
 fi
 
-say "lints"
+part "lints"
 if cargo clippy --version >/dev/null 2>&1; then
     cargo clippy --workspace --all-targets --locked -- -D warnings
     ran "cargo clippy"
@@ -46,7 +54,7 @@ else
     did_not_run "cargo clippy" "Debian's rustc-web comes without it; a Rust of rustup has it"
 fi
 
-say "tests"
+part "tests"
 # Built by the caller, run by root, so that no file of the build belongs to root afterwards.
 if [ "$(id -u)" -ne 0 ]; then
     triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
@@ -60,7 +68,7 @@ else
 fi
 ran "every test of the workspace"
 
-say "the static programs: no name service of the C library, run on Debian 12 and 13"
+part "the static programs: no name service of the C library, run on Debian 12 and 13"
 packaging/no-name-service.sh --self-test
 make build
 packaging/no-name-service.sh dist/bin/*
@@ -73,7 +81,7 @@ else
     did_not_run "tests/roots" "its roots are made with Debian's mmdebstrap"
 fi
 
-say "licences and advisories"
+part "licences and advisories"
 if ! cargo deny --version >/dev/null 2>&1; then
     did_not_run "cargo deny" "it is not installed; cargo install --locked cargo-deny, then make deny"
 else
@@ -87,16 +95,26 @@ else
     fi
 fi
 
-say "the walk in a virtual machine"
+# From here on the programs are those that are shipped.
+part "the static programs"
+make build
+ran "make build"
+
+part "make sandbox and make sandbox-down, on a copy of this machine"
+make test-sandbox
+ran "make test-sandbox: the README's first command, compared before and after"
+
+# In both releases and all of it: make test-vm-all.
+part "virtual machines with Debian's own kernel"
 if [ "${TEST_VM:-}" = no ]; then
-    did_not_run "make test-vm" "TEST_VM=no"
+    did_not_run "make test-vm, make test-vm-sandbox" "TEST_VM=no"
 elif [ "$(uname -m)" != x86_64 ] || ! has apt-get; then
-    did_not_run "make test-vm" "it is made for Debian on x86_64"
-elif [ ! -x tests/vm/run.sh ]; then
-    did_not_run "make test-vm" "tests/vm/run.sh is not in this tree"
+    did_not_run "make test-vm, make test-vm-sandbox" "they are made for Debian on x86_64"
 else
-    make test-vm
-    ran "make test-vm"
+    make test-vm-sandbox RELEASE=trixie
+    ran "make test-vm-sandbox RELEASE=trixie: the sandbox on Debian 13"
+    make test-vm RELEASE=bookworm
+    ran "make test-vm RELEASE=bookworm: the walk on Debian 12"
 fi
 
 say "all is well, after $((($(date +%s) - begun) / 60)) min"

@@ -6,8 +6,12 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=packaging/sandbox/lib.sh
 . "$here/lib.sh"
+# shellcheck source=packaging/sandbox/programs.sh
+. "$here/programs.sh"
 # shellcheck source=packaging/sandbox/record.sh
 . "$here/record.sh"
+# shellcheck source=packaging/sandbox/rules.sh
+. "$here/rules.sh"
 need_root
 alone "$0" "$@"
 onedock=$1/onedock
@@ -36,9 +40,15 @@ if [ ! -e "$RECORD/whole" ]; then
     exit 0
 fi
 
+# An installation of packages that was killed.
+allow_services
+
 engine_of_before() {
     was dockerd
 }
+if engine_of_before && [ ! -x "$onedock" ]; then
+    die "$onedock is not there, and the sandbox's VM in this machine's engine can be ended only with it: call make build, then this again"
+fi
 
 say "the VMs and their images"
 if [ -d /var/lib/onedock/run/vms ] && ! was_there /var/lib/onedock; then
@@ -59,97 +69,49 @@ if ! was registry; then
     say "the registry"
     if has_systemd; then
         systemctl disable --now onedock-registry >/dev/null 2>&1 || true
-    elif pid=$(running_pid /run/onedock-registry.pid /etc/onedock/registry/config.yml); then
+    elif pid=$(running_pid /run/onedock-registry.pid docker-registry /etc/onedock/registry/config.yml); then
         kill "$pid"
         attempt wait_for 10 test ! -d "/proc/$pid"
     fi
 fi
 
 say "the engine"
-if dockerd_runs; then
-    images=$(docker image ls --no-trunc --quiet --filter "reference=$BRIDGE_ADDRESS:$REGISTRY_PORT/*/*" | sort -u)
-    for image in $images; do
-        attempt docker image rm --force "$image" >/dev/null
-    done
-fi
-# A reload keeps the value of a key that is no longer in the file: so each is said once more,
-# as it was, before the file itself is put back. A restart would end the containers of others.
-forget_runtime() {
-    pid=$(running_pid /run/docker.pid dockerd) || return 0
-    has ruby || return 0
-    ruby -rjson -e '
-        path = ARGV[0]
-        was = File.exist?(path) ? JSON.parse(File.read(path)) : {}
-        File.write(path, JSON.generate({ "runtimes" => {}, "live-restore" => false }.merge(was)))
-    ' /etc/docker/daemon.json
-    kill -HUP "$pid"
-    wait_for 10 runtime_is_forgotten
-}
-runtime_is_forgotten() {
-    ! timeout 10 docker info --format '{{range $name, $_ := .Runtimes}}{{println $name}}{{end}}' | grep -qx onedock
-}
+# shellcheck source=packaging/sandbox/engine.sh
+. "$here/engine.sh"
 attempt restore_edited_files
 if engine_of_before; then
+    remove_sandbox_images
     grep -qs '"onedock"' "$RECORD/daemon.json" || attempt forget_runtime
     attempt restore_edited_files
 else
-    if has_systemd; then
-        systemctl stop docker.socket docker containerd >/dev/null 2>&1 || true
-        was dockerd-enabled || systemctl disable docker.socket docker >/dev/null 2>&1 || true
-    elif pid=$(running_pid /run/docker.pid dockerd); then
-        # live-restore is on: what still runs has to be ended by name, or it would go on.
-        running=$(timeout 20 docker ps --quiet 2>/dev/null || true)
-        for container in $running; do
-            docker kill "$container" >/dev/null 2>&1 || true
-        done
-        kill "$pid"
-        attempt wait_for 30 test ! -d "/proc/$pid"
-    fi
-    # Where the engine had died before, its containers live on below their shims.
-    for task in /run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/*; do
-        [ -r "$task/init.pid" ] || continue
-        kill -KILL "$(cat "$task/init.pid")" 2>/dev/null || true
-    done
-    if pid=$(running_pid /run/docker/containerd/containerd.pid containerd); then
-        kill "$pid"
-        wait_for 10 test ! -d "/proc/$pid" || true
-    fi
-    for stat in /proc/[0-9]*/cmdline; do
-        # The shims that an ended engine left behind name its socket.
-        if tr '\0' ' ' 2>/dev/null <"$stat" | grep -q '^/usr/bin/containerd-shim.* -address /var/run/docker/containerd/'; then
-            pid=${stat#/proc/}
-            kill "${pid%/cmdline}" 2>/dev/null || true
-        fi
-    done
+    end_engine
 fi
 
 say "the bridge and the filters"
-ip -o link show 2>/dev/null | sed -n 's/^[0-9]*: \(one-1[0-9]*-[0-9]*\)@.*/\1/p' | while read -r link; do
-    ip link delete dev "$link" 2>/dev/null || true
-done
 if [ -e "$RECORD/bridge" ] && ip link show dev "$BRIDGE" >/dev/null 2>&1; then
+    # The host's ends of NICs whose VM was not ended above.
+    ip -o link show master "$BRIDGE" type veth 2>/dev/null | sed -n 's/^[0-9]*: \([^@:]*\)[@:].*/\1/p' | while read -r link; do
+        ip link delete dev "$link" 2>/dev/null || true
+    done
     attempt ip link delete dev "$BRIDGE"
 fi
-drop_rules() {
-    for table in iptables ip6tables; do
-        has "$table" || continue
-        "$table-save" -c 2>/dev/null | grep -v -E -- "$1" | "$table-restore" -c 2>/dev/null || true
-        policy=$(sed -n "s/^$table-forward //p" "$RECORD/facts")
-        [ -z "$policy" ] || "$table" -P FORWARD "$policy" 2>/dev/null || true
-    done
-}
+expression=
 if ! engine_of_before; then
     if ip link show dev docker0 >/dev/null 2>&1; then attempt ip link delete dev docker0; fi
-    if was opennebula-chain; then
-        drop_rules 'DOCKER|docker0'
-    else
-        drop_rules 'DOCKER|docker0|opennebula'
+    expression='DOCKER|docker0'
+fi
+if ! was opennebula-chain && ! chain_is_in_use; then
+    expression="${expression:+$expression|}opennebula"
+fi
+[ -z "$expression" ] || attempt remove_new_rules "$expression"
+if ! engine_of_before; then
+    # The engine loads it, and with it every bridge of the machine is filtered.
+    if [ -e /sys/module/br_netfilter ] && ! was br_netfilter; then
+        modprobe -r br_netfilter 2>/dev/null || true
     fi
     while read -r key value; do
-        printf '%s\n' "$value" 2>/dev/null >"/proc/sys/$key" || true
+        [ ! -e "/proc/sys/$key" ] || printf '%s\n' "$value" 2>/dev/null >"/proc/sys/$key" || true
     done <"$RECORD/sysctl"
-elif ! was opennebula-chain; then
-    drop_rules 'opennebula'
 fi
 
 say "the files"
@@ -158,28 +120,47 @@ unmount_below() {
         umount "$place" 2>/dev/null || umount -l "$place" || true
     done
 }
+# An OpenNebula that was installed since has its own data in these.
+is_kept_for_opennebula() {
+    has_opennebula && ! was opennebula
+}
+# A folder of /etc that came with our files, and those above it, when nothing is in them; not one
+# of a package that was installed since.
+remove_new_folders() {
+    folder=$1
+    while [ -s "$RECORD/folders" ] && [ "$folder" != /etc ] && ! grep -qxF -- "$folder" "$RECORD/folders"; do
+        if has dpkg && dpkg -S "$folder" >/dev/null 2>&1; then return 0; fi
+        rmdir "$folder" 2>/dev/null || return 0
+        folder=${folder%/*}
+    done
+}
 made_paths | while read -r path; do
     was_there "$path" && continue
     case $path in
-    /var/lib/docker | /run/docker | /run/docker.* | /var/lib/containerd | /run/containerd | /etc/docker/key.json)
+    /var/lib/docker | /run/docker | /run/docker.* | /etc/docker/key.json)
         if engine_of_before; then continue; fi
+        ;;
+    /var/lib/containerd | /run/containerd)
+        if engine_of_before || was containerd-active; then continue; fi
+        ;;
+    /var/lib/one | /var/log/one | /run/one | /run/lock/one)
+        if is_kept_for_opennebula; then
+            note "an OpenNebula was installed here since: $path stays"
+            continue
+        fi
         ;;
     esac
     [ -e "$path" ] || [ -L "$path" ] || continue
     [ "$path" = "$IMAGE_FOLDER" ] || unmount_below "$path"
-    rm -rf "$path" || note "this could not be removed: $path"
+    rm -rf --one-file-system "$path" || note "this could not be removed: $path"
+    case $path in /etc/*/*) remove_new_folders "${path%/*}" ;; esac
 done
-rmdir /etc/docker 2>/dev/null || true
-if ! engine_of_before; then
-    find /sys/fs/cgroup -maxdepth 2 -type d -name docker 2>/dev/null | while read -r group; do
-        grep -qx -- "$group" "$RECORD/cgroups" || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
-    done
-fi
+remove_new_folders /etc/docker
 
 say "the user"
 if was oneadmin; then
     was oneadmin-docker || gpasswd -d oneadmin docker >/dev/null 2>&1 || true
-else
+elif ! is_kept_for_opennebula; then
     if id oneadmin >/dev/null 2>&1; then attempt userdel oneadmin; fi
     if ! was oneadmin-group && getent group oneadmin >/dev/null; then attempt groupdel oneadmin; fi
 fi

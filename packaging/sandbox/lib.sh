@@ -47,47 +47,6 @@ has_systemd() {
     [ -d /run/systemd/system ]
 }
 
-# Packages that are not installed yet, of those that are named.
-missing_packages() {
-    for package in "$@"; do
-        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-        [ "$status" = installed ] || printf '%s ' "$package"
-    done
-}
-
-# Installs packages. Their services are not started: Debian's docker-registry would take port
-# 5000 without a password, and its docker would start before it is configured.
-install_packages() {
-    wanted=$(missing_packages "$@")
-    [ -n "$wanted" ] || return 0
-    has apt-get || die "these packages are missing: $wanted; install them with the system's package manager"
-    say "installing $wanted"
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT INT TERM HUP
-    fi
-    log=$(mktemp)
-    # One word a package: the names are the scripts' own.
-    # shellcheck disable=SC2086
-    if ! apt-get install -y -q --no-install-recommends $wanted >"$log" 2>&1; then
-        note "bringing the lists of packages up to date"
-        if ! { apt-get update -q && apt-get install -y -q --no-install-recommends $wanted; } >"$log" 2>&1; then
-            tail -n 20 "$log" >&2
-            die "these packages could not be installed: $wanted"
-        fi
-    fi
-    rm -f "$log"
-}
-
-# What disks of VMs need (cli/src/setup/node/disks.rs). qemu-storage-daemon is in
-# qemu-system-common up to Debian 12, and in qemu-utils later.
-install_disk_packages() {
-    install_packages e2fsprogs xfsprogs btrfs-progs qemu-utils libarchive-tools fdisk
-    has qemu-storage-daemon || install_packages qemu-system-common
-}
-
 # Whether an oned is here and answers; one that is only installed does not.
 oned_answers() {
     has onevm && id oneadmin >/dev/null 2>&1 &&
@@ -99,12 +58,22 @@ as_oneadmin() {
         env HOME=/var/lib/one LC_ALL=C PATH="$PATH" "$@"
 }
 
-# The process in a pid file, if it is still one of that name.
+# Whether a process lives on this machine itself: an engine of a container, of a test or of a second
+# host in namespaces has the same names and is none of the sandbox's.
+is_of_this_machine() {
+    for namespace in mnt pid; do
+        [ "$(readlink "/proc/$1/ns/$namespace" 2>/dev/null)" = "$(readlink "/proc/self/ns/$namespace")" ] || return 1
+    done
+}
+
+# The process in a pid file, if it is still a program of that name on this machine: $1 the file,
+# $2 the name, $3 a word that its command line must have.
 running_pid() {
     [ -r "$1" ] || return 1
     pid=$(cat "$1")
     case $pid in '' | *[!0-9]*) return 1 ;; esac
-    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -q -- "$2" || return 1
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] && is_of_this_machine "$pid" || return 1
+    [ -z "${3:-}" ] || tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$3" || return 1
     printf '%s\n' "$pid"
 }
 

@@ -1,16 +1,14 @@
 # What the sandbox finds on a machine, written down before it changes anything, and only once.
 # shellcheck shell=sh
 
-# Everything that the set-up makes outside of the packages' own files.
+# Everything that the set-up makes outside of the packages' own files. Its files in folders of others
+# all have its name.
 made_paths() {
+    find /etc -mindepth 2 -maxdepth 4 -name '*onedock*' -not -path '/etc/onedock/*' -not -path '/etc/docker/*' 2>/dev/null || true
     cat <<'PATHS'
 /etc/onedock
 /etc/docker/certs.d
 /etc/docker/key.json
-/etc/sudoers.d/onedock
-/etc/sudoers.d/onedock-network
-/etc/tmpfiles.d/onedock.conf
-/etc/systemd/system/onedock-registry.service
 /run/one
 /run/lock/one
 /run/docker
@@ -27,6 +25,7 @@ made_paths() {
 /var/lib/onedock-registry
 /var/log/onedock-dockerd.log
 /var/log/onedock-registry.log
+/var/log/one
 /var/tmp/onedock-sandbox
 PATHS
 }
@@ -57,6 +56,7 @@ write_record() {
     made_paths | while read -r path; do
         [ ! -e "$path" ] || printf '%s\n' "$path"
     done >"$RECORD/paths"
+    find /etc -maxdepth 3 -type d >"$RECORD/folders" 2>/dev/null || true
     edited_files | while read -r path; do
         [ ! -e "$path" ] || cp -p "$path" "$RECORD/${path##*/}"
     done
@@ -66,7 +66,14 @@ write_record() {
     if getent group oneadmin >/dev/null 2>&1; then fact oneadmin-group; fi
     if id -nG oneadmin 2>/dev/null | grep -qw docker; then fact oneadmin-docker; fi
     if dockerd_runs; then fact dockerd; fi
-    if has_systemd && systemctl -q is-enabled docker 2>/dev/null; then fact dockerd-enabled; fi
+    if has_systemd; then
+        for unit in docker docker.socket containerd; do
+            if systemctl -q is-enabled "$unit" 2>/dev/null; then fact "$unit-enabled"; fi
+            if systemctl -q is-active "$unit" 2>/dev/null; then fact "$unit-active"; fi
+        done
+    fi
+    if [ -e /sys/module/br_netfilter ]; then fact br_netfilter; fi
+    if has_opennebula; then fact opennebula; fi
     if registry_runs; then fact registry; fi
     if has iptables && iptables -S opennebula >/dev/null 2>&1; then fact opennebula-chain; fi
     if ! has iptables; then
@@ -81,7 +88,8 @@ write_record() {
         net/bridge/bridge-nf-call-iptables net/bridge/bridge-nf-call-ip6tables; do
         [ ! -r "/proc/sys/$key" ] || printf '%s %s\n' "$key" "$(cat "/proc/sys/$key")"
     done >"$RECORD/sysctl"
-    find /sys/fs/cgroup -maxdepth 2 -type d \( -name docker -o -name 'system.slice' \) >"$RECORD/cgroups" 2>/dev/null || true
+    record_rules
+    find /sys/fs/cgroup -maxdepth 2 -type d -name docker >"$RECORD/cgroups" 2>/dev/null || true
     touch "$RECORD/whole"
 }
 
@@ -93,6 +101,11 @@ was_there() {
     grep -qx -- "$1" "$RECORD/paths"
 }
 
+# Whether an OpenNebula is installed, running or not.
+has_opennebula() {
+    has oned || [ -e /etc/one/oned.conf ]
+}
+
 dockerd_runs() {
     has docker && timeout 10 docker version >/dev/null 2>&1
 }
@@ -101,6 +114,6 @@ registry_runs() {
     if has_systemd; then
         systemctl -q is-active onedock-registry 2>/dev/null
     else
-        running_pid /run/onedock-registry.pid /etc/onedock/registry/config.yml >/dev/null
+        running_pid /run/onedock-registry.pid docker-registry /etc/onedock/registry/config.yml >/dev/null
     fi
 }

@@ -5,6 +5,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=packaging/sandbox/lib.sh
 . "$here/lib.sh"
+# shellcheck source=packaging/sandbox/programs.sh
+. "$here/programs.sh"
 need_root
 PATH=$PATH:${HOME:-/root}/.cargo/bin
 
@@ -15,7 +17,12 @@ new_enough() {
     [ -n "$found" ] && [ "$(printf '%s\n%s\n' "$needed" "$found" | sort -V | head -n 1)" = "$needed" ]
 }
 
-install_packages gcc libc6-dev ca-certificates
+need_programs gcc update-ca-certificates
+# The static programs are linked with the C library's archive, which is a file and no program.
+has_static_c_library() {
+    [ -e "$(gcc -print-file-name=libc.a)" ]
+}
+has_static_c_library || install_packages libc6-dev
 if ! new_enough cargo || ! new_enough rustc; then
     install_packages rustc-web cargo-web rustfmt-web
     hash -r

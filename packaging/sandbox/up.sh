@@ -6,8 +6,12 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=packaging/sandbox/lib.sh
 . "$here/lib.sh"
+# shellcheck source=packaging/sandbox/programs.sh
+. "$here/programs.sh"
 # shellcheck source=packaging/sandbox/record.sh
 . "$here/record.sh"
+# shellcheck source=packaging/sandbox/rules.sh
+. "$here/rules.sh"
 need_root
 alone "$0" "$@"
 bin=$(cd "$1" && pwd)
@@ -55,14 +59,14 @@ if oned_answers; then
     with_oned_up
     exit 0
 fi
-if has oned || [ -e /etc/one/oned.conf ]; then
+if has_opennebula; then
     note "an OpenNebula is installed here and does not answer: the sandbox goes on without it"
 fi
 
 unset ONE_LOCATION
-install_packages docker.io crun docker-registry busybox-static curl iptables ipset iproute2 \
-    ruby rsync sudo openssh-server openssl procps
-install_disk_packages
+refuse_unsuitable_engine
+# shellcheck disable=SC2046 # one word a program
+need_programs $(sandbox_programs)
 
 # Its output is a line for each step; what was so already is left out.
 quietly() {

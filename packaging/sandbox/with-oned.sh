@@ -35,7 +35,7 @@ datastore_with() {
 
 with_oned_up() {
     touch "$RECORD/with-oned"
-    install_packages busybox-static curl
+    need_programs busybox curl
     [ -x "$ONE_VAR/remotes/tm/onedock/clone" ] ||
         die "the drivers are not in this front-end: run \`$bin/onedock setup registry\` and \`$bin/onedock setup frontend\`, restart OpenNebula, and call this again"
     host=$(hosts_that_are_on | head -n 1)
