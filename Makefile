@@ -19,7 +19,9 @@ help:
 	@echo 'make sandbox        engine, registry, bridge and one VM on this machine'
 	@echo 'make sandbox-down   take all of that away again'
 	@echo 'make test           every check and test, with the real engine and registry'
-	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel'
+	@echo 'make test-sandbox   make sandbox and sandbox-down on a copy of this machine, compared before and after'
+	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel (RELEASE=bookworm|trixie)'
+	@echo 'make test-vm-sandbox  the sandbox in such a machine; make test-vm-all: both in both releases'
 	@echo 'make bench          what a deploy and what keeping disks costs, against the engine by hand'
 	@echo 'make build          the static programs, in $(DIST)'
 	@echo 'make deny           licences and advisories of the dependencies (cargo-deny)'
@@ -59,9 +61,26 @@ test: test-deps
 test-deps:
 	@$(SUDO) packaging/test-deps.sh
 
-.PHONY: test-vm
+# A copy in namespaces: neither an engine nor a sandbox of this machine is touched. And a Debian that
+# has Docker from docker.com keeps it.
+.PHONY: test-sandbox
+test-sandbox: test-deps build
+	$(SUDO) tests/sandbox/run.sh
+	$(SUDO) tests/sandbox/docker_ce.sh
+
+# A virtual machine with a Debian as its installer leaves it, 12 (bookworm) or 13 (trixie).
+RELEASE := bookworm
+.PHONY: test-vm test-vm-sandbox
 test-vm: tools build
-	$(SUDO) tests/vm/run.sh
+	$(SUDO) tests/vm/run.sh walk $(RELEASE)
+test-vm-sandbox: tools build
+	$(SUDO) tests/vm/run.sh sandbox $(RELEASE)
+
+.PHONY: test-vm-all
+test-vm-all: tools build
+	for release in bookworm trixie; do \
+	    $(SUDO) tests/vm/run.sh sandbox $$release && $(SUDO) tests/vm/run.sh walk $$release || exit 1; \
+	done
 
 # Ratios side by side in one run, on the static programs; as root.
 .PHONY: bench

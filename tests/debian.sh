@@ -1,0 +1,19 @@
+# shellcheck shell=bash
+# debian.sh, sourced by what makes roots of Debian releases.
+
+# debian_sources RELEASE FOLDER: sets the array `sources` for mmdebstrap: the machine's own sources
+# under the release's name, written to FOLDER, where the machine is a Debian (it may use a mirror);
+# else none, which means Debian's.
+debian_sources() {
+    local release=$1 folder=$2 host file
+    host=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    sources=()
+    for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
+        if grep -qs '^ID=debian' /etc/os-release && [ -s "$file" ] && [ -n "$host" ]; then
+            sed "s/\b$host\b/$release/g" "$file" >"$folder/${file##*/}"
+            # shellcheck disable=SC2034 # read by the caller
+            sources=("$folder/${file##*/}")
+            break
+        fi
+    done
+}
