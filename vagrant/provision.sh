@@ -3,6 +3,6 @@
 # The checkout is at /onedock.
 set -eu
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends git make ca-certificates
+apt-get install -y -qq --no-remove --no-install-recommends git make ca-certificates
 cd /onedock
 exec make sandbox

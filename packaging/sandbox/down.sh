@@ -12,6 +12,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/record.sh"
 # shellcheck source=packaging/sandbox/rules.sh
 . "$here/rules.sh"
+# shellcheck source=packaging/sandbox/engine.sh
+. "$here/engine.sh"
 need_root
 alone "$0" "$@"
 onedock=$1/onedock
@@ -50,6 +52,13 @@ if engine_of_before && [ ! -x "$onedock" ]; then
     die "$onedock is not there, and the sandbox's VM in this machine's engine can be ended only with it: call make build, then this again"
 fi
 
+# The engine that the sandbox started goes with its folder: not with what somebody else keeps in it.
+if ! was_there /var/lib/docker; then
+    others=$(others_in_engine)
+    # shellcheck disable=SC2086 # one line
+    [ -z "$others" ] || die "the sandbox's engine holds what is not the sandbox's: $(echo $others). Nothing was done: bring it elsewhere, or remove it (docker rm, docker volume rm), and call this again"
+fi
+
 say "the VMs and their images"
 if [ -d /var/lib/onedock/run/vms ] && ! was_there /var/lib/onedock; then
     # An engine that does not run cannot tell of its containers; below it goes with all it holds.
@@ -76,8 +85,6 @@ if ! was registry; then
 fi
 
 say "the engine"
-# shellcheck source=packaging/sandbox/engine.sh
-. "$here/engine.sh"
 attempt restore_edited_files
 if engine_of_before; then
     remove_sandbox_images

@@ -36,6 +36,18 @@ runtime_is_forgotten() {
     ! timeout 10 docker info --format '{{range $name, $_ := .Runtimes}}{{println $name}}{{end}}' | grep -qx onedock
 }
 
+# Containers that are no VM, and volumes that were given a name, as the engine's files tell: it may not run.
+others_in_engine() {
+    for file in /var/lib/docker/containers/*/config.v2.json; do
+        [ -e "$file" ] && ! grep -q '"org\.opennebula\.vm"' "$file" || continue
+        sed -n 's/.*"Name":"\/\([^"]*\)".*/container \1/p' "$file"
+    done
+    for folder in /var/lib/docker/volumes/*/; do
+        [ -d "$folder" ] || continue
+        basename "$folder" | grep -vE '^[0-9a-f]{64}$' | sed 's/^/volume /'
+    done
+}
+
 # live-restore is on: what still runs has to be ended by name, or it would go on without its engine.
 end_containers() {
     dockerd_runs || return 0

@@ -54,7 +54,7 @@ lay_others_things() {
 }
 others_are_there() {
     ip link show master others0 | grep -q one-17-0 && iptables -S INPUT | grep -q 'docker0.*5999' &&
-        kill -0 "${others[0]}"
+        grep -q containerd-shim "/proc/${others[0]}/cmdline"
 }
 remove_others_things() {
     kill "${others[0]}" 2>/dev/null
@@ -78,6 +78,11 @@ whole() {
     holds "... which finds the VM running" has_words "$work/second" 'it runs already'
     is "... by the same process" "$process" vm_process
     both_pages
+    docker volume create somebodys >/dev/null
+    fails "make sandbox-down does not take somebody's volume" "${down[@]}"
+    is "... which is there" somebodys docker volume ls -q
+    is "... and nothing was done" "$process" vm_process
+    docker volume rm somebodys >/dev/null
     holds "make sandbox-down" "${down[@]}"
     holds "what others have is there" others_are_there
     same "the machine is as it was"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # isolate.sh COMMAND...: runs a command on a copy of this machine, as root: its files, packages and
 # kernel, with a network, processes and services of its own and without what a set-up, a sandbox
-# or an engine has left here. Nothing that the command writes to /etc, /usr, /var or /run reaches
+# or an engine has left here. Nothing that the command writes to /etc, /usr, /var, /root or /run reaches
 # the machine; the checkout is the machine's own. There is no systemd in it and no route to anywhere.
 set -euo pipefail
 
@@ -18,7 +18,11 @@ mount -t tmpfs -o mode=755 state "$state"
 hostname copy
 ip link set lo up
 
-for folder in etc usr var; do
+# The checkout stays the machine's own, wherever it is.
+tree=$(cd "$(dirname "$0")/../.." && pwd)
+mkdir "$state/tree"
+mount --bind "$tree" "$state/tree"
+for folder in etc usr var root; do
     mkdir "$state/$folder" "$state/$folder.work"
     mount -t overlay -o "lowerdir=/$folder,upperdir=$state/$folder,workdir=$state/$folder.work" overlay "/$folder"
 done
@@ -43,6 +47,13 @@ done
 mount -t tmpfs -o mode=755 run /run
 mkdir -m 1777 /run/lock
 mount -t tmpfs -o mode=1777 tmp /var/tmp
+
+case $tree in
+/var/* | /usr/* | /root/*)
+    mkdir -p "$tree"
+    mount --bind "$state/tree" "$tree"
+    ;;
+esac
 
 # /sys shows the network in which it was mounted. Where a controller of cgroup v1 is left in the v2
 # tree (hugetlb), crun refuses to run until that is mounted in v1, too.

@@ -28,4 +28,6 @@ if [ -n "${SUDO_USER-}" ] && [ "$SUDO_USER" != root ]; then
     export UP="$as_caller make sandbox" DOWN="$as_caller make sandbox-down"
 fi
 [ "$#" -gt 0 ] || set -- whole killed engine
-"$here/isolate.sh" "$here/check.sh" "$@"
+for name; do
+    "$here/isolate.sh" "$here/check.sh" "$name"
+done
