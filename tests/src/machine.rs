@@ -1,6 +1,7 @@
 //! A machine of a test's own: mount, network and host name in namespaces, with its own `/run`,
-//! `/etc` and `/var/lib`, so that it shares nothing with the real one, and the fixed folders of the
-//! drivers (`/etc/onedock`, `/run/onedock`, `/var/lib/onedock`) are the test's.
+//! `/etc`, `/usr/lib` and `/var/lib`, so that it shares nothing with the real one, and the fixed
+//! folders of the drivers (`/etc/onedock`, `/run/onedock`, `/usr/lib/onedock`, `/var/lib/onedock`)
+//! are the test's. What a set-up has made on the real machine is not on it.
 //!
 //! A thread makes the namespaces and stays in them; [`Machine::inside`] works there. Several
 //! machines may share one network.
@@ -19,12 +20,25 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{Pid, geteuid, sethostname};
 use tempfile::TempDir;
 
 /// The longest that a program may take to end.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// The folders that a machine has for itself: a name, the path, and what a set-up or an engine of the
+/// real machine may have put there, which the test's machine does not show.
+const OWN_FOLDERS: [(&str, &str, &[&str]); 3] = [
+    ("etc", "/etc", &["onedock", "docker"]),
+    ("usr-lib", "/usr/lib", &["onedock"]),
+    (
+        "lib",
+        "/var/lib",
+        &["onedock", "onedock-registry", "onedock-sandbox", "one"],
+    ),
+];
 
 /// What a machine is like.
 #[derive(Debug, Clone, Default)]
@@ -226,23 +240,8 @@ fn enter(place: &Path, setting: &Setting) -> Result<Namespaces> {
     let state = place.join("state");
     fs::create_dir(&state)?;
     tmpfs(&state)?;
-    for (name, path) in [("etc", "/etc"), ("lib", "/var/lib")] {
-        let (upper, work) = (state.join(name), state.join(format!("{name}.work")));
-        fs::create_dir(&upper)?;
-        fs::create_dir(&work)?;
-        let data = format!(
-            "lowerdir={path},upperdir={},workdir={}",
-            upper.display(),
-            work.display()
-        );
-        mount(
-            Some("overlay"),
-            path,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(data.as_str()),
-        )
-        .with_context(|| format!("no overlay on {path}"))?;
+    for (name, path, hidden) in OWN_FOLDERS {
+        own_folder(&state, name, path, hidden)?;
     }
     tmpfs(Path::new("/run"))?;
     for path in ["/etc/onedock", "/var/lib/onedock"] {
@@ -266,6 +265,33 @@ fn enter(place: &Path, setting: &Setting) -> Result<Namespaces> {
         names: File::open("/proc/thread-self/ns/uts")?,
         network: Arc::new(File::open("/proc/thread-self/ns/net")?),
     })
+}
+
+/// Lays an overlay over a folder of the machine, without the entries to be hidden.
+fn own_folder(state: &Path, name: &str, path: &str, hidden: &[&str]) -> Result<()> {
+    let (upper, work) = (state.join(name), state.join(format!("{name}.work")));
+    fs::create_dir(&upper)?;
+    fs::create_dir(&work)?;
+    for entry in hidden {
+        // An overlay's mark for "removed" (Documentation/filesystems/overlayfs.rst, whiteouts).
+        let mark = upper.join(entry);
+        mknod(&mark, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))
+            .with_context(|| format!("no mark at {}", mark.display()))?;
+    }
+    let data = format!(
+        "lowerdir={path},upperdir={},workdir={}",
+        upper.display(),
+        work.display()
+    );
+    let overlay = Some("overlay");
+    mount(
+        overlay,
+        path,
+        overlay,
+        MsFlags::empty(),
+        Some(data.as_str()),
+    )
+    .with_context(|| format!("no overlay on {path}"))
 }
 
 fn tmpfs(path: &Path) -> Result<()> {

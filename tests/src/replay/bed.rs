@@ -89,9 +89,8 @@ impl Bed {
         let keys = Keys::make(&front.folder().join("keys"))?;
         let remotes = front.folder().join("remotes");
         fs::create_dir(&remotes)?;
-        let place = front.folder().join("state");
         let (registry, hub, oneadmin) = front.inside(|| {
-            site::own_folders(&place)?;
+            site::own_folders()?;
             let registry = RegistryServer::start(&Setup::closed())?;
             let hub = RegistryServer::start(&Setup::default())?;
             let oneadmin = site::accounts(&var)?;
@@ -105,9 +104,8 @@ impl Bed {
         })?;
         keys.bring(&front, "vm", oneadmin)?;
         for node in &nodes {
-            let place = node.engine.folder().join("state");
             node.engine.inside(|| {
-                site::own_folders(&place)?;
+                site::own_folders()?;
                 site::accounts(&var)?;
                 site::node(programs, oneadmin)?;
                 site::trust(&registry, oneadmin)?;

@@ -16,7 +16,7 @@ use crate::registry_server::RegistryServer;
 pub(super) const ROOT_FOLDER: &str = "/usr/lib/onedock";
 
 /// Folders of the recording that are the machine's alone.
-pub(super) fn own_folders(place: &Path) -> Result<()> {
+pub(super) fn own_folders() -> Result<()> {
     for (path, mode) in [
         ("/var/lib/one", "mode=755"),
         ("/opt", "mode=755"),
@@ -30,22 +30,7 @@ pub(super) fn own_folders(place: &Path) -> Result<()> {
         mount(none, path, Some("tmpfs"), MsFlags::empty(), Some(mode))
             .with_context(|| format!("no tmpfs on {path}"))?;
     }
-    let (upper, work) = (place.join("usr-lib"), place.join("usr-lib.work"));
-    fs::create_dir(&upper)?;
-    fs::create_dir(&work)?;
-    let data = format!(
-        "lowerdir=/usr/lib,upperdir={},workdir={}",
-        upper.display(),
-        work.display()
-    );
-    mount(
-        Some("overlay"),
-        "/usr/lib",
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(data.as_str()),
-    )
-    .context("no overlay on /usr/lib")
+    Ok(())
 }
 
 /// `oneadmin` as OpenNebula's packages make it, in group `docker`, with a shell for ssh.

@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::mount::{MsFlags, mount};
 use onedock_common::descriptor::Descriptor;
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::machine::{Setting, tied};
@@ -198,18 +197,7 @@ fn environment(host: &PrivateEngine) -> [(&'static str, String); 2] {
 }
 
 fn prepare(host: &PrivateEngine, address: &str, key: &Path, helper: &Path) -> Result<()> {
-    let work = host.folder().join("state");
     host.inside(|| {
-        let (upper, under) = (work.join("usr-lib"), work.join("usr-lib.work"));
-        fs::create_dir(&upper)?;
-        fs::create_dir(&under)?;
-        let data = format!(
-            "lowerdir=/usr/lib,upperdir={},workdir={}",
-            upper.display(),
-            under.display()
-        );
-        let overlay = Some("overlay");
-        mount(overlay, "/usr/lib", overlay, MsFlags::empty(), Some(data.as_str()))?;
         fs::create_dir_all("/usr/lib/onedock")?;
         fs::copy(helper, "/usr/lib/onedock/onedock-node")?;
 
