@@ -124,6 +124,34 @@ qcow2_and_nbd() {
     without_disk 500 11
 }
 
+# The size in MB of the file system at a place in the VM, as the kernel says.
+room() { df -B1M --output=size "$(root_of "$1")/$2" | tail -n 1 | tr -d ' '; }
+has_room() { [ "$(room "$1" "$2")" -ge "$3" ]; }
+
+# ext4 and xfs grow while they are mounted only by a root that has CAP_SYS_RESOURCE, which not every
+# machine that builds gives.
+grow_live() {
+    say "A disk grows in the running VM"
+    with_disk 500 12 TYPE=fs FS=ext4 FORMAT=raw SIZE=16 TARGET=sdh
+    holds "tm mkimage" mkimage 500 12 16 raw
+    holds "vmm attach_disk, an ext4 of 16 MB" attach 500 12 sdh
+    holds "a file is written to it" write_in 500 media/disk.12/file small
+    fails "it has no room for 30 MB" has_room 500 media/disk.12 30
+    holds "tm resize and vmm resize_disk, to 48 MB" grow 500 12 48
+    holds "the file system has grown under the VM" has_room 500 media/disk.12 35
+    is "a device of 48 MB is behind it" 50331648 loop_bytes "$system/500/disk.12"
+    is "its file is there" small read_in 500 media/disk.12/file
+    holds "30 MB are written to it" inside 500 dd if=/dev/zero of=/media/disk.12/big bs=1M count=30
+    fails "a smaller size is refused" grow 500 12 20
+    holds "vmm detach_disk" detach 500 12 sdh
+    holds "the file system is whole" e2fsck -fn "$system/500/disk.12"
+    holds "tm delete" delete_disk 500 12
+    without_disk 500 12
+    holds "the xfs in a qcow2 grows from 320 to 400 MB" grow 500 3 400
+    holds "... under the VM" has_room 500 srv/xfs 330
+    with_disk 500 3 TYPE=fs FS=xfs FORMAT=qcow2 SIZE=400 TARGET=sdc MOUNTPOINT=/srv/xfs
+}
+
 # What is on each disk of VM 500.
 fill() {
     write_in 500 www/file root && write_in 500 media/disk.2/file ext3 &&
@@ -207,6 +235,26 @@ persistence() {
     done
     fails "no container of it is left" docker inspect one-502
 }
+
+# An engine that was set up anew, or whose daemon.json another tool has written.
+unknown_runtime() {
+    say "An engine that does not know the runtime"
+    template refused "$address" "$archive" > /root/refused.one
+    jq 'del(.runtimes)' /etc/docker/daemon.json > /root/daemon.json
+    cp /root/daemon.json /etc/docker/daemon.json
+    holds "the engine goes on without it" systemctl restart docker
+    matches "a VM is refused with what to do" \
+        "the runtime onedock is not registered with this host's Docker engine; run 'onedock setup node' there" \
+        all_words "$programs/onedock" run /root/refused.one
+    fails "no container is made" docker inspect "one-$((vm + 2))"
+    holds "onedock setup node" "$programs/onedock" setup node
+    is "the engine knows the runtime" /usr/lib/onedock/onedock-runtime docker info -f '{{.Runtimes.onedock.Path}}'
+    local id
+    for id in $("$programs/onedock" run --list | awk '$2 == "refused" { print $1 }'); do
+        holds "onedock run --stop" "$programs/onedock" run --stop "$id" --remove-image
+    done
+}
+all_words() { "$@" 2>&1; }
 
 # Last of all: the engine goes on with other settings, and without what it had.
 remapped_with_quotas() {

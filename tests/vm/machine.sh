@@ -22,7 +22,7 @@ machine_start() {
         # A port that another program takes at the same moment lets QEMU end at once.
         port=$((20000 + RANDOM % 12000))
         machine_spawn "$bed" "$port"
-        until=$((SECONDS + 300))
+        until=$((SECONDS + 600))
         while kill -0 "$machine_pid" 2>/dev/null && [ "$SECONDS" -lt "$until" ]; do
             machine_port=$port
             if machine_ssh true 2>/dev/null && kill -0 "$machine_pid" 2>/dev/null; then
@@ -49,7 +49,7 @@ machine_spawn() {
         -M q35 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 2048 \
         -nodefaults -no-user-config -display none -no-reboot -snapshot \
         -kernel "$inside/vmlinuz" -initrd "$inside/initrd.img" \
-        -append "console=ttyS0 quiet mitigations=off random.trust_cpu=on apparmor=1 security=apparmor" \
+        -append "console=ttyS0 quiet net.ifnames=0 mitigations=off random.trust_cpu=on apparmor=1 security=apparmor" \
         -drive id=d0,file="$inside/disk.img",format=raw,if=none,cache=unsafe \
         -device virtio-blk-pci,drive=d0 \
         -netdev "user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:$port-:22" \

@@ -72,6 +72,11 @@ attach() {
     sed -i 's|<ATTACH>YES</ATTACH>||' "$documents/$1/$2"
     return "$answer"
 }
+# grow VM DISK MB: what `oned` calls at `onevm disk-resize` of a running VM.
+grow() {
+    tm resize "localhost:$system/$1/disk.$2" "$3" "$1" 110 &&
+        vmm resize_disk "$1" 62 "one-$1" "$2" "$3" PHg+ localhost
+}
 detach() {
     sed -i 's|</DISK>|<ATTACH>YES</ATTACH></DISK>|' "$documents/$1/$2"
     vmm detach_disk "$1" 18 "one-$1" "$system/$1/disk.$2" "${3:-sdx}" 23

@@ -16,7 +16,7 @@ lay_opennebula() {
     install -d -o oneadmin -g oneadmin "$remotes" "$remotes"/{vmm,tm,datastore,im,vnm} \
         /var/lib/one/{vms,datastores} /var/log/one &&
         install -d /etc/one/vmm_exec &&
-        install -m 640 -g oneadmin "$(dirname "$0")/oned.conf" /etc/one/oned.conf &&
+        install -m 640 -g oneadmin "$(dirname "$0")/../../cli/tests/golden/7.4/oned.conf" /etc/one/oned.conf &&
         echo 'DB = [ CONNECTIONS = 15 ]' > /etc/one/monitord.conf &&
         echo 'LIVE_DISK_SNAPSHOTS="kvm-ssh"' > /etc/one/vmm_exec/vmm_execrc
 }

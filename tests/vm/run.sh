@@ -1,12 +1,15 @@
 #!/bin/bash
-# run.sh: the walk (walk.sh) in a virtual machine with Debian's own kernel, systemd, cgroup v2 and
-# AppArmor: what almost every user has, and the machine that builds may not. `make test-vm`.
+# run.sh walk|sandbox [RELEASE]: the walk (walk.sh), or the README's first command and its undoing
+# (../sandbox/check.sh), in a virtual machine with a Debian as its installer leaves it: Debian's own
+# kernel, systemd, cgroup v2 and AppArmor, what almost every user has, and the machine that builds may
+# not. RELEASE is bookworm, the default, or trixie. `make test-vm`, `make test-vm-sandbox`.
 #
-# Needs root on a Debian 12 for amd64; installs mmdebstrap, busybox-static, e2fsprogs and an
-# ssh client where they are missing. The machine's image is made once (a minute or two) and kept
-# in ${XDG_CACHE_HOME:-/var/cache}/onedock-vm, under a hash of the script that makes it.
+# Needs root on a Debian for amd64; installs mmdebstrap, busybox-static, e2fsprogs and an
+# ssh client where they are missing. The machine's image is made once (two or three minutes) and kept
+# in ${XDG_CACHE_HOME:-/var/cache}/onedock-vm, under a hash of the scripts that make it.
 # ONEDOCK_BIN names another folder of static programs than dist/bin.
 set -euo pipefail
+shopt -s extglob
 here=$(cd "$(dirname "$0")" && pwd)
 tree=$(cd "$here/../.." && pwd)
 . "$here/machine.sh"
@@ -22,23 +25,16 @@ die() {
 [ "$(id -u)" -eq 0 ] || die "the virtual machine is made by root: call it with sudo"
 [ "$(uname -m)" = x86_64 ] || die "the virtual machine is an x86_64; this machine is a $(uname -m)"
 
-install_tools() {
-    local missing=() pair
-    for pair in mmdebstrap:mmdebstrap busybox:busybox-static mkfs.ext4:e2fsprogs ssh:openssh-client; do
-        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-    done
-    [ "${#missing[@]}" -gt 0 ] || return 0
-    echo "installing ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
-        { apt-get update -q >/dev/null &&
-            apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null; }
-}
+what=${1-walk}
+release=${2-bookworm}
+case $what in walk | sandbox) ;; *) die "what is to be run: walk or sandbox?" ;; esac
 
 # The bed's folder; made by the first of several runs, and put in place when it is whole.
 make_bed() {
     local cache=${XDG_CACHE_HOME:-/var/cache}/onedock-vm
-    bed=$cache/$(sha256sum < "$here/image.sh" | cut -c1-16)
+    local hash
+    hash=$(cat "$here/image.sh" "$tree"/packaging/sandbox/{lib,programs,packages}.sh | sha256sum | cut -c1-12)
+    bed=$cache/$release-$hash
     mkdir -p "$cache"
     exec 9> "$cache/lock"
     flock 9
@@ -48,11 +44,11 @@ make_bed() {
         old=${old%/}
         [ -d "$old" ] || continue
         machine_clear "$old"
-        if [ "$old" != "$bed" ] && ! compgen -G "$old/qemu/vm.*" >/dev/null; then rm -rf -- "$old"; fi
+        if [[ $old != */@(bookworm|trixie)-$hash ]] && ! compgen -G "$old/qemu/vm.*" >/dev/null; then rm -rf -- "$old"; fi
     done
     if [ ! -e "$bed/whole" ]; then
         echo "the virtual machine is made in $bed"
-        "$here/image.sh" "$bed" || die "the virtual machine could not be made"
+        "$here/image.sh" "$bed" "$release" || die "the virtual machine could not be made"
         touch "$bed/whole"
     fi
     # From here on its folder keeps the image from others.
@@ -89,17 +85,23 @@ show_logs() {
 trap machine_stop EXIT
 trap 'exit 130' INT TERM HUP
 
-install_tools
+"$tree/packaging/sandbox/packages.sh" mmdebstrap busybox mkfs.ext4 ssh ssh-keygen
 make_bed
 find_programs
-echo "the virtual machine starts"
+echo "the virtual machine starts ($release)"
 machine_start "$bed" || die "the virtual machine did not start"
-tar -C "$bin" -c "${programs[@]}" | machine_ssh 'mkdir -p /root/bin && tar -C /root/bin -x'
-tar -C "$here" -c walk.sh steps.sh looks.sh opennebula.sh oned.sh disks.sh -C "$tree/cli/tests/golden/7.4" oned.conf |
-    machine_ssh 'mkdir -p /root/walk && tar -C /root/walk -x'
+machine_ssh 'mkdir -p /root/tree/dist/bin'
+tar -C "$bin" -c "${programs[@]}" | machine_ssh 'tar -C /root/tree/dist/bin -x'
+tar -C "$tree" -c packaging tests/vm tests/sandbox cli/tests/golden/7.4/oned.conf | machine_ssh 'tar -C /root/tree -x'
 
 # In the background, so that a signal ends it at once.
-machine_ssh 'timeout 1800 bash /root/walk/walk.sh /root/bin' &
+case $what in
+walk) machine_ssh 'timeout 1800 bash /root/tree/tests/vm/walk.sh /root/tree/dist/bin' & ;;
+sandbox)
+    machine_ssh "cd /root/tree && UP='packaging/sandbox/up.sh dist/bin' DOWN='packaging/sandbox/down.sh dist/bin' \
+        timeout 1200 bash tests/sandbox/check.sh whole" &
+    ;;
+esac
 if wait $!; then
     exit 0
 fi

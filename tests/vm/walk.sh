@@ -107,6 +107,7 @@ both_ports
 
 disks_at_the_start
 hot_plug
+grow_live
 qcow2_and_nbd
 shutdown_and_resume
 undeploy_and_resume
@@ -120,5 +121,6 @@ holds "onedock run --stop $vm --remove-image" "$programs/onedock" run --stop "$v
 fails "the registry has the image no more" registry_has "$image"
 holds "no container, volume, link, mount, cgroup, process or file is left" nothing_left
 
+unknown_runtime
 remapped_with_quotas
 finish
