@@ -70,6 +70,8 @@ end_engine() {
         attempt wait_for 30 test ! -d "/proc/$pid"
     fi
     end_orphans
+    # What a containerd of before keeps for Docker; it stays where something is in it.
+    find /run/containerd /var/lib/containerd -maxdepth 2 -type d -name moby -exec rmdir {} + 2>/dev/null || true
     if pid=$(running_pid /run/docker/containerd/containerd.pid containerd); then
         kill "$pid"
         wait_for 10 test ! -d "/proc/$pid" || true

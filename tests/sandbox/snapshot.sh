@@ -9,7 +9,8 @@ prune=()
 for path in "${CHECKOUT:-/nowhere}" /var/cache /var/log/journal /var/log/lastlog /var/log/wtmp /var/log/btmp \
     /var/lib/apt /var/lib/dpkg /var/lib/systemd /var/lib/dhcp /var/lib/dhcpcd /var/lib/dbus /var/lib/private \
     /run/systemd /run/udev /run/log /run/user /run/dbus /run/dhclient\* /run/dhcpcd /run/utmp \
-    /run/xtables.lock /run/lock/onedock-sandbox /root/.cargo /root/.rustup /root/.cache ${SNAPSHOT_PRUNE-}; do
+    /var/lib/containerd/io.containerd.metadata\* /var/lib/logrotate /var/lib/wtmpdb /var/log/exim4 /var/spool \
+    /run/motd\* /run/exim4 /run/sudo /run/xtables.lock /run/lock/onedock-sandbox /root/.cargo /root/.rustup /root/.cache ${SNAPSHOT_PRUNE-}; do
     prune+=(-path "$path" -o)
 done
 
@@ -41,7 +42,8 @@ for program in iptables ip6tables; do
         /^\*/ { table = $0 } /^:/ && $2 == "ACCEPT" { next } /^[:-]/ { print program, table, $0 }'
 done
 if command -v nft >/dev/null; then nft list tables 2>/dev/null | sed 's/^/nft /'; fi
-find /proc/sys/net -type f \( -not -path '*/conf/*' -o -path '*/conf/all/*' -o -path '*/conf/default/*' \) -not -path '*/neigh/*' -not -name '*fastopen_key' -not -name '*_count' \
+# (Those of the connection tracking come with its module.)
+find /proc/sys/net -type f -not -path '/proc/sys/net/netfilter/*' \( -not -path '*/conf/*' -o -path '*/conf/all/*' -o -path '*/conf/default/*' \) -not -path '*/neigh/*' -not -name '*fastopen_key' -not -name '*_count' \
     -not -name 'stable_secret' -not -name flush -readable 2>/dev/null | while read -r setting; do
     printf 'setting %s %s\n' "$setting" "$(tr '\n\t' '  ' 2>/dev/null <"$setting")"
 done
@@ -59,14 +61,14 @@ fi 2>/dev/null | sed 's/^/cgroup /'
 # Those of this machine's view of the files; not the kernel's, and not what looks here.
 for process in /proc/[0-9]*; do
     [ "$(readlink "$process/ns/mnt" 2>/dev/null)" = "$(readlink /proc/self/ns/mnt)" ] || continue
-    name=$(cat "$process/comm" 2>/dev/null)
-    case $name in
-    '' | bash | sh | snapshot.sh | check.sh | cat | readlink | sort | sed | timeout | sshd* | ssh | systemd* | '(sd-pam)' | kworker* | agetty | dbus-daemon | apt* | dhc*) ;;
-    *) printf 'process %s %s\n' "$name" "$(tr '\0' ' ' 2>/dev/null <"$process/cmdline" | cut -c1-80)" ;;
+    line=$(tr '\0' ' ' 2>/dev/null <"$process/cmdline" | cut -c1-80)
+    case $(cat "$process/comm" 2>/dev/null) in
+    bash | sh | snapshot.sh | check.sh | cat | readlink | sort | uniq | sed | tr | cut | timeout | sshd* | ssh | systemd* | '(sd-pam)' | '(udev-worker)' | agetty | dbus-daemon | apt* | dhc* | cron | anacron | exim4 | polkitd) ;;
+    *) [ -z "$line" ] || printf 'process %s\n' "$line" ;;
     esac
 done
 if [ -d /run/systemd/system ]; then
     systemctl list-unit-files --state=enabled --no-legend --plain | awk '{ print "enabled " $1 }'
     systemctl list-units --state=active --type=service,socket --no-legend --plain | awk '
-        $1 !~ /^(user|session|systemd|getty|apt|user-runtime)/ { print "active " $1 }'
+        $1 ~ /docker|containerd|onedock/ { print "active " $1 }'
 fi
