@@ -80,6 +80,11 @@ end_engine() {
     for container in $containers; do
         remove_cgroups "$container"
     done
+    # Those of a runtime's trial that was killed, by its process's number.
+    find /sys/fs/cgroup -maxdepth 4 -type d -name '*onedock-try-*' 2>/dev/null | while read -r group; do
+        pid=${group##*onedock-try-}
+        [ -d "/proc/${pid%.scope}" ] || rmdir "$group" 2>/dev/null || true
+    done
     find /sys/fs/cgroup -maxdepth 2 -type d -name docker 2>/dev/null | while read -r group; do
         # It goes only when it is empty: an engine in other namespaces may share it.
         grep -qxF -- "$group" "$RECORD/cgroups" || rmdir "$group" 2>/dev/null || true

@@ -4,7 +4,9 @@
 # Everything that the set-up makes outside of the packages' own files. Its files in folders of others
 # all have its name.
 made_paths() {
-    find /etc -mindepth 2 -maxdepth 4 -name '*onedock*' -not -path '/etc/onedock/*' -not -path '/etc/docker/*' 2>/dev/null || true
+    find /etc -mindepth 2 -maxdepth 4 -name '*onedock*' -not -path '/etc/onedock/*' 2>/dev/null || true
+    # (Also the bundle of a set-up that was killed while it tried a runtime.)
+    find /run -maxdepth 1 -name '*onedock*' 2>/dev/null || true
     cat <<'PATHS'
 /etc/onedock
 /etc/docker/certs.d
@@ -15,8 +17,6 @@ made_paths() {
 /run/docker.sock
 /run/docker.pid
 /run/containerd
-/run/onedock
-/run/onedock-registry.pid
 /usr/lib/onedock
 /var/lib/containerd
 /var/lib/docker
