@@ -2,6 +2,7 @@
 //! [`action`] and the host's half in [`node`].
 
 mod action;
+mod frames;
 mod image;
 mod location;
 mod message;

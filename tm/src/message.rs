@@ -1,6 +1,7 @@
 //! What the front-end's half says to the host's half: one line of JSON on standard input, after
 //! which a `context` call sends its files as a tar archive and a received disk its content; one
-//! line of JSON comes back, or the content of a sent disk.
+//! line of JSON comes back, or the content of a sent disk. Archives and disks travel in the form of
+//! [`crate::frames`], whose end is marked.
 
 use std::fmt;
 

@@ -2,12 +2,14 @@
 //! folder that the container sees read-only. No ISO image: there is nothing to mount.
 
 use std::fs::File;
+use std::io::Seek as _;
 use std::path::{Component, Path};
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::answer::Answer;
 
 use super::target;
+use crate::frames::Sender;
 use crate::message::Task;
 use crate::remote::{self, Payload};
 
@@ -18,6 +20,7 @@ pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
             arguments.len()
         );
     };
+    ensure!(!files.is_empty(), "context needs a file, got none");
     let target = target(disk, vm)?;
     ensure!(
         target.place.disk().is_some(),
@@ -70,10 +73,11 @@ fn item(text: &str) -> anyhow::Result<Item<'_>> {
     Ok(Item { path, name })
 }
 
-/// All files in one archive without a name, so that nothing of it outlives this process.
+/// All files as they are sent, in a file without a name, so that nothing of it outlives this
+/// process.
 fn pack(files: &[String]) -> anyhow::Result<File> {
-    let file = tempfile::tempfile().context("the context's archive cannot be made")?;
-    let mut archive = tar::Builder::new(file);
+    let mut file = tempfile::tempfile().context("the context's archive cannot be made")?;
+    let mut archive = tar::Builder::new(Sender::new(&mut file));
     archive.mode(tar::HeaderMode::Deterministic);
     // Whole, whatever holes a file has: the host's half reads plain files only.
     archive.sparse(false);
@@ -88,10 +92,11 @@ fn pack(files: &[String]) -> anyhow::Result<File> {
                 .with_context(read)?;
         }
     }
-    let mut file = archive
+    archive
         .into_inner()
+        .and_then(Sender::finish)
+        .and_then(|()| file.rewind())
         .context("the context's archive cannot be written")?;
-    std::io::Seek::rewind(&mut file)?;
     Ok(file)
 }
 
@@ -107,7 +112,7 @@ mod tests {
         file.set_len(1 << 20).unwrap();
         std::os::unix::fs::FileExt::write_at(&file, b"end", 1 << 20).unwrap();
         let packed = pack(&[path.display().to_string()]).unwrap();
-        let mut archive = tar::Archive::new(packed);
+        let mut archive = tar::Archive::new(crate::frames::Receiver::new(packed));
         let entry = archive.entries().unwrap().next().unwrap().unwrap();
         assert!(entry.header().entry_type().is_file());
         assert_eq!(entry.size(), (1 << 20) + 3);

@@ -1,18 +1,19 @@
 //! The context's files into the VM's folder. A running container sees the folder itself, so files
-//! are replaced within it, each in one step, and those that are no longer there go.
+//! are replaced within it, each in one step, and those that are no longer there go: both when the
+//! whole archive has arrived. One that was cut off changes nothing.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::descriptor::prepare_system_dir;
 use onedock_common::files;
 use tar::EntryType;
 
+use super::staging::Staging;
+use crate::frames::Receiver;
 use crate::location::Place;
 
 /// The most that all context files may have, in bytes.
@@ -20,26 +21,38 @@ const LIMIT: u64 = 256 << 20;
 /// The most files.
 const COUNT: usize = 10_000;
 
-pub(super) fn unpack(disk: &Place, archive: impl Read) -> Result<()> {
+/// Reads the archive from `input` and puts its files in place of those that are there.
+pub(super) fn receive(disk: &Place, input: impl Read) -> Result<()> {
     ensure!(disk.disk().is_some(), "context files go into a disk");
     prepare_system_dir(disk.folder(), Some("onedock"))?;
     // Passwords are among them. The folder below is open, because the container's users may be
     // others on the host, but nobody on the host reaches it.
     fs::set_permissions(disk.folder(), fs::Permissions::from_mode(0o750))?;
     let folder = disk.path();
+    let staging = Staging::beside(&folder)?;
+    let mut receiver = Receiver::new(input);
+    unpack(staging.folder(), &mut receiver)
+        .and_then(|()| Ok(receiver.finish()?))
+        .with_context(|| {
+            format!(
+                "the context did not arrive whole; {} stays as it was",
+                folder.display()
+            )
+        })?;
     // A disk.N of another kind may be left from another driver.
     if folder.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
         fs::remove_file(&folder)?;
     }
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
-    let written = write(&folder, archive)
-        .with_context(|| format!("the context cannot be written to {}", folder.display()))?;
-    remove_others(&folder, &folder, &written).context("old context files cannot be removed")
+    staging
+        .replace_content(&folder)
+        .with_context(|| format!("the context cannot be written to {}", folder.display()))
 }
 
-fn write(folder: &Path, archive: impl Read) -> Result<BTreeSet<PathBuf>> {
-    let mut written = BTreeSet::new();
+/// Writes the archive's files to `folder`, which is empty.
+fn unpack(folder: &Path, archive: impl Read) -> Result<()> {
+    let mut count = 0;
     let mut left = LIMIT;
     for entry in tar::Archive::new(archive).entries()? {
         let entry = entry?;
@@ -49,7 +62,8 @@ fn write(folder: &Path, archive: impl Read) -> Result<BTreeSet<PathBuf>> {
             "the file name \"{}\" leads out of the context",
             name.display()
         );
-        ensure!(written.len() < COUNT, "more than {COUNT} files");
+        count += 1;
+        ensure!(count <= COUNT, "more than {COUNT} files");
         let path = folder.join(&name);
         match entry.header().entry_type() {
             EntryType::Directory => {
@@ -67,6 +81,7 @@ fn write(folder: &Path, archive: impl Read) -> Result<BTreeSet<PathBuf>> {
                 };
                 let mut bytes = Vec::new();
                 entry.take(size).read_to_end(&mut bytes)?;
+                ensure!(bytes.len() as u64 == size, "a file is incomplete");
                 if let Some(parent) = path.parent() {
                     fs::create_dir_all(parent)?;
                 }
@@ -79,36 +94,17 @@ fn write(folder: &Path, archive: impl Read) -> Result<BTreeSet<PathBuf>> {
                 char::from(other.as_byte())
             ),
         }
-        written.extend(
-            name.ancestors()
-                .filter(|a| !a.as_os_str().is_empty())
-                .map(Path::to_owned),
-        );
     }
-    Ok(written)
-}
-
-fn remove_others(root: &Path, folder: &Path, written: &BTreeSet<PathBuf>) -> Result<()> {
-    let names: Vec<OsString> = fs::read_dir(folder)?
-        .map(|e| e.map(|e| e.file_name()))
-        .collect::<Result<_, _>>()?;
-    for name in names {
-        let path = folder.join(name);
-        let known = path.strip_prefix(root).is_ok_and(|p| written.contains(p));
-        let is_dir = path.symlink_metadata()?.is_dir();
-        match (known, is_dir) {
-            (true, true) => remove_others(root, &path, written)?,
-            (true, false) => {}
-            (false, true) => fs::remove_dir_all(&path)?,
-            (false, false) => fs::remove_file(&path)?,
-        }
-    }
+    ensure!(count > 0, "there are no files in it");
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+    use crate::frames::Sender;
 
     fn archive(files: &[(&str, &str)]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -123,8 +119,26 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
+    fn framed(bytes: &[u8]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        let mut sender = Sender::new(&mut stream);
+        sender.write_all(bytes).unwrap();
+        sender.finish().unwrap();
+        stream
+    }
+
+    fn stream(files: &[(&str, &str)]) -> Vec<u8> {
+        framed(&archive(files))
+    }
+
     fn disk(dir: &Path) -> Place {
         Place::try_from(dir.join("101/5/disk.5")).unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names = crate::node::look::names(folder).unwrap();
+        names.sort();
+        names
     }
 
     #[test]
@@ -132,15 +146,15 @@ mod tests {
         use std::os::unix::fs::MetadataExt as _;
         let dir = tempfile::tempdir().unwrap();
         let disk = disk(dir.path());
-        unpack(
+        receive(
             &disk,
-            &archive(&[("context.sh", "A='1'"), ("old/x", "x")])[..],
+            &stream(&[("context.sh", "A='1'"), ("old/x", "x")])[..],
         )
         .unwrap();
         let before = fs::metadata(disk.path()).unwrap().ino();
-        unpack(
+        receive(
             &disk,
-            &archive(&[("context.sh", "A='2'"), ("token.txt", "t")])[..],
+            &stream(&[("context.sh", "A='2'"), ("token.txt", "t")])[..],
         )
         .unwrap();
         assert_eq!(fs::metadata(disk.path()).unwrap().ino(), before);
@@ -148,9 +162,43 @@ mod tests {
             fs::read_to_string(disk.path().join("context.sh")).unwrap(),
             "A='2'"
         );
-        assert!(disk.path().join("token.txt").exists());
-        assert!(!disk.path().join("old").exists());
+        assert_eq!(names(&disk.path()), ["context.sh", "token.txt"]);
         assert_eq!(fs::metadata(disk.folder()).unwrap().mode() & 0o777, 0o750);
+        assert_eq!(fs::metadata(disk.path()).unwrap().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn an_archive_that_was_cut_off_or_changed_anywhere_leaves_the_old_context_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = disk(dir.path());
+        let old = [("context.sh", "A='1'"), ("token.txt", "old")];
+        receive(&disk, &stream(&old)[..]).unwrap();
+        let new = stream(&[("context.sh", "A='2'"), ("other.txt", "new")]);
+        let unchanged = || {
+            assert_eq!(names(&disk.path()), ["context.sh", "token.txt"]);
+            let text = fs::read_to_string(disk.path().join("context.sh")).unwrap();
+            assert_eq!(text, "A='1'");
+            assert!(names(disk.folder()).iter().all(|n| !n.contains(".new.")));
+        };
+        for end in (0..new.len()).step_by(61).chain([new.len() - 1]) {
+            let error = receive(&disk, &new[..end]).unwrap_err().to_string();
+            assert!(error.contains("did not arrive whole"), "{end}: {error}");
+            unchanged();
+        }
+        for at in (0..new.len()).step_by(211) {
+            let mut changed = new.clone();
+            changed[at] ^= 0x10;
+            assert!(receive(&disk, &changed[..]).is_err(), "{at}");
+            unchanged();
+        }
+        // Whole streams of nothing, and the bare archive of an earlier version.
+        let bare = archive(&[("context.sh", "A='2'")]);
+        for stream in [framed(b""), framed(&archive(&[])), bare] {
+            assert!(receive(&disk, &stream[..]).is_err());
+            unchanged();
+        }
+        receive(&disk, &new[..]).unwrap();
+        assert_eq!(names(&disk.path()), ["context.sh", "other.txt"]);
     }
 
     #[test]
@@ -158,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for bad in ["../x", "/etc/x", "a/../../x"] {
             assert!(
-                unpack(&disk(dir.path()), &archive(&[(bad, "x")])[..]).is_err(),
+                receive(&disk(dir.path()), &stream(&[(bad, "x")])[..]).is_err(),
                 "{bad}"
             );
         }

@@ -10,7 +10,6 @@ mod disk_tests;
 #[cfg(test)]
 mod fault_tests;
 mod file;
-mod frames;
 mod freeze;
 mod layer;
 mod look;
@@ -21,6 +20,7 @@ mod rest;
 mod sidecar;
 mod snapshot;
 mod stage;
+mod staging;
 mod volume;
 
 use std::fs;
@@ -105,7 +105,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<Answer> {
     let done = match call.task {
         Task::Context { disk } => {
             let _lock = node.begin(disk.vm()).await?;
-            context::unpack(&disk, input)?;
+            context::receive(&disk, input)?;
             Outcome::Done
         }
         Task::Receive { place, token } => {

@@ -9,15 +9,20 @@ use anyhow::{Context as _, Result};
 use onedock_common::engine::Engine;
 use onedock_common::extracted;
 
-use super::frames::{Receiver, Sender};
+use super::staging::{self, Staging};
 use super::{Node, delete, look, sidecar, volume};
+use crate::frames::{Receiver, Sender};
 use crate::location::Place;
 use crate::message::Outcome;
+
+/// What received files are called, in the VM's folder, before they are put in place.
+const STAGED: &str = "received";
 
 /// Files that belong to a disk's descriptor and are made anew where the disk arrives, and those of
 /// writers that were ended.
 fn stays(name: &str) -> bool {
     name.ends_with(".moving")
+        || staging::is_leftover(name, STAGED)
         || (name.starts_with("disk.") && (name.ends_with(".registry") || volume::is_leftover(name)))
 }
 
@@ -39,21 +44,21 @@ pub(super) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
     archive.into_inner()?.finish().with_context(unread)
 }
 
+/// Puts what arrives in place of what is there under the same names, when all of it has arrived.
 pub(super) fn receive(folder: &Path, input: &mut impl Read) -> Result<()> {
     let unwritten = || format!("{} cannot be written", folder.display());
+    let staging = Staging::beside(&folder.join(STAGED))?;
     let mut receiver = Receiver::new(input);
     let mut archive = tar::Archive::new(&mut receiver);
     archive.set_preserve_permissions(true);
     archive.set_overwrite(true);
     for entry in archive.entries().with_context(unwritten)? {
         let mut entry = entry.with_context(unwritten)?;
-        let inside = entry.unpack_in(folder).with_context(unwritten)?;
+        let inside = entry.unpack_in(staging.folder()).with_context(unwritten)?;
         anyhow::ensure!(inside, "a file of the VM leads out of its folder");
     }
     receiver.finish().with_context(unwritten)?;
-    fs::File::open(folder)
-        .and_then(|f| f.sync_all())
-        .with_context(unwritten)
+    staging.replace_entries(folder)
 }
 
 /// Removes what was received elsewhere: one disk in a file, or the folder without a container.
@@ -87,12 +92,23 @@ mod tests {
         fs::write(from.join("disk.5/context.sh"), "A='1'").unwrap();
         fs::set_permissions(from.join("disk.5"), fs::Permissions::from_mode(0o711)).unwrap();
         fs::write(from.join("vm.xml"), "<VM/>").unwrap();
-        for name in ["disk.0.moving", "disk.1.new.7", "disk.1.spool.7"] {
+        for name in [
+            "disk.0.moving",
+            "disk.1.new.7",
+            "disk.1.spool.7",
+            "received.new.7",
+        ] {
             fs::write(from.join(name), "x").unwrap();
         }
         let mut sent = Vec::new();
         send(&from, &mut sent).unwrap();
-        assert!(receive(&to, &mut &sent[..sent.len() - 1]).is_err());
+        fs::write(to.join("vm.xml"), "<OLD/>").unwrap();
+        for end in (0..sent.len()).step_by(97).chain([sent.len() - 1]) {
+            assert!(receive(&to, &mut &sent[..end]).is_err(), "{end}");
+            assert_eq!(fs::read_to_string(to.join("vm.xml")).unwrap(), "<OLD/>");
+            assert_eq!(look::names(&to).unwrap(), ["vm.xml"]);
+        }
+        fs::create_dir(to.join("received.new.7")).unwrap();
         for _ in 0..2 {
             receive(&to, &mut &sent[..]).unwrap();
         }

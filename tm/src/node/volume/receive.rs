@@ -9,7 +9,7 @@ use onedock_common::volume::{LIMIT, Staged, VolumeError};
 
 use super::place::{new_snap_folder, remove_folder, snap_folder, sweep};
 use super::stream::{Head, number};
-use crate::node::frames::Receiver;
+use crate::frames::Receiver;
 
 /// The most kept states of a disk.
 const STATES: usize = 10_000;

@@ -10,14 +10,14 @@ use sha2::{Digest as _, Sha256};
 const PIECE: usize = 256 * 1024;
 
 /// Writes pieces.
-pub(super) struct Sender<W> {
+pub(crate) struct Sender<W> {
     to: W,
     buffer: Vec<u8>,
     hasher: Sha256,
 }
 
 impl<W: Write> Sender<W> {
-    pub(super) fn new(to: W) -> Self {
+    pub(crate) fn new(to: W) -> Self {
         Self {
             to,
             buffer: Vec::with_capacity(PIECE),
@@ -37,7 +37,7 @@ impl<W: Write> Sender<W> {
     }
 
     /// The end.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         self.piece()?;
         self.to.write_all(&0_u32.to_be_bytes())?;
         self.to
@@ -62,7 +62,7 @@ impl<W: Write> Write for Sender<W> {
 }
 
 /// Reads pieces.
-pub(super) struct Receiver<R> {
+pub(crate) struct Receiver<R> {
     from: R,
     left: usize,
     ended: bool,
@@ -70,7 +70,7 @@ pub(super) struct Receiver<R> {
 }
 
 impl<R: Read> Receiver<R> {
-    pub(super) fn new(from: R) -> Self {
+    pub(crate) fn new(from: R) -> Self {
         Self {
             from,
             left: 0,
@@ -80,7 +80,7 @@ impl<R: Read> Receiver<R> {
     }
 
     /// Reads what nobody wanted, and compares the digest.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         io::copy(&mut self, &mut io::sink())?;
         let mut digest = [0; 71];
         self.from.read_exact(&mut digest)?;

@@ -1,0 +1,225 @@
+//! A folder's new content, written beside the old one. It is put in place, entry by entry, when all
+//! of it has arrived; until then the old content stays as it is.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::delete::remove_path;
+
+/// What stands between the folder's name and the process that writes the new content.
+const INFIX: &str = ".new.";
+
+/// The new content of a folder. What is not put in place is removed with this value.
+#[derive(Debug)]
+pub(super) struct Staging {
+    folder: PathBuf,
+}
+
+impl Staging {
+    /// An empty folder called `<base>.new.<process>`. Those that processes which were killed have
+    /// left are removed; the caller holds the VM's lock.
+    pub(super) fn beside(base: &Path) -> Result<Self> {
+        for leftover in leftovers(base)? {
+            remove_path(&leftover)?;
+        }
+        let folder = with(base, &format!("{INFIX}{}", std::process::id()));
+        fs::create_dir(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        Ok(Self { folder })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Renames each entry into `target`, where it replaces the entry of the same name whatever
+    /// that is, and leaves the others there.
+    pub(super) fn replace_entries(&self, target: &Path) -> Result<()> {
+        for name in entries(&self.folder)? {
+            put(&self.folder.join(&name), &target.join(&name))?;
+        }
+        synchronise(target)
+    }
+
+    /// Makes `target` a folder with these files only. Folders that are there stay the same ones,
+    /// because a container may have them mounted; files are replaced one by one, and what has no
+    /// replacement is removed when all of them are in place.
+    pub(super) fn replace_content(&self, target: &Path) -> Result<()> {
+        merge(&self.folder, target)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = remove_path(&self.folder) {
+            tracing::warn!(%error, "what was received stays beside its place");
+        }
+    }
+}
+
+/// Whether the entry of a folder is new content that never got into place.
+pub(super) fn is_leftover(name: &str, base: &str) -> bool {
+    name.strip_prefix(base)
+        .is_some_and(|rest| rest.starts_with(INFIX))
+}
+
+fn leftovers(base: &Path) -> Result<Vec<PathBuf>> {
+    let (Some(parent), Some(name)) = (base.parent(), base.file_name().and_then(|n| n.to_str()))
+    else {
+        return Ok(Vec::new());
+    };
+    Ok(entries(parent)?
+        .into_iter()
+        .filter(|entry| entry.to_str().is_some_and(|e| is_leftover(e, name)))
+        .map(|entry| parent.join(entry))
+        .collect())
+}
+
+fn merge(from: &Path, to: &Path) -> Result<()> {
+    let names = entries(from)?;
+    for name in &names {
+        let (new, old) = (from.join(name), to.join(name));
+        let stays = is_folder(&new) && is_folder(&old);
+        if stays {
+            let mode = fs::symlink_metadata(&new)?.permissions();
+            fs::set_permissions(&old, mode)?;
+            merge(&new, &old)?;
+        } else {
+            put(&new, &old)?;
+        }
+    }
+    let names: BTreeSet<OsString> = names.into_iter().collect();
+    for name in entries(to)? {
+        if !names.contains(&name) {
+            remove_path(&to.join(name))?;
+        }
+    }
+    synchronise(to)
+}
+
+/// A file replaces a file in one step. Where one of them is a folder the old one has to go first.
+fn put(new: &Path, old: &Path) -> Result<()> {
+    if is_folder(old) || (is_folder(new) && fs::symlink_metadata(old).is_ok()) {
+        remove_path(old)?;
+    }
+    fs::rename(new, old).with_context(|| format!("{} cannot be replaced", old.display()))
+}
+
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
+}
+
+fn entries(folder: &Path) -> Result<Vec<OsString>> {
+    let unread = || format!("{} cannot be read", folder.display());
+    fs::read_dir(folder)
+        .and_then(|all| {
+            all.map(|e| e.map(|e| e.file_name()))
+                .collect::<io::Result<_>>()
+        })
+        .with_context(unread)
+}
+
+fn synchronise(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|f| f.sync_all())
+        .with_context(|| format!("{} cannot be written", folder.display()))
+}
+
+fn with(base: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(base);
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for name in entries(folder).unwrap() {
+            let name = name.into_string().unwrap();
+            let path = folder.join(&name);
+            if is_folder(&path) {
+                found.extend(tree(&path).iter().map(|inner| format!("{name}/{inner}")));
+                found.push(format!("{name}/"));
+            } else {
+                found.push(format!("{name}={}", fs::read_to_string(path).unwrap()));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn write(path: PathBuf, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn files_and_folders_replace_one_another_and_the_rest_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("disk.1");
+        for name in [
+            "same",
+            "gone",
+            "file-to-folder",
+            "folder-to-file/a",
+            "stays/old",
+        ] {
+            write(target.join(name), "old");
+        }
+        write(
+            dir.path().join("disk.1.new.1/x"),
+            "left by a process that was killed",
+        );
+        let staging = Staging::beside(&target).unwrap();
+        for name in [
+            "same",
+            "file-to-folder/b",
+            "folder-to-file",
+            "stays/new",
+            "empty/x",
+        ] {
+            write(staging.folder().join(name), "new");
+        }
+        staging.replace_content(&target).unwrap();
+        drop(staging);
+        assert_eq!(
+            tree(dir.path()),
+            [
+                "disk.1/",
+                "disk.1/empty/",
+                "disk.1/empty/x=new",
+                "disk.1/file-to-folder/",
+                "disk.1/file-to-folder/b=new",
+                "disk.1/folder-to-file=new",
+                "disk.1/same=new",
+                "disk.1/stays/",
+                "disk.1/stays/new=new",
+            ]
+        );
+    }
+
+    #[test]
+    fn entries_replace_those_of_their_name_as_a_whole_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path();
+        write(target.join("disk.5/old"), "old");
+        write(target.join("vm.xml"), "old");
+        write(target.join("other"), "old");
+        let staging = Staging::beside(&target.join("rest")).unwrap();
+        write(staging.folder().join("disk.5/new"), "new");
+        write(staging.folder().join("vm.xml"), "new");
+        staging.replace_entries(target).unwrap();
+        drop(staging);
+        assert_eq!(
+            tree(target),
+            ["disk.5/", "disk.5/new=new", "other=old", "vm.xml=new"]
+        );
+    }
+}
