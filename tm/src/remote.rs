@@ -1,16 +1,23 @@
 //! Calling the host's half, over ssh as OpenNebula's own transfer managers do: same user, same
 //! keys, same configuration. The command is a fixed path; every value travels on standard input.
 
+mod again;
+
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use onedock_common::answer::folded;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use self::again::{Pauses, is_refused};
 use crate::location::HostName;
 use crate::message::{Call, Outcome, Task};
 
@@ -22,37 +29,33 @@ const WORK: Duration = Duration::from_secs(600);
 const NO_CONNECTION: i32 = 255;
 /// The shell's word for "no such program".
 const NOT_FOUND: i32 = 127;
+/// How much of a stream is carried at a time.
+const PIECE: usize = 256 * 1024;
+/// The most that a pipe holds which nobody has read (pipe(7)).
+const PIPE: usize = 64 * 1024;
 
 /// What follows the request.
 pub(crate) enum Payload {
     Nothing,
     /// A file that was written for this call.
-    File(std::fs::File),
+    File(File),
 }
 
 /// Has `task` done on `host`. This machine is called without ssh.
 pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyhow::Result<Outcome> {
     let deadline = deadline(&task);
-    let line = line(task)?;
-    let mut child = spawn(host)?;
-    let mut stdin = child
-        .stdin
-        .take()
-        .context("the host's half has no standard input")?;
-    let send = async move {
-        stdin.write_all(&line).await?;
-        if let Payload::File(file) = payload {
-            tokio::io::copy(&mut tokio::fs::File::from_std(file), &mut stdin).await?;
+    let mut request = Request::new(task, payload)?;
+    let said = timeout(deadline, async {
+        let mut pauses = Pauses::new();
+        loop {
+            let said = gather(spawn(host, request.stdin()?)?).await?;
+            let again = said.is_refused_by(host) && request.is_unread()?;
+            if !(again && pauses.pause(host).await) {
+                return anyhow::Ok(said);
+            }
         }
-        stdin.shutdown().await
-    };
-    // A host that refuses stops reading; its reason is on standard error, not in the broken pipe.
-    let (sent, output) = timeout(deadline, async { tokio::join!(send, gather(child)) })
-        .await
-        .with_context(|| late(host, deadline))?;
-    let outcome = outcome(host, output?)?;
-    sent.with_context(|| format!("the request to host {} broke off", host.as_str()))?;
-    Ok(outcome)
+    });
+    outcome(host, said.await.with_context(|| late(host, deadline))??)
 }
 
 /// Has `sent` done on one host and what it writes given to `received` on another.
@@ -60,48 +63,189 @@ pub(crate) async fn stream(
     (from, sent): (&HostName, Task),
     (to, received): (&HostName, Task),
 ) -> anyhow::Result<Outcome> {
-    let (mut source, mut sink) = (spawn(from)?, spawn(to)?);
-    let missing = "the host's half has no standard input or output";
-    let mut request = source.stdin.take().context(missing)?;
-    let mut output = source.stdout.take().context(missing)?;
-    let mut input = sink.stdin.take().context(missing)?;
-    let (sent, received) = (line(sent)?, line(received)?);
-    let ask = async move {
-        request.write_all(&sent).await?;
-        request.shutdown().await
-    };
-    let carry = async move {
-        input.write_all(&received).await?;
-        let mut buffer = vec![0; 256 * 1024];
+    let carried = timeout(TRANSFER, async {
+        let source = Source::open(from, sent).await?;
+        source.carry(to, line(received)?).await
+    });
+    carried.await.with_context(|| late(from, TRANSFER))?
+}
+
+/// A request with what follows it, as a file that ssh reads. How far it was read tells whether the
+/// host can have begun.
+struct Request(File);
+
+impl Request {
+    fn new(task: Task, payload: Payload) -> anyhow::Result<Self> {
+        let unwritten = "the request to a host cannot be written";
+        let line = line(task)?;
+        let mut file = match payload {
+            // There may be passwords in it.
+            Payload::Nothing => {
+                File::from(memfd_create(c"request", MFdFlags::MFD_CLOEXEC).context(unwritten)?)
+            }
+            Payload::File(_) => tempfile::tempfile().context(unwritten)?,
+        };
+        file.write_all(&line).context(unwritten)?;
+        if let Payload::File(mut content) = payload {
+            io::copy(&mut content, &mut file).context(unwritten)?;
+        }
+        Ok(Self(file))
+    }
+
+    /// The request from its beginning.
+    fn stdin(&mut self) -> anyhow::Result<Stdio> {
+        self.0.rewind()?;
+        Ok(self.0.try_clone()?.into())
+    }
+
+    /// Whether ssh has read nothing of it, which it does when it is logged in.
+    fn is_unread(&mut self) -> anyhow::Result<bool> {
+        Ok(self.0.stream_position()? == 0)
+    }
+}
+
+/// A host that has begun to send.
+struct Source<'a> {
+    host: &'a HostName,
+    /// What was read of it and may have to be given to the receiver again.
+    first: Vec<u8>,
+    output: ChildStdout,
+    ended: JoinHandle<anyhow::Result<Said>>,
+}
+
+impl<'a> Source<'a> {
+    async fn open(host: &'a HostName, task: Task) -> anyhow::Result<Self> {
+        let mut request = Request::new(task, Payload::Nothing)?;
+        let mut pauses = Pauses::new();
         loop {
-            let read = match output.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(read) => read,
+            let mut child = spawn(host, request.stdin()?)?;
+            let missing = "the host's half has no standard output";
+            let mut output = child.stdout.take().context(missing)?;
+            let ended = tokio::spawn(gather(child));
+            let mut first = vec![0; PIECE];
+            let read = output.read(&mut first).await.unwrap_or(0);
+            first.truncate(read);
+            if read > 0 {
+                return Ok(Self {
+                    host,
+                    first,
+                    output,
+                    ended,
+                });
+            }
+            let said = ended.await??;
+            if said.is_refused_by(host) && request.is_unread()? && pauses.pause(host).await {
+                continue;
+            }
+            ensure!(said.code == Some(0), complaint(host, &said));
+            bail!("host {} has sent nothing", host.as_str());
+        }
+    }
+
+    /// Gives all of it to the receiver, whose connection is made again when it was refused.
+    async fn carry(mut self, to: &HostName, request: Vec<u8>) -> anyhow::Result<Outcome> {
+        let mut begin = Begin {
+            bytes: request,
+            whole: true,
+        };
+        begin.add(&std::mem::take(&mut self.first));
+        let mut pauses = Pauses::new();
+        loop {
+            let mut child = spawn(to, Stdio::piped())?;
+            let missing = "the host's half has no standard input";
+            let mut input = Counted {
+                to: child.stdin.take().context(missing)?,
+                written: 0,
             };
-            input
-                .write_all(buffer.get(..read).unwrap_or_default())
-                .await?;
+            let ended = tokio::spawn(gather(child));
+            let carried = pour(&mut begin, &mut self.output, &mut input).await;
+            let unread = begin.whole && input.is_unread()?;
+            drop(input);
+            let said = ended.await??;
+            if carried.is_err() && unread && said.is_refused_by(to) && pauses.pause(to).await {
+                continue;
+            }
+            return self.finish(to, carried, said).await;
         }
-        input.shutdown().await
-    };
-    let all = async { tokio::join!(ask, carry, gather(source), gather(sink)) };
-    let (asked, carried, source, sink) = timeout(TRANSFER, all)
-        .await
-        .with_context(|| late(from, TRANSFER))?;
-    let (source, sink) = (source?, sink?);
-    // Who ended first tells why: the receiver has stopped reading, or the stream just ended.
-    if carried.is_ok() && source.code != Some(0) {
-        refused(from, &source)?;
     }
-    let outcome = outcome(to, sink)?;
-    if outcome != Outcome::Same {
-        if source.code != Some(0) {
-            refused(from, &source)?;
+
+    async fn finish(
+        self,
+        to: &HostName,
+        carried: io::Result<()>,
+        sink: Said,
+    ) -> anyhow::Result<Outcome> {
+        // One that is not read to its end must not wait for a reader.
+        drop(self.output);
+        let source = self.ended.await??;
+        // Who ended first tells why: the receiver has stopped reading, or the stream just ended.
+        if carried.is_ok() && source.code != Some(0) {
+            refused(self.host, &source)?;
         }
-        asked.with_context(|| format!("the request to host {} broke off", from.as_str()))?;
-        carried.with_context(|| format!("the stream to host {} broke off", to.as_str()))?;
+        let outcome = outcome(to, sink)?;
+        if outcome != Outcome::Same {
+            if source.code != Some(0) {
+                refused(self.host, &source)?;
+            }
+            carried.with_context(|| format!("the stream to host {} broke off", to.as_str()))?;
+        }
+        Ok(outcome)
     }
-    Ok(outcome)
+}
+
+/// The beginning of what the receiver is given, kept as long as it may have to be given again.
+struct Begin {
+    bytes: Vec<u8>,
+    /// False when more than this was given.
+    whole: bool,
+}
+
+impl Begin {
+    /// What a pipe cannot hold was read by somebody, and is not given again.
+    fn add(&mut self, bytes: &[u8]) {
+        self.whole = self.whole && self.bytes.len() <= PIPE;
+        if self.whole {
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            self.bytes.clear();
+        }
+    }
+}
+
+async fn pour(begin: &mut Begin, output: &mut ChildStdout, input: &mut Counted) -> io::Result<()> {
+    input.write_all(&begin.bytes).await?;
+    let mut buffer = vec![0; PIECE];
+    loop {
+        // A source that breaks off is seen by the receiver, for which the end is missing.
+        let read = output.read(&mut buffer).await.unwrap_or(0);
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
+            return Ok(());
+        };
+        begin.add(piece);
+        input.write_all(piece).await?;
+    }
+}
+
+/// A pipe to a program that may end before it reads.
+struct Counted {
+    to: ChildStdin,
+    written: u64,
+}
+
+impl Counted {
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.to.write(bytes).await?;
+            self.written += written as u64;
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Whether all that was written is still in the pipe.
+    fn is_unread(&self) -> io::Result<bool> {
+        Ok(rustix::io::ioctl_fionread(&self.to)? == self.written)
+    }
 }
 
 fn line(task: Task) -> anyhow::Result<Vec<u8>> {
@@ -110,15 +254,15 @@ fn line(task: Task) -> anyhow::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn spawn(host: &HostName) -> anyhow::Result<Child> {
-    start(host, command(host))
+fn spawn(host: &HostName, stdin: Stdio) -> anyhow::Result<Child> {
+    start(host, command(host), stdin)
 }
 
 /// The error names the program: "No such file or directory" alone could mean any file.
-fn start(host: &HostName, mut command: Command) -> anyhow::Result<Child> {
+fn start(host: &HostName, mut command: Command, stdin: Stdio) -> anyhow::Result<Child> {
     let program = command.as_std().get_program().display().to_string();
     command
-        .stdin(Stdio::piped())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -146,6 +290,16 @@ struct Said {
     stderr: String,
 }
 
+impl Said {
+    /// Whether the host's sshd has closed the connection before anybody was logged in.
+    fn is_refused_by(&self, host: &HostName) -> bool {
+        !host.is_here()
+            && self.code == Some(NO_CONNECTION)
+            && self.stdout.is_empty()
+            && is_refused(&self.stderr)
+    }
+}
+
 fn outcome(host: &HostName, said: Said) -> anyhow::Result<Outcome> {
     if said.code != Some(0) {
         refused(host, &said)?;
@@ -160,18 +314,22 @@ fn outcome(host: &HostName, said: Said) -> anyhow::Result<Outcome> {
 }
 
 fn refused(host: &HostName, said: &Said) -> anyhow::Result<()> {
+    bail!(complaint(host, said))
+}
+
+fn complaint(host: &HostName, said: &Said) -> String {
     match said.code {
-        Some(NO_CONNECTION) if !host.is_here() => bail!(
+        Some(NO_CONNECTION) if !host.is_here() => format!(
             "host {} cannot be reached over ssh: {}",
             host.as_str(),
             folded(&said.stderr, 300)
         ),
-        Some(NOT_FOUND) => bail!(
+        Some(NOT_FOUND) => format!(
             "the drivers are not on host {} ({}); run 'onehost sync -f' on the front-end",
             host.as_str(),
             folded(&said.stderr, 200)
         ),
-        _ => bail!("host {}: {}", host.as_str(), folded(&said.stderr, 500)),
+        _ => format!("host {}: {}", host.as_str(), folded(&said.stderr, 500)),
     }
 }
 
@@ -310,7 +468,8 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
         let host = "node1".parse().unwrap();
-        let error = start(&host, Command::new("onedock-there-is-no-ssh")).unwrap_err();
+        let program = Command::new("onedock-there-is-no-ssh");
+        let error = start(&host, program, Stdio::null()).unwrap_err();
         assert_eq!(
             format!("{error:#}"),
             "cannot call host node1: onedock-there-is-no-ssh cannot be started: No such file or \

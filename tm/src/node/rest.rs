@@ -1,7 +1,6 @@
 //! What is left of a VM's folder when its disks have moved: context files, the VM's document, a
 //! checkpoint. It travels as an archive.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -79,6 +78,7 @@ pub(super) async fn discard<E: Engine>(node: &Node<'_, E>, place: &Place) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -1,8 +1,7 @@
 //! Two hosts with an engine each, on one network, that reach one another over ssh, and a registry.
 //! The first is the front-end as well.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::descriptor::Descriptor;
 use onedock_tests::engine_server::{Options, PrivateEngine};
-use onedock_tests::machine::{Setting, tied};
+use onedock_tests::machine::Setting;
 use onedock_tests::registry_server::{RegistryServer, Setup};
 
-/// The program that is tested.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_onedock-tm");
+use crate::PROGRAM;
+use crate::sshd::{self, Server};
+
 /// Where the VMs' folders are.
 pub(crate) const DATASTORE: &str = "/var/lib/one/datastores/101";
 
@@ -43,9 +43,7 @@ impl Hosts {
         };
         let node2 = PrivateEngine::start_on(setting, Options::default())?;
         let registry = node1.inside(|| RegistryServer::start(&Setup::default()))?;
-        let key = node1.folder().join("key");
-        let words = ["-q", "-t", "ed25519", "-N", "", "-f", text(&key)?];
-        node1.run("ssh-keygen", &words)?;
+        let key = sshd::key(node1.folder())?;
         for (host, address) in [(&node1, "127.0.0.3"), (&node2, "127.0.0.2")] {
             prepare(host, address, &key, &helper)?;
         }
@@ -204,53 +202,19 @@ fn prepare(host: &PrivateEngine, address: &str, key: &Path, helper: &Path) -> Re
         let log = "ONEDOCK_REGISTRY_AUTH=/none\n";
         fs::write("/etc/onedock/onedock.conf", log)?;
         fs::create_dir_all(DATASTORE)?;
-        fs::write("/var/lib/one/config", "SCRIPTS_REMOTE_DIR=/var/lib/one/scripts\n")?;
-        let script = Path::new("/var/lib/one/scripts/tm/onedock/node");
-        fs::create_dir_all(script.parent().context("no folder")?)?;
-        fs::write(script, format!("#!/bin/sh\nexec {PROGRAM} node\n"))?;
-        fs::set_permissions(script, Permissions::from_mode(0o755))?;
+        sshd::lay_drivers(PROGRAM)?;
 
         let names = "127.0.0.1 localhost node1\n127.0.0.2 node2\n127.0.0.3 other-name\n";
         fs::write("/etc/hosts", names)?;
-        fs::create_dir_all("/etc/ssh")?;
-        fs::write(
-            "/etc/ssh/ssh_config",
-            format!(
-                "IdentityFile {}\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nGlobalKnownHostsFile /dev/null\nLogLevel ERROR\n",
-                key.display()
-            ),
-        )?;
-        let mut config = format!(
-            "ListenAddress {address}\nHostKey {key}\nAuthorizedKeysFile {key}.pub\nPermitRootLogin yes\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 100\n",
-            key = key.display()
-        );
-        for (name, value) in environment(host) {
-            config += &format!("SetEnv {name}={value}\n");
-        }
-        // The last SetEnv would stand alone.
-        let config = joined(&config);
-        fs::write("/etc/ssh/sshd_config", config)?;
-        fs::create_dir_all("/run/sshd")?;
         Ok(())
     })?;
-    host.machine().keep(|| {
-        let mut command = tied("/usr/sbin/sshd");
-        command
-            .args(["-D", "-e", "-f", "/etc/ssh/sshd_config"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Ok(command)
-    })?;
-    Ok(())
-}
-
-/// sshd takes one SetEnv line with all variables.
-fn joined(config: &str) -> String {
-    let (set, rest): (Vec<&str>, Vec<&str>) =
-        config.lines().partition(|line| line.starts_with("SetEnv "));
-    let variables: Vec<&str> = set.iter().map(|line| &line["SetEnv ".len()..]).collect();
-    format!("{}\nSetEnv {}\n", rest.join("\n"), variables.join(" "))
+    let server = Server {
+        address,
+        key,
+        max_startups: "100",
+        log: None,
+    };
+    server.start(host.machine(), &environment(host))
 }
 
 /// The program that root runs on hosts; cargo builds no programs of other crates for a test.
@@ -280,8 +244,4 @@ fn helper() -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(folder.join("onedock-node"))
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a path that is no text")
 }

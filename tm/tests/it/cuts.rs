@@ -1,0 +1,101 @@
+//! What the host's half does when its connection is cut.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use onedock_tests::machine::{Machine, Setting};
+
+use crate::PROGRAM;
+
+/// Runs the host's half with exactly these bytes on its standard input.
+fn node(machine: &Machine, input: &[u8]) -> Result<Output> {
+    let socket = machine.folder().join("no-engine.sock");
+    machine.inside(|| {
+        let mut child = Command::new(PROGRAM)
+            .arg("node")
+            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+            .env("ONEDOCK_CONF", "/etc/onedock/onedock.conf")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().context("no input")?;
+        // One that refuses stops reading.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        Ok(child.wait_with_output()?)
+    })
+}
+
+fn request(task: &str, disk: &Path) -> Vec<u8> {
+    format!(
+        "{{\"version\":\"{}\",\"task\":{{\"{task}\":{{\"{place}\":\"{}\"{token}}}}}}}\n",
+        env!("CARGO_PKG_VERSION"),
+        disk.display(),
+        place = if task == "context" { "disk" } else { "place" },
+        token = if task == "receive" {
+            ",\"token\":\"t\""
+        } else {
+            ""
+        },
+    )
+    .into_bytes()
+}
+
+fn refuses(machine: &Machine, input: &[u8], what: &str) -> Result<()> {
+    let output = node(machine, input)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        !output.status.success() && output.stdout.is_empty(),
+        "{what}: taken for whole: {output:?}"
+    );
+    ensure!(said.trim_end().lines().count() == 1, "{what}: {said}");
+    Ok(())
+}
+
+#[test]
+fn a_request_that_was_cut_anywhere_does_nothing() -> Result<()> {
+    let machine = Machine::start(Setting::default())?;
+    let disk = machine.folder().join("101/5/disk.5");
+    fs::create_dir_all(&disk)?;
+    fs::write(disk.join("context.sh"), "A='1'\n")?;
+    for task in ["context", "receive", "send", "discard"] {
+        let whole = request(task, &disk);
+        for end in (0..whole.len()).step_by(7).chain([whole.len() - 1]) {
+            refuses(&machine, &whole[..end], &format!("{task} {end}"))?;
+            ensure!(disk.join("context.sh").exists(), "{task} {end}: it is gone");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_context_whose_connection_was_cut_at_its_beginning_leaves_the_old_one() -> Result<()> {
+    let machine = Machine::start(Setting::default())?;
+    let disk = machine.folder().join("101/5/disk.5");
+    fs::create_dir_all(&disk)?;
+    fs::write(disk.join("context.sh"), "A='1'\n")?;
+    let context = request("context", &disk);
+    // No byte, a part of a length, an end mark without its digest.
+    for more in [&b""[..], &[0, 0], &[0, 0, 0, 9, b'x'], &[0; 4]] {
+        refuses(&machine, &[&context[..], more].concat(), "context")?;
+        ensure!(
+            fs::read_to_string(disk.join("context.sh"))? == "A='1'\n",
+            "the context is gone"
+        );
+        ensure!(
+            fs::read_dir(disk.parent().context("no folder")?)?.count() == 1,
+            "something stays beside it"
+        );
+    }
+    let folder = machine.folder().join("101/6");
+    let receive = request("receive", &folder.join("disk.1"));
+    for more in [&b""[..], &[0, 0], &[0, 0, 0, 9, b'{'], &[0; 4]] {
+        refuses(&machine, &[&receive[..], more].concat(), "receive")?;
+        ensure!(!folder.join("disk.1").exists(), "a part of a disk");
+    }
+    Ok(())
+}
