@@ -214,7 +214,8 @@ struct RawListed<'a> {
     names: Option<Vec<String>>,
     labels: Option<HashMap<String, String>>,
     state: &'a str,
-    size_rw: Option<i64>,
+    #[serde(default)]
+    size_rw: i64,
 }
 
 #[derive(Deserialize)]
@@ -293,7 +294,8 @@ fn read_listed(entry: &str) -> Option<Option<Listed>> {
 }
 
 /// The size of a VM's root disk or of a tree, told by labels and confirmed by the name, which
-/// only one container has. An engine that tells no size of one leaves it out.
+/// only one container has. The engine leaves a size of 0 out; one that it could not find out is
+/// negative, and is not told.
 fn read_taken(entry: &str) -> Option<Taken> {
     let raw: RawListed<'_> = serde_json::from_str(entry).ok()?;
     let labels = raw.labels.unwrap_or_default();
@@ -304,7 +306,7 @@ fn read_taken(entry: &str) -> Option<Taken> {
     let vm = of(labels::VM)
         .filter(|vm| named(ContainerName::of(*vm)))
         .or_else(|| of(labels::TREE).filter(|vm| named(ContainerName::of_tree(*vm, disk))))?;
-    let bytes = raw.size_rw.and_then(|n| u64::try_from(n).ok())?;
+    let bytes = u64::try_from(raw.size_rw).ok()?;
     Some(Taken { vm, disk, bytes })
 }
 
