@@ -267,19 +267,38 @@ impl Agent {
         }
     }
 
-    /// Runs until the process is ended. [`Agent::first`] was called before.
-    pub fn run(mut self) {
-        let wake = self.listen();
+    /// Runs until the process is ended. [`Agent::first`] was called before, and what it gave was
+    /// answered to OpenNebula.
+    pub fn run(self) {
         let p = self.config.periods;
         let start = Instant::now();
         // The beacon was not among the first messages, the others wait their period.
-        let mut due = Due {
+        self.monitor(Due {
             beacon: start,
             system: start + p.system,
             host: start + p.host,
             vm: start + p.vm,
             look: start + POLL,
-        };
+        });
+    }
+
+    /// The same, when nobody was told what [`Agent::first`] gave.
+    pub fn resume(mut self) {
+        self.tracker.not_sent();
+        let start = Instant::now();
+        self.monitor(Due {
+            beacon: start,
+            system: start,
+            host: start,
+            vm: start,
+            look: start,
+        });
+    }
+
+    fn monitor(mut self, mut due: Due) {
+        let wake = self.listen();
+        let p = self.config.periods;
+        let start = Instant::now();
         let mut looked = start;
         loop {
             let left = due.next().saturating_duration_since(Instant::now());

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(10);
 /// The largest pid file that is read.
 const LIMIT: u64 = 4096;
+/// The largest request: a configuration has 2 KB.
+const REQUEST_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Why the agent of a host could not be replaced.
 #[derive(Debug, Error)]
@@ -93,6 +96,39 @@ impl Identity {
     }
 }
 
+/// Names one start of an agent. A standby of an earlier one does nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+impl Token {
+    fn new() -> io::Result<Self> {
+        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+        Ok(Self(uuid.trim().to_owned()))
+    }
+
+    /// The token as a word, which `parse` reads again.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Token {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// What OpenNebula has asked for: that this host is monitored with this configuration, until it
+/// asks for something else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    token: Token,
+    /// MONITOR_CONFIGURATION as it was received.
+    pub configuration: String,
+}
+
 /// The files of the agent of one host id.
 #[derive(Debug, Clone)]
 pub struct Instance {
@@ -134,8 +170,60 @@ impl Instance {
         self.dir.join(format!("onedock-im-{}.log", self.host))
     }
 
+    /// The host.
+    pub fn host(&self) -> HostId {
+        self.host
+    }
+
     fn pid_file(&self) -> PathBuf {
         self.dir.join(format!("onedock-im-{}.pid", self.host))
+    }
+
+    fn standby_file(&self) -> PathBuf {
+        self.dir.join(format!("onedock-im-{}.standby", self.host))
+    }
+
+    fn request_file(&self) -> PathBuf {
+        self.dir.join(format!("onedock-im-{}.request", self.host))
+    }
+
+    /// Notes what is asked for from now on, after [`Self::end_earlier`].
+    pub fn keep_request(&self, configuration: &str) -> Result<Token, InstanceError> {
+        let path = self.request_file();
+        let token = Token::new().map_err(|e| failed(&path, e))?;
+        let request = Request {
+            token: token.clone(),
+            configuration: configuration.to_owned(),
+        };
+        let bytes = serde_json::to_vec(&request).map_err(|e| failed(&path, e.into()))?;
+        files::replace(&path, &bytes, 0o640).map_err(|e| failed(&path, e))?;
+        Ok(token)
+    }
+
+    /// What is asked for, if it is still what this token was given for.
+    pub fn request(&self, token: &Token) -> Option<Request> {
+        let bytes = files::read_bounded(&self.request_file(), REQUEST_LIMIT).ok()?;
+        let request: Request = serde_json::from_slice(&bytes).ok()?;
+        (request.token == *token).then_some(request)
+    }
+
+    /// Nothing is asked for any more: no standby becomes an agent.
+    pub fn withdraw_request(&self) -> Result<(), InstanceError> {
+        let path = self.request_file();
+        files::remove(&path).map_err(|e| failed(&path, e))
+    }
+
+    /// Notes the standby, so that [`Self::end_earlier`] finds it.
+    pub fn note_standby(&self, pid: u32) -> Result<(), InstanceError> {
+        let standby = i32::try_from(pid).ok().and_then(Identity::of);
+        self.note(&self.standby_file(), standby.as_ref())
+    }
+
+    fn note(&self, path: &Path, process: Option<&Identity>) -> Result<(), InstanceError> {
+        let bytes = process
+            .and_then(|process| serde_json::to_vec(process).ok())
+            .ok_or_else(|| failed(Path::new("/proc"), io::ErrorKind::NotFound.into()))?;
+        self.write(path, &bytes)
     }
 
     /// The pid file of OpenNebula's own client, whose reader (`vmm/kvm/vgpu`) sends SIGUSR1.
@@ -143,30 +231,40 @@ impl Instance {
         self.dir.join(".monitor_client.pid")
     }
 
-    /// Ends the agent that the pid file names, if that very process still lives.
+    /// Ends the agent and its standby, if the very processes that the files name still live. The
+    /// request goes first: without it no standby takes the agent's place meanwhile.
     pub fn end_earlier(&self) -> Result<(), InstanceError> {
-        let path = self.pid_file();
-        let bytes = match files::read_bounded(&path, LIMIT) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(failed(&path, e)),
-        };
-        // A pid file that cannot be read names nobody; the claim still keeps two agents apart.
-        if let Ok(earlier) = serde_json::from_slice::<Identity>(&bytes) {
-            earlier.signal(Signal::SIGTERM);
-            if !earlier.is_gone_within(GRACE) {
-                earlier.signal(Signal::SIGKILL);
-                if !earlier.is_gone_within(GRACE) {
-                    return Err(InstanceError::Lives(earlier.pid));
-                }
-            }
+        self.withdraw_request()?;
+        if let Some(agent) = self.end(&self.pid_file())? {
             let stock = self.stock_pid_file();
             let named = files::read_bounded(&stock, LIMIT).unwrap_or_default();
-            if named == earlier.pid.to_string().as_bytes() {
+            if named == agent.pid.to_string().as_bytes() {
                 files::remove(&stock).map_err(|e| failed(&stock, e))?;
             }
         }
-        files::remove(&path).map_err(|e| failed(&path, e))
+        self.end(&self.standby_file()).map(drop)
+    }
+
+    /// Ends the process that a file names, and removes the file. A file that cannot be read names
+    /// nobody; the claim still keeps two agents apart.
+    fn end(&self, path: &Path) -> Result<Option<Identity>, InstanceError> {
+        let bytes = match files::read_bounded(path, LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(path, e)),
+        };
+        let named = serde_json::from_slice::<Identity>(&bytes).ok();
+        if let Some(process) = &named {
+            process.signal(Signal::SIGTERM);
+            if !process.is_gone_within(GRACE) {
+                process.signal(Signal::SIGKILL);
+                if !process.is_gone_within(GRACE) {
+                    return Err(InstanceError::Lives(process.pid));
+                }
+            }
+        }
+        files::remove(path).map_err(|e| failed(path, e))?;
+        Ok(named)
     }
 
     /// Makes this process the agent; it stays so as long as the claim lives.
@@ -183,10 +281,7 @@ impl Instance {
         lock.try_lock()
             .map_err(|_| InstanceError::Busy(self.host))?;
         let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let own = Identity::of(own)
-            .and_then(|own| serde_json::to_vec(&own).ok())
-            .ok_or_else(|| failed(Path::new("/proc/self/stat"), io::ErrorKind::NotFound.into()))?;
-        self.write(&self.pid_file(), &own)?;
+        self.note(&self.pid_file(), Identity::of(own).as_ref())?;
         let plain = std::process::id().to_string();
         self.write(&self.stock_pid_file(), plain.as_bytes())?;
         Ok(Claim { _lock: lock })
@@ -249,6 +344,19 @@ mod tests {
             waiter.join().unwrap()
         });
         assert!(!waited.success());
+    }
+
+    #[test]
+    fn a_request_serves_the_standby_of_its_own_start_until_it_is_withdrawn() {
+        let (_dir, instance) = place();
+        let first = instance.keep_request("<A/>").unwrap();
+        assert_eq!(instance.request(&first).unwrap().configuration, "<A/>");
+        assert_eq!(first.as_str().parse(), Ok(first.clone()));
+        let second = instance.keep_request("<B/>").unwrap();
+        assert!(instance.request(&first).is_none());
+        assert_eq!(instance.request(&second).unwrap().configuration, "<B/>");
+        instance.end_earlier().unwrap();
+        assert!(instance.request(&second).is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod monitord;
 pub mod oneshot;
 pub mod probe;
 pub mod sizes;
+pub mod standby;
 pub mod start;
 pub mod template;
 pub mod tracker;

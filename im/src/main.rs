@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use onedock_common::HostId;
+use onedock_im::standby::Failures;
 use onedock_im::{oneshot, start};
 
 const USAGE: &str = "usage:
@@ -41,9 +42,19 @@ fn run(args: &[&str]) -> Result<String> {
         ["stop", _, host, ..] => start::stop(id(host)?)
             .map(|()| String::new())
             .map_err(Into::into),
-        ["agent", _, host, ..] => start::agent(id(host)?)
-            .map(|()| String::new())
-            .map_err(Into::into),
+        // The agent's own processes, which nobody else starts.
+        ["agent", _, host, token, ..] => {
+            start::agent(id(host)?, token.parse()?)?;
+            Ok(String::new())
+        }
+        ["standby", host, token, failures] => {
+            start::standby(id(host)?, &token.parse()?, count(failures)?)?;
+            Ok(String::new())
+        }
+        ["resume", host, token, failures] => {
+            start::resume(id(host)?, token.parse()?, count(failures)?)?;
+            Ok(String::new())
+        }
         ["probe", probe, ..] => match probe.parse() {
             Ok(probe) => Ok(oneshot::run(probe)?),
             Err(problem) => bail!("{problem}"),
@@ -57,4 +68,9 @@ fn run(args: &[&str]) -> Result<String> {
 fn id(text: &str) -> Result<HostId> {
     text.parse()
         .with_context(|| "the host id is wrong".to_owned())
+}
+
+fn count(text: &str) -> Result<Failures> {
+    text.parse()
+        .map_err(|problem: String| anyhow::anyhow!(problem))
 }

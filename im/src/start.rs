@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{AccessFlags, access, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use onedock_common::HostId;
 use onedock_common::paths::Paths;
 use thiserror::Error;
@@ -18,16 +18,20 @@ use thiserror::Error;
 use crate::agent::{self, Agent, AgentError, Place};
 use crate::config::{Config, ConfigError};
 use crate::engine::Engine;
-use crate::instance::{Claim, Instance, InstanceError};
+use crate::instance::{Claim, Instance, InstanceError, Token};
 use crate::monitord::unix_time;
 use crate::probe::Proc;
+use crate::standby::{self, Failures};
 
 /// How long the first round of probes may take; `one_im_ssh -w` gives the whole start 90 s.
 const DEADLINE: Duration = Duration::from_secs(40);
 /// The largest configuration: `monitord` sends 2 KB.
 const LIMIT: u64 = 1024 * 1024;
-/// Where OpenNebula 7.x keeps what its client leaves on a host.
+/// Where OpenNebula 7.x keeps what its client leaves on a host, whatever SCRIPTS_REMOTE_DIR is.
 const DIR: &str = "/var/tmp/one_db";
+
+/// SCRIPTS_REMOTE_DIR of a stock oned.conf.
+const REMOTES: &str = "/var/tmp/one";
 
 /// Why monitoring did not start or stop.
 #[derive(Debug, Error)]
@@ -65,7 +69,25 @@ pub enum StartError {
 
 /// Where files go; `ONEDOCK_ONE_DB` moves them, for a second node on one machine.
 fn dir() -> PathBuf {
-    std::env::var_os("ONEDOCK_ONE_DB").map_or_else(|| DIR.into(), PathBuf::from)
+    std::env::var_os("ONEDOCK_ONE_DB").map_or_else(|| beside(&remotes()), PathBuf::from)
+}
+
+/// `<SCRIPTS_REMOTE_DIR>_db`, so that two OpenNebulas with folders of their own on one host do not
+/// end one another's agents. Where it is not there and cannot be made, it is OpenNebula's own.
+fn beside(remotes: &Path) -> PathBuf {
+    let mut name = remotes.as_os_str().to_owned();
+    name.push("_db");
+    let folder = PathBuf::from(name);
+    let can_be_made = || {
+        folder
+            .parent()
+            .is_some_and(|parent| access(parent, AccessFlags::W_OK).is_ok())
+    };
+    if folder.is_dir() || can_be_made() {
+        folder
+    } else {
+        DIR.into()
+    }
 }
 
 /// The state folder of the drivers; `ONEDOCK_STATE` moves it, for tests of the agent alone.
@@ -84,7 +106,7 @@ pub fn remotes() -> PathBuf {
         .into_iter()
         .flatten()
         .find(|dir| dir.join("VERSION").exists())
-        .unwrap_or(Path::new("/var/tmp/one"))
+        .unwrap_or(Path::new(REMOTES))
         .to_owned()
 }
 
@@ -130,9 +152,10 @@ pub fn start(
     }
     let instance = Instance::new(dir(), host)?;
     instance.end_earlier()?;
+    let token = instance.keep_request(&String::from_utf8_lossy(&xml))?;
     let program = std::env::current_exe().map_err(StartError::Spawn)?;
     let mut child = Command::new(program)
-        .args(["agent", mad, &host.to_string(), name])
+        .args(["agent", mad, &host.to_string(), token.as_str(), name])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -140,6 +163,7 @@ pub fn start(
         .map_err(StartError::Spawn)?;
     let said = converse(&mut child, &xml, &instance);
     if said.is_err() {
+        let _ = instance.withdraw_request();
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -173,7 +197,7 @@ fn converse(child: &mut Child, xml: &[u8], instance: &Instance) -> Result<String
 
 /// The detached process: leaves the session of the ssh that started it, answers on its standard
 /// output, lets go of everything that it inherited and monitors until it is ended.
-pub fn agent(host: HostId) -> Result<(), StartError> {
+pub fn agent(host: HostId, token: Token) -> Result<(), StartError> {
     // A session of its own gets no SIGHUP when the ssh ends. Fails only for a leader of a group,
     // which a person's shell makes of this process; then the terminal's end may end it.
     let _ = setsid();
@@ -187,33 +211,79 @@ pub fn agent(host: HostId) -> Result<(), StartError> {
     let answered = stdout
         .write_all(answer.as_bytes())
         .and_then(|()| stdout.flush());
-    let (agent, _, claim) = prepared?;
+    let (agent, _, claimed) = prepared?;
     answered
         .and_then(|()| let_go())
         .map_err(StartError::Spawn)?;
     tracing::info!(host = host.get(), "monitoring");
+    standby::keep(claimed.instance.clone(), token, Failures::NONE);
     agent.run();
-    drop(claim);
+    drop(claimed);
     Ok(())
 }
 
-fn prepare(host: HostId) -> Result<(Agent, String, Claim), StartError> {
-    let (xml, config) = read_config(&mut io::stdin())?;
+/// Sleeps until the agent is gone, and becomes the agent then.
+pub fn standby(host: HostId, token: &Token, failures: Failures) -> Result<(), StartError> {
     let instance = Instance::new(dir(), host)?;
+    standby::wait(&instance, token, failures).map_err(StartError::Spawn)
+}
+
+/// The agent in place of one that is gone, with the same configuration.
+pub fn resume(host: HostId, token: Token, failures: Failures) -> Result<(), StartError> {
+    standby::name_agent();
+    let instance = Instance::new(dir(), host)?;
+    let Some(request) = instance.request(&token) else {
+        return Ok(());
+    };
+    let claimed = claim(instance.clone())?;
+    let_go().map_err(StartError::Spawn)?;
+    tracing::warn!(host = host.get(), "the agent was gone; monitoring again");
+    standby::keep(instance, token, failures);
+    let (_, config) = read_config(&mut request.configuration.as_bytes())?;
+    let mut agent = make(config);
+    if let Err(error) = agent.first() {
+        tracing::error!(%error, "monitoring ends");
+        return Err(error.into());
+    }
+    agent.resume();
+    drop(claimed);
+    Ok(())
+}
+
+/// What makes this process the one agent of its host.
+struct Claimed {
+    instance: Instance,
+    _claim: Claim,
+}
+
+fn prepare(host: HostId) -> Result<(Agent, String, Claimed), StartError> {
+    let (xml, config) = read_config(&mut io::stdin())?;
+    let claimed = claim(Instance::new(dir(), host)?)?;
+    claimed.instance.keep_config(&xml, &config.to_monitord())?;
+    let mut agent = make(config);
+    let first = agent.first()?.document(unix_time());
+    Ok((agent, first, claimed))
+}
+
+fn claim(instance: Instance) -> Result<Claimed, StartError> {
     let claim = instance.claim()?;
     // Monitoring without a log is better than none.
     let _ = crate::log::to_file(&instance.log());
-    instance.keep_config(&xml, &config.to_monitord())?;
     agent::hold_refresh_signal().map_err(|e| StartError::Spawn(e.into()))?;
+    Ok(Claimed {
+        instance,
+        _claim: claim,
+    })
+}
+
+fn make(config: Config) -> Agent {
     let place = Place {
         engine: Engine::local(),
         paths: paths(),
         proc: Proc::system(),
         remotes: remotes(),
     };
-    let mut agent = Agent::new(config, place);
-    let first = agent.first()?.document(unix_time());
-    Ok((agent, first, claim))
+    Agent::new(config, place)
 }
 
 /// Whatever the shells and the ssh before left open, which would keep them waiting.
@@ -237,4 +307,19 @@ fn let_go() -> io::Result<()> {
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
     std::env::set_current_dir("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_lie_beside_the_folder_of_the_programs_where_that_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let remotes = dir.path().join("one");
+        assert_eq!(beside(&remotes), dir.path().join("one_db"));
+        assert_eq!(beside(Path::new(REMOTES)), Path::new(DIR));
+        // Nobody makes a folder in /proc, not even root.
+        assert_eq!(beside(Path::new("/proc/none/one")), Path::new(DIR));
+    }
 }

@@ -318,6 +318,26 @@ impl Node {
     }
 }
 
+/// A process of the agent, by the file that notes it.
+pub(crate) fn noted(node: &Node, ending: &str) -> Option<i32> {
+    let path = node
+        .dir
+        .path()
+        .join(format!("one_db/onedock-im-3.{ending}"));
+    let text = fs::read_to_string(path).ok()?;
+    let pid = text.split_once("\"pid\":")?.1;
+    pid.split(',').next()?.parse().ok()
+}
+
+/// Waits until something is so.
+pub(crate) fn eventually(within: Duration, what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + within;
+    while !is_so() {
+        assert!(Instant::now() < until, "not within {within:?}: {what}");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         let out = self.run(&["stop", "onedock", "3", "host01"], "");
