@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -616,6 +617,40 @@ fn an_image_with_odd_files_in_etc_starts_and_touches_nothing_outside() -> Result
             fs::read_dir(&outside)?.count() == 0,
             "something was made outside"
         );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stop_signal_right_after_the_start_is_never_lost() -> Result<()> {
+    for runtime in ["/usr/sbin/runc", "/usr/bin/crun"] {
+        let node = Node::behind(runtime)?;
+        let mut idle = spec(1, Vec::new());
+        idle.first = FirstProcess::KeepAlive;
+        idle.args.clear();
+        let id = node.vm(&idle)?;
+        let kill = format!("POST /containers/{id}/kill?signal=TERM HTTP/1.0\r\n\r\n");
+        let start = format!("POST /containers/{id}/start HTTP/1.0\r\n\r\n");
+        let wait = format!("POST /containers/{id}/wait HTTP/1.0\r\n\r\n");
+        // Straight to the socket: a client's start would take longer than what is looked for.
+        let ask = |request: &str| -> Result<String> {
+            let mut stream = UnixStream::connect(node.engine.socket())?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream
+                .read_to_string(&mut answer)
+                .with_context(|| format!("{runtime}: no answer to {request}"))?;
+            Ok(answer)
+        };
+        for round in 0..12 {
+            ask(&kill)?;
+            let ended =
+                ask(&wait).with_context(|| format!("the signal of round {round} was lost"))?;
+            ensure!(ended.contains("\"StatusCode\":0"), "round {round}: {ended}");
+            let started = ask(&start)?;
+            ensure!(started.contains(" 204 "), "round {round}: {started}");
+        }
     }
     Ok(())
 }

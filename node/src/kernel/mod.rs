@@ -22,6 +22,7 @@ pub mod links;
 pub mod namespace;
 pub mod pack;
 pub mod plug;
+mod ready;
 pub mod record;
 #[expect(
     unsafe_code,

@@ -12,7 +12,7 @@ use crate::kernel::error::CallError;
 use crate::kernel::namespace::Process;
 use crate::kernel::record::Vm;
 use crate::kernel::rootfs::Root;
-use crate::kernel::{disks, engine_log, exec, plug};
+use crate::kernel::{disks, engine_log, exec, plug, ready};
 
 /// The longest that a killed first process may take to end.
 const END: Duration = Duration::from_secs(5);
@@ -56,12 +56,20 @@ fn plug_and_start(
         call,
         &format!("VM {}: {} disks shown in {took} us", vm.id, vm.disks.len()),
     );
-    exec::spawn(runtime, call)
+    let status = exec::spawn(runtime, call)
         .and_then(|mut child| child.wait())
         .map_err(|source| CallError::Run {
             path: runtime.to_owned(),
             source,
-        })
+        })?;
+    if status.success() && !ready::wait(id, process) {
+        engine_log::write(
+            call,
+            "warning",
+            "onedock-init does not listen to signals yet",
+        );
+    }
+    Ok(status)
 }
 
 /// Takes back what the VM has, when it does not start; the reason is told already. An engine
