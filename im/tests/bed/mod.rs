@@ -257,16 +257,26 @@ pub(crate) struct Node {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) engine: Engine,
     pub(crate) monitord: Monitord,
+    socket: PathBuf,
 }
 
 impl Node {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(dir.path());
         Self {
-            engine: Engine::start(dir.path()),
+            socket: engine.socket.clone(),
+            engine,
             monitord: Monitord::start(),
             dir,
         }
+    }
+
+    /// A node whose agent is given another engine than the played one.
+    pub(crate) fn with_engine(socket: &Path) -> Self {
+        let mut node = Self::new();
+        node.socket = socket.to_owned();
+        node
     }
 
     pub(crate) fn config(&self) -> String {
@@ -286,10 +296,7 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_onedock-im"));
         command
             .args(args)
-            .env(
-                "DOCKER_HOST",
-                format!("unix://{}", self.engine.socket.display()),
-            )
+            .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
             .env("ONEDOCK_ONE_DB", self.dir.path().join("one_db"))
             .env("ONEDOCK_STATE", self.dir.path().join("state"))
             .env("SSH_CLIENT", "127.0.0.1 40000 22")
