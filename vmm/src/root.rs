@@ -90,10 +90,9 @@ pub(crate) mod recorded {
     //! In root's place in the fault tests: it keeps what is plugged, and can fail at its nth
     //! request, before the request has an effect or after it.
 
-    use std::cell::RefCell;
     use std::collections::BTreeSet;
 
-    use onedock_common::engine::fake::Failure;
+    use onedock_common::engine::fake::{Failure, Shared};
 
     use super::*;
 
@@ -107,7 +106,7 @@ pub(crate) mod recorded {
     }
 
     #[derive(Debug, Default)]
-    pub(crate) struct Recorded(RefCell<State>);
+    pub(crate) struct Recorded(Shared<State>);
 
     impl Recorded {
         /// Lets a request fail, counted from 1 from now on.

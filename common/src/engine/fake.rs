@@ -1,9 +1,10 @@
 //! An engine in memory. It keeps state, enforces the order of calls as the real one does, and can
 //! fail at its nth call: before the call has an effect, or after it (an answer that was lost).
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use super::{
@@ -56,10 +57,28 @@ struct State {
     made: u64,
 }
 
+/// What actions in several threads see and change.
+#[derive(Debug, Default)]
+pub struct Shared<T>(Mutex<T>);
+
+impl<T> Shared<T> {
+    /// For one look.
+    pub fn borrow(&self) -> MutexGuard<'_, T> {
+        self.borrow_mut()
+    }
+
+    /// For one change. Another thread has its turn first, so that actions which are not kept apart
+    /// by the VM's lock get in one another's way.
+    pub fn borrow_mut(&self) -> MutexGuard<'_, T> {
+        thread::yield_now();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The engine in memory.
 #[derive(Debug, Default)]
 pub struct FakeEngine {
-    state: RefCell<State>,
+    state: Shared<State>,
 }
 
 impl FakeEngine {

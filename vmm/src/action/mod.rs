@@ -32,6 +32,8 @@ mod running;
 mod save;
 mod shutdown;
 mod start;
+#[cfg(test)]
+mod twice_tests;
 
 use std::str::FromStr;
 use std::time::Duration;

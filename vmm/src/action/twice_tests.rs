@@ -1,0 +1,128 @@
+//! Every action twice at once, in two threads, with the VM's real lock: both succeed, and what is
+//! left is what one of them alone leaves. The engine and root are in memory.
+
+use std::sync::Barrier;
+use std::thread;
+
+use onedock_common::answer::Answer;
+
+use super::bed::{Bed, TRACED, action, small};
+
+/// Two actions get in one another's way in some rounds only.
+const ROUNDS: u32 = 20;
+/// LCM_STATE of a `save` for a suspended VM, and of its `restore`.
+const SUSPEND: u32 = 6;
+const RESUME: u32 = 21;
+
+type Done = anyhow::Result<Answer>;
+
+impl Bed {
+    /// Runs both at the same moment; both must succeed.
+    fn at_once(&self, one: impl Fn(&Self) -> Done + Sync, other: impl Fn(&Self) -> Done + Sync) {
+        let barrier = Barrier::new(2);
+        let (one, other) = thread::scope(|scope| {
+            let first = scope.spawn(|| {
+                barrier.wait();
+                one(self)
+            });
+            let second = scope.spawn(|| {
+                barrier.wait();
+                other(self)
+            });
+            (first.join().unwrap(), second.join().unwrap())
+        });
+        one.unwrap();
+        other.unwrap();
+    }
+
+    fn assert_stopped_once(&self) {
+        let containers = self.host.engine.containers();
+        assert_eq!(containers.len(), 1, "{containers:?}");
+        let root = &containers[0];
+        assert!(
+            !root.info.running && !root.info.paused && root.starts == 1,
+            "{root:?}"
+        );
+        assert_eq!(self.descriptor().container.as_ref(), Some(&root.info.id));
+    }
+
+    fn suspend(&self) -> Done {
+        let checkpoint = self.system_dir.join("checkpoint").display().to_string();
+        let arguments = ["one-5", &checkpoint, "node1", "5", "node1"];
+        self.act("save", &arguments, &action(TRACED, SUSPEND))
+    }
+
+    fn resume(&self) -> Done {
+        let checkpoint = self.system_dir.join("checkpoint").display().to_string();
+        let arguments = [checkpoint.as_str(), "node1", "one-5", "5", "node1"];
+        self.act("restore", &arguments, &action(&small(), RESUME))
+    }
+}
+
+#[test]
+fn two_deploys_make_and_start_one_container() {
+    for _ in 0..ROUNDS {
+        let bed = Bed::new();
+        bed.at_once(Bed::deploy, Bed::deploy);
+        bed.assert_runs_once(1);
+        // As on a VM that was powered off.
+        bed.end("shutdown").unwrap();
+        bed.at_once(Bed::deploy, Bed::deploy);
+        bed.assert_runs_once(2);
+    }
+}
+
+#[test]
+fn a_shutdown_and_a_cancel_in_any_pair_end_the_vm_once() {
+    for _ in 0..ROUNDS {
+        for (one, other) in [
+            ("shutdown", "shutdown"),
+            ("shutdown", "cancel"),
+            ("cancel", "cancel"),
+        ] {
+            let bed = Bed::new();
+            bed.deploy().unwrap();
+            bed.at_once(|bed| bed.end(one), |bed| bed.end(other));
+            bed.assert_stopped_once();
+        }
+    }
+}
+
+#[test]
+fn a_cancel_during_a_deploy_leaves_one_container_and_the_next_actions_work() {
+    for _ in 0..ROUNDS {
+        let bed = Bed::new();
+        bed.at_once(Bed::deploy, |bed| bed.end("cancel"));
+        assert!(bed.host.engine.containers().len() <= 1);
+        bed.end("cancel").unwrap();
+        bed.assert_stopped_once();
+    }
+}
+
+#[test]
+fn two_suspends_freeze_once_and_two_resumes_go_on_once() {
+    for _ in 0..ROUNDS {
+        let bed = Bed::new();
+        bed.deploy().unwrap();
+        bed.at_once(Bed::suspend, Bed::suspend);
+        let containers = bed.host.engine.containers();
+        assert!(containers[0].info.running && containers[0].info.paused);
+        bed.at_once(Bed::resume, Bed::resume);
+        bed.assert_runs_once(1);
+        assert!(!bed.system_dir.join("checkpoint").exists());
+    }
+}
+
+#[test]
+fn two_resets_leave_one_running_container() {
+    for _ in 0..ROUNDS {
+        for name in ["reboot", "reset"] {
+            let bed = Bed::new();
+            bed.deploy().unwrap();
+            bed.at_once(|bed| bed.end(name), |bed| bed.end(name));
+            let containers = bed.host.engine.containers();
+            assert_eq!(containers.len(), 1, "{containers:?}");
+            assert!(containers[0].info.running && !containers[0].info.paused);
+        }
+    }
+}
