@@ -8,6 +8,10 @@ use anyhow::{Context as _, Result};
 pub struct Expected {
     /// VM/ID.
     pub vm: u32,
+    /// The system datastore that it lives in (HISTORY/DS_ID).
+    pub datastore: u32,
+    /// That datastore's transfer manager (HISTORY/TM_MAD): `onedock`, or a stock one.
+    pub transfer_manager: String,
     /// The name inside.
     pub hostname: String,
     /// TEMPLATE/CPU.
@@ -31,6 +35,8 @@ pub struct Disk {
     pub id: u32,
     /// TYPE: `FILE`, `CDROM`, `fs`, `swap`.
     pub kind: String,
+    /// The transfer manager whose scripts make it (DISK/TM_MAD).
+    pub transfer_manager: String,
     /// SIZE in MiB.
     pub size: u64,
 }
@@ -90,14 +96,19 @@ impl Expected {
             disks.push(Disk {
                 id: field("DISK_ID")?.parse()?,
                 kind: field("TYPE")?,
+                transfer_manager: field("TM_MAD")?,
                 size: field("SIZE")?.parse()?,
             });
         }
         let hostname = context
             .and_then(|c| value(c, "SET_HOSTNAME"))
             .or_else(|| value(document, "NAME"));
+        let history = element(document, "HISTORY").context("HISTORY")?;
+        let placed = |name: &str| value(history, name).with_context(|| format!("HISTORY/{name}"));
         Ok(Self {
             vm: value(document, "ID").context("ID")?.parse()?,
+            datastore: placed("DS_ID")?.parse()?,
+            transfer_manager: placed("TM_MAD")?,
             hostname: hostname.context("NAME")?,
             cpu: must("CPU")?.parse()?,
             vcpu: value(template, "VCPU").map(|n| n.parse()).transpose()?,
@@ -112,6 +123,18 @@ impl Expected {
     pub fn swap(&self) -> u64 {
         let swap = self.disks.iter().filter(|d| d.kind == "swap");
         swap.map(|d| d.size).sum()
+    }
+
+    /// Whether a stock transfer manager has the VM's folder.
+    pub fn is_in_stock_datastore(&self) -> bool {
+        self.transfer_manager != "onedock"
+    }
+
+    /// DISK_ID of the context's disk.
+    pub fn context_disk(&self) -> Option<u32> {
+        let context = self.context.as_ref()?;
+        let found = context.iter().find(|(name, _)| name == "DISK_ID")?;
+        found.1.parse().ok()
     }
 
     /// The file that `oned` writes of the context (`VirtualMachineContext.cc`).
@@ -193,6 +216,10 @@ mod tests {
         };
         let web = read("create", "vmm");
         assert_eq!((web.vm, web.hostname.as_str()), (5, "web01"));
+        assert_eq!(
+            (web.datastore, web.transfer_manager.as_str()),
+            (101, "onedock")
+        );
         assert_eq!((web.cpu, web.vcpu, web.memory), (0.5, Some(1), 256));
         assert_eq!(web.nics.len(), 2);
         assert_eq!(web.nics[0].addresses, ["10.77.0.42", "10.77.0.24"]);
@@ -202,6 +229,15 @@ mod tests {
         let context = web.context_sh().unwrap();
         assert!(context.contains("GREETING='with '\\''quotes'\\'' & <angles>'\n"));
         assert!(context.contains("ETH0_EXTERNAL=''\n"), "{context}");
+        let stock = read("ssh-create", "vmm");
+        assert_eq!(
+            (stock.datastore, stock.transfer_manager.as_str()),
+            (102, "ssh")
+        );
+        assert_eq!(
+            (stock.context_disk(), web.context_disk()),
+            (Some(5), Some(5))
+        );
         let later = read("resume-poff", "vmm");
         assert_eq!((later.cpu, later.vcpu, later.memory), (1.0, Some(2), 300));
         let keep = read("create-persistent", "vmm");

@@ -26,7 +26,7 @@ impl Node {
         ensure!(ends.is_empty(), "host ends are left: {ends:?}");
         let left: Vec<_> = self.mounts()?.difference(mounts).cloned().collect();
         ensure!(left.is_empty(), "mounts are left: {left:?}");
-        let datastore = self.var.join("datastores/101");
+        let datastores = self.var.join("datastores");
         self.engine.inside(|| {
             for folder in ["boot", "journal"].map(|n| Path::new(STATE).join(n)) {
                 let left = names(&folder)?;
@@ -34,12 +34,7 @@ impl Node {
             }
             let left = names(Path::new("/run/onedock/containers"))?;
             ensure!(left.is_empty(), "records are left: {left:?}");
-            let left = names(&datastore)?;
-            ensure!(
-                left.iter().all(|name| name == ".monitor"),
-                "{}: {left:?}",
-                datastore.display()
-            );
+            check_datastores(&datastores)?;
             check_state(Path::new(STATE))
         })?;
         self.check_no_device()
@@ -113,18 +108,24 @@ impl Bed {
         let datastores = self.var.join("datastores");
         self.front
             .inside(|| {
-                for datastore in names(&datastores)? {
-                    let left = names(&datastores.join(&datastore))?;
-                    ensure!(
-                        left.iter().all(|name| name == ".monitor"),
-                        "{datastore}: {left:?}"
-                    );
-                }
+                check_datastores(&datastores)?;
                 check_state(Path::new(STATE))
             })
             .context("on the front-end")?;
         self.check_no_vm_tags()
     }
+}
+
+/// No VM's folder in any datastore.
+fn check_datastores(datastores: &Path) -> Result<()> {
+    for datastore in names(datastores)? {
+        let left = names(&datastores.join(&datastore))?;
+        ensure!(
+            left.iter().all(|name| name == ".monitor"),
+            "{datastore}: {left:?}"
+        );
+    }
+    Ok(())
 }
 
 /// What the drivers keep on a node belongs to no VM.

@@ -54,8 +54,9 @@ impl Node {
     }
 
     /// The VM's folder on the node.
-    pub fn vm_folder(&self, vm: u32) -> PathBuf {
-        self.var.join(format!("datastores/101/{vm}"))
+    pub fn vm_folder(&self, wanted: &Expected) -> PathBuf {
+        let (datastore, vm) = (wanted.datastore, wanted.vm);
+        self.var.join(format!("datastores/{datastore}/{vm}"))
     }
 
     /// The node's interfaces named like a NIC's host end, with what `ip` says of each.
@@ -174,7 +175,7 @@ impl Node {
     }
 
     fn check_files(&self, wanted: &Expected, id: &str) -> Result<()> {
-        let folder = self.vm_folder(wanted.vm);
+        let folder = self.vm_folder(wanted);
         self.engine.inside(|| {
             let descriptor = fs::read(folder.join("disk.0"))?;
             let descriptor: Value = serde_json::from_slice(&descriptor)?;
@@ -184,14 +185,19 @@ impl Node {
                 "no boot spec"
             );
             let marker = fs::read_to_string(folder.with_file_name(".monitor"))?;
-            ensure!(marker.trim_end() == "onedock", ".monitor holds {marker:?}");
+            ensure!(
+                marker.trim_end() == wanted.transfer_manager,
+                ".monitor holds {marker:?}"
+            );
             Ok(())
         })
     }
 
     /// The VM is off, its container and files are there, its network is not.
-    pub fn check_stopped(&self, vm: u32, id: &str) -> Result<()> {
-        let found = self.container(vm)?.context("the container is gone")?;
+    pub fn check_stopped(&self, wanted: &Expected, id: &str) -> Result<()> {
+        let found = self
+            .container(wanted.vm)?
+            .context("the container is gone")?;
         ensure!(text(&found, "/Id")? == id, "it is another container");
         ensure!(
             found.pointer("/State/Running") == Some(&Value::from(false)),
@@ -199,7 +205,7 @@ impl Node {
         );
         let ends = self.host_ends()?;
         ensure!(ends.is_empty(), "host ends are left: {ends:?}");
-        let descriptor = self.vm_folder(vm).join("disk.0");
+        let descriptor = self.vm_folder(wanted).join("disk.0");
         self.engine.inside(|| {
             ensure!(descriptor.is_file(), "{} is gone", descriptor.display());
             Ok(())

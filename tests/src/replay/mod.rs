@@ -11,6 +11,7 @@
 //! - [`expected`]: what the recorded document asks for;
 //! - [`contents`]: what lies on disks;
 //! - [`look`]: what is there; `left`: that nothing is left;
+//! - `stock`: what OpenNebula's own transfer manager does beside ours;
 //! - [`ssh`]: how the machines reach one another;
 //! - [`table`]: which operation of which release passes.
 
@@ -26,4 +27,5 @@ pub mod performer;
 mod programs;
 pub mod recording;
 pub mod ssh;
+mod stock;
 pub mod table;

@@ -30,6 +30,8 @@ impl Walk<'_> {
         self.persistent_disks(&persistent)?;
         self.data_blocks_cloned()?;
         self.exported()?;
+        let in_stock = self.in_stock_datastore()?;
+        self.delete_all(&[in_stock])?;
         self.delete_all(&images)?;
         self.delete_all(&saved)
     }

@@ -175,7 +175,7 @@ impl Walk<'_> {
         );
         self.bed
             .node(&vm.node)?
-            .check_stopped(vm.wanted.vm, &vm.container)
+            .check_stopped(&vm.wanted, &vm.container)
             .with_context(|| operation.to_owned())
     }
 
@@ -188,7 +188,7 @@ impl Walk<'_> {
             "{operation}: a container is left on {}",
             vm.node
         );
-        let folder = node.vm_folder(vm.wanted.vm);
+        let folder = node.vm_folder(&vm.wanted);
         node.engine.inside(|| {
             ensure!(
                 !folder.exists(),

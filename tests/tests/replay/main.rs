@@ -4,6 +4,7 @@
 mod disks;
 mod life;
 mod saved;
+mod stock;
 mod walk;
 
 use std::collections::BTreeSet;

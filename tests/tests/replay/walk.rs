@@ -97,28 +97,43 @@ impl<'a> Walk<'a> {
 
     /// The calls that end in a running VM. `oned` has written the context's files by then.
     pub(crate) fn start(&mut self, operation: &str, before: Option<Vm>) -> Result<Vm> {
+        self.start_with(operation, before, |_, _| Ok(()))
+    }
+
+    /// The same; `last` is done right before the call that starts it.
+    pub(crate) fn start_with(
+        &mut self,
+        operation: &str,
+        before: Option<Vm>,
+        last: impl FnOnce(&Self, &Vm) -> Result<()>,
+    ) -> Result<Vm> {
         let calls = self.operation(operation)?;
-        let last = calls
+        let at = calls
             .iter()
-            .find(|c| matches!(c.action.as_str(), "deploy" | "restore"))
+            .position(|c| matches!(c.action.as_str(), "deploy" | "restore"))
             .context("nothing starts")?;
-        let mut wanted = self.wanted(last)?;
+        let starts = &calls[at];
+        let mut wanted = self.wanted(starts)?;
         // A frozen VM goes on as it was: what changed meanwhile comes with its next start.
-        if let (Some(before), true) = (&before, last.document()?.contains(SUSPENDED)) {
+        if let (Some(before), true) = (&before, starts.document()?.contains(SUSPENDED)) {
             wanted.nics.clone_from(&before.wanted.nics);
             wanted.hostname.clone_from(&before.wanted.hostname);
         }
-        let node = self.performer.mapping.apply(last)?.host()?.to_owned();
+        let node = self.performer.mapping.apply(starts)?.host()?.to_owned();
         self.write_context(&wanted)?;
-        for call in &calls {
-            self.perform(call)?;
-        }
         let vm = Vm {
             container: String::new(),
             contents: before.map(|vm| vm.contents).unwrap_or_default(),
             wanted,
             node,
         };
+        for call in &calls[..at] {
+            self.perform(call)?;
+        }
+        last(self, &vm)?;
+        for call in &calls[at..] {
+            self.perform(call)?;
+        }
         self.look(vm).with_context(|| operation.to_owned())
     }
 
