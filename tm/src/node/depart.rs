@@ -4,13 +4,13 @@
 
 use anyhow::Result;
 use onedock_common::ContainerId;
-use onedock_common::descriptor::{Descriptor, Found};
+use onedock_common::descriptor::{Descriptor, Found, disk_path};
 use onedock_common::engine::Engine;
 use onedock_common::extracted;
 use onedock_common::reference::Source;
 
 use super::container::{self, Known};
-use super::{Node, sidecar};
+use super::{Node, look, sidecar};
 use crate::location::Place;
 use crate::message::Outcome;
 use crate::system::System;
@@ -37,6 +37,23 @@ pub(super) async fn run<E: Engine>(
     if !system.is_stock() {
         Descriptor::remove(&path)?;
         sidecar::remove(&path)?;
+    } else if !has_container(disk)? {
+        // Only the stock script moves the folder, and it knows nothing of the context's files,
+        // which may hold passwords.
+        extracted::forget(&node.paths, disk.vm())?;
     }
     Ok(Outcome::Done)
+}
+
+/// Whether a disk of the VM's folder still has a container on this host. A description that cannot
+/// be read may have one.
+fn has_container(disk: &Place) -> Result<bool> {
+    let folder = Place::try_from(disk.folder().to_owned())?;
+    Ok(look::disks(&folder)?.into_iter().any(|disk| {
+        match Descriptor::find(&disk_path(folder.folder(), disk)) {
+            Ok(Found::Container(descriptor)) => descriptor.container.is_some(),
+            Ok(_) => false,
+            Err(_) => true,
+        }
+    }))
 }

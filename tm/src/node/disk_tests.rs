@@ -202,8 +202,12 @@ fn in_a_stock_datastore_the_descriptor_stays_for_the_stock_scripts_and_names_the
     };
     assert_eq!(to.arrive(System::Ssh, &state).unwrap(), Outcome::Done);
     assert!(!to.folder.exists());
+    let context = from.node.paths.context_folder(VM);
     for _ in 0..2 {
+        // The driver's own copy of the context, which no stock script knows.
+        fs::create_dir_all(&context).unwrap();
         from.depart(System::Ssh, &state).unwrap();
+        assert!(!context.exists());
         assert_eq!(from.descriptor().image, state.image);
         assert_eq!(from.descriptor().container, None);
         assert!(from.node.engine.containers().is_empty());
