@@ -1,6 +1,5 @@
-//! Whether a container's first process can hear its stop signal at all. The kernel drops a signal
-//! that is sent to the first process of a PID namespace and would have its default effect; a shell
-//! with a terminal ignores TERM besides. Waiting then changes nothing.
+//! Whether a container's first process ignores its stop signal. A shell at a terminal ignores TERM;
+//! waiting for it to end changes nothing.
 
 use std::fs;
 use std::str::FromStr as _;
@@ -12,7 +11,11 @@ const RTMIN: u32 = 34;
 const RTMAX: u32 = 64;
 
 /// Whether the process `pid` of this host may hear the signal that the image names as STOPSIGNAL.
-/// Yes, unless it is surely deaf to it.
+/// Yes, unless it ignores it expressly.
+///
+/// One that neither catches nor blocks it is given its time all the same, although the kernel drops
+/// such a signal to the first process of a PID namespace: it may be about to install its handler,
+/// and while a process waits in `sigwait` the kernel shows what it waits for as not blocked.
 pub(crate) fn hears(pid: u32, stop_signal: Option<&str>) -> bool {
     let Some(number) = number(stop_signal.unwrap_or("TERM")) else {
         return true;
@@ -23,17 +26,16 @@ pub(crate) fn hears(pid: u32, stop_signal: Option<&str>) -> bool {
     }
 }
 
-/// The same of what `/proc/<pid>/status` says: a signal arrives when it is caught, or when it is
-/// blocked and fetched (`signalfd`, `sigwait`). KILL and STOP always do.
+/// The same of what `/proc/<pid>/status` says. A signal that is ignored and blocked can be fetched
+/// (`signalfd`, `sigwait`). KILL and STOP cannot be ignored.
 fn heard(status: &str, number: u32) -> bool {
     let has = |key: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix(key))?;
         let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
         Some(mask >> (number - 1) & 1 == 1)
     };
-    let always = [Signal::SIGKILL as u32, Signal::SIGSTOP as u32].contains(&number);
-    match (has("SigCgt:"), has("SigBlk:")) {
-        (Some(caught), Some(blocked)) => always || caught || blocked,
+    match (has("SigIgn:"), has("SigBlk:")) {
+        (Some(ignored), Some(blocked)) => !ignored || blocked,
         _ => true,
     }
 }
@@ -62,7 +64,8 @@ fn number(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn every_way_to_write_a_signal_is_read_and_nothing_else() {
@@ -85,27 +88,36 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_is_neither_caught_nor_fetched_is_not_heard() {
-        // Masks of an interactive bash, of nginx, and of a program that fetches its signals.
+    fn only_a_signal_that_is_ignored_and_not_fetched_is_not_heard() {
+        // Masks of an interactive bash, of nginx, of a program that fetches its signals, and of one
+        // that waits in `sigtimedwait` (tini), whose mask is shown without what it waits for.
         let status = |blocked: &str, ignored: &str, caught: &str| {
             format!("Name:\tx\nSigBlk:\t{blocked}\nSigIgn:\t{ignored}\nSigCgt:\t{caught}\n")
         };
         let bash = status("0000000000010000", "0000000000384004", "000000004b813efb");
         let nginx = status("0000000000000000", "0000000040001000", "0000000198016a07");
-        let fetches = status("fffffffe7ffbfeff", "0000000000000000", "0000000000000000");
+        let fetches = status("fffffffe7ffbfeff", "0000000000004000", "0000000000000000");
+        let waits = status("0000000000000000", "0000000000300000", "0000000000000000");
         assert!(!heard(&bash, 15));
-        assert!(heard(&bash, 1));
+        assert!(heard(&bash, 1) && heard(&bash, 9));
         assert!(heard(&nginx, 15) && heard(&nginx, 3));
         assert!(heard(&fetches, 15));
-        assert!(heard(&bash, 9));
-        assert!(heard("garbage", 15) && heard("SigCgt:\tx\n", 15));
+        assert!(heard(&waits, 15));
+        assert!(heard("garbage", 15) && heard("SigIgn:\tx\n", 15));
     }
 
     #[test]
-    fn a_running_process_is_looked_at_and_one_that_is_gone_is_not_called_deaf() {
-        let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+    fn a_running_process_is_examined_and_one_that_is_gone_is_not_called_deaf() {
+        let script = "trap '' TERM; echo ready; exec sleep 100";
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
         assert!(!hears(child.id(), None));
-        assert!(!hears(child.id(), Some("SIGQUIT")));
+        assert!(hears(child.id(), Some("SIGQUIT")));
         assert!(hears(child.id(), Some("NONSENSE")));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,8 +1,9 @@
 //! Suspend, stop, restore and resize; and system datastores that are not ours.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use onedock_common::VmId;
@@ -378,13 +379,20 @@ fn a_shell_has_a_terminal_and_one_of_a_former_version_is_still_kept_alive() {
 }
 
 #[test]
-fn a_vm_that_cannot_hear_its_stop_signal_is_not_waited_for() {
+fn a_vm_that_ignores_its_stop_signal_is_not_waited_for() {
     let bed = Bed::new();
     bed.deploy().unwrap();
     let grace = bed.host.config.stop_grace;
     bed.end("shutdown").unwrap();
     assert_eq!(bed.host.engine.last_grace(), Some(grace));
-    let mut deaf = Command::new("sleep").arg("100").spawn().unwrap();
+    let script = "trap '' TERM; echo ready; exec sleep 100";
+    let mut deaf = Command::new("sh")
+        .args(["-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    deaf.stdout.take().unwrap().read_exact(&mut ready).unwrap();
     for (signal, waits) in [(None, Duration::ZERO), (Some("KILL"), grace)] {
         for action in ["shutdown", "reboot"] {
             bed.deploy().unwrap();

@@ -1,5 +1,5 @@
 //! `shutdown`: the image's stop signal, KILL after the grace (at once where the first process
-//! cannot hear that signal), success. The container and its root
+//! ignores that signal), success. The container and its root
 //! disk stay, for resume, undeploy and terminate alike: what removes them is the transfer
 //! manager's `delete` of the disk.
 
