@@ -22,6 +22,7 @@ use crate::monitord::{Monitord, SendError, unix_time};
 use crate::probe::host::Host;
 use crate::probe::monitor::Meter;
 use crate::probe::{Proc, system};
+use crate::program;
 use crate::sizes::Sizer;
 use crate::tracker::{Report, Tracker};
 use crate::wire::{First, Kind};
@@ -131,8 +132,10 @@ impl Agent {
             && let Ok(report) = self.look()
         {
             first.state_vm = report.lines.join("\n");
-            let mut records = self.vm_records();
-            records.extend(self.exits(&report));
+            // `monitord` merges what one message says of a VM into the first of it, and an attribute
+            // is taken back only there (`MonitorDriverProtocol::_monitor_vm`).
+            let mut records = self.exits(&report);
+            records.extend(self.vm_records());
             first.monitor_vm = records.join("\n");
         }
         Ok(first)
@@ -267,7 +270,7 @@ impl Agent {
         }
     }
 
-    /// Runs until the process is ended. [`Agent::first`] was called before, and what it gave was
+    /// Runs until the process is ended, or its program is replaced. [`Agent::first`] was called before, and what it gave was
     /// answered to OpenNebula.
     pub fn run(self) {
         let p = self.config.periods;
@@ -297,6 +300,7 @@ impl Agent {
 
     fn monitor(mut self, mut due: Due) {
         let wake = self.listen();
+        let mut program = program::Watch::default();
         let p = self.config.periods;
         let start = Instant::now();
         let mut looked = start;
@@ -315,6 +319,10 @@ impl Agent {
             if now >= due.beacon {
                 self.udp(Kind::BeaconHost, &[unix_time().to_string()]);
                 due.beacon = now + p.beacon;
+                if program.is_replaced() {
+                    tracing::info!("the program was replaced; its new version goes on");
+                    return;
+                }
             }
             if now >= due.look || now >= due.vm {
                 let pause = self.look_and_tell();

@@ -18,6 +18,7 @@ pub mod look;
 pub mod monitord;
 pub mod oneshot;
 pub mod probe;
+pub mod program;
 pub mod sizes;
 pub mod standby;
 pub mod start;

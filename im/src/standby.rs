@@ -5,7 +5,8 @@
 //! (`src/monitor/src/monitor/HostMonitorManager.cc`). Until then nobody would tell what becomes of
 //! this host's VMs. So the agent has a child that waits on a pipe whose other end only the agent
 //! has: the kernel closes it, however the agent ends. A standby that is gone is replaced by the
-//! agent. Who ends both for good removes the request that they serve first
+//! agent. It starts what has the program's path then, so that an agent that sees its program replaced
+//! only has to end. Who ends both for good removes the request that they serve first
 //! ([`crate::instance::Instance::end_earlier`]).
 
 use std::io::{self, Read as _};
@@ -18,9 +19,8 @@ use nix::sys::prctl;
 use nix::unistd::setsid;
 
 use crate::instance::{Instance, Token};
+use crate::program;
 
-/// This very program, also when a synchronisation has replaced its file.
-const PROGRAM: &str = "/proc/self/exe";
 /// How `ps` and `pkill` see the two.
 const AGENT: &str = "onedock-im";
 const STANDBY: &str = "onedock-standby";
@@ -101,7 +101,7 @@ fn spawn(
     token: &Token,
     failures: Failures,
 ) -> Result<(Child, impl Sized), Box<dyn std::error::Error>> {
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(program::newest())
         .arg0(STANDBY)
         .args(["standby", &instance.host().to_string(), token.as_str()])
         .arg(failures.0.to_string())
@@ -134,7 +134,7 @@ pub fn wait(instance: &Instance, token: &Token, failures: Failures) -> io::Resul
         }
         thread::park_timeout(left);
     }
-    Err(Command::new(PROGRAM)
+    Err(Command::new(program::newest())
         .arg0(AGENT)
         .args(["resume", &instance.host().to_string(), token.as_str()])
         .arg(failures.0.to_string())

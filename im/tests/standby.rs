@@ -151,6 +151,15 @@ fn another_folder_of_the_programs_has_its_files_beside_it() {
     eventually(MINUTE, "another agent", || {
         pid().is_some_and(|pid| pid != agent)
     });
+    // A synchronisation's own way: another file takes the path in one step. Nobody ends the agent.
+    let agent = pid().unwrap();
+    let new = program.with_extension("new");
+    fs::copy(env!("CARGO_BIN_EXE_onedock-im"), &new).unwrap();
+    fs::rename(&new, &program).unwrap();
+    let runs = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    eventually(MINUTE, "an agent of the new program", || {
+        pid().is_some_and(|pid| pid != agent && runs(pid) == program)
+    });
     run("stop");
     assert!(pid().is_none());
 }
