@@ -203,6 +203,7 @@ fn spec(vm: u8) -> BootSpec {
         gateway: None,
         gateway6: None,
         metric: None,
+        metric6: None,
     };
     BootSpec {
         version: VERSION,

@@ -188,7 +188,7 @@ fn stop(place: &Place) -> Result<()> {
     };
     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     // A process that ends has no command line any more while its port is still open.
-    let is_free = || std::net::TcpStream::connect(place.local_endpoint()).is_err();
+    let is_free = || !port_is_taken(&place.local_endpoint());
     wait::until(Duration::from_secs(10), || {
         (running(place).is_none() && is_free()).then_some(())
     })
