@@ -30,14 +30,7 @@ impl Digest {
     }
 
     fn from_hash(hash: &[u8]) -> Self {
-        let mut text = String::with_capacity(71);
-        text.push_str("sha256:");
-        for byte in hash {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-        }
-        Self(text)
+        Self(format!("sha256:{}", base16ct::lower::encode_string(hash)))
     }
 
     /// `sha256:<hex>`.

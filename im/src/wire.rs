@@ -9,10 +9,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use getrandom::SysRng;
 use onedock_common::HostId;
 use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::traits::PublicKeyParts;
-use rsa::{Pkcs1v15Encrypt, RsaPublicKey};
+use rsa::{Pkcs1v15Encrypt, PublicKey};
 use thiserror::Error;
 
 /// Data bytes of one datagram. `monitord` reads at most 65,535 bytes and a datagram over IPv4
@@ -66,7 +67,7 @@ impl Kind {
 
 /// `monitord`'s public key.
 #[derive(Debug, Clone)]
-pub struct Key(RsaPublicKey);
+pub struct Key(PublicKey);
 
 impl Key {
     /// Reads PKCS #1 PEM whose line ends may have become blanks on the way here
@@ -82,7 +83,7 @@ impl Key {
         let der = BASE64_STANDARD
             .decode(body)
             .map_err(|e| bad(&e.to_string()))?;
-        RsaPublicKey::from_pkcs1_der(&der)
+        PublicKey::from_pkcs1_der(&der)
             .map(Self)
             .map_err(|e| bad(&e.to_string()))
     }
@@ -94,7 +95,7 @@ impl Key {
         for part in data.chunks(block) {
             let part = self
                 .0
-                .encrypt(&mut rsa::rand_core::OsRng, Pkcs1v15Encrypt, part)
+                .encrypt(&mut SysRng, Pkcs1v15Encrypt, part)
                 .map_err(WireError::Encrypt)?;
             out.extend(part);
         }

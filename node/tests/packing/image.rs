@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use onedock_common::Digest;
 use onedock_node::request::Request;
 use onedock_tests::engine_server::PrivateEngine;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 /// The folder of a container's layer.
 pub(crate) fn layer(engine: &PrivateEngine, container: &str) -> Result<PathBuf> {
@@ -64,9 +64,7 @@ pub(crate) fn load(
     let mut manifest = read(&folder.join("manifest.json"))?;
     let file = folder.join(manifest[0]["Config"].as_str().context("no config")?);
     let mut config = read(&file)?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut fs::File::open(layer)?, &mut hash)?;
-    let diff_id = json!(format!("sha256:{:x}", hash.finalize()));
+    let diff_id = json!(Digest::of(&fs::read(layer)?));
     let (layers, ids) = (
         manifest[0]["Layers"].as_array_mut().context("no layers")?,
         config["rootfs"]["diff_ids"]

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::Result;
-use sha2::{Digest, Sha256};
+use onedock_common::Digest;
 
 /// What the engine itself lays into every container.
 const ENGINES: [&str; 9] = [
@@ -63,9 +63,7 @@ pub(crate) fn read(root: &Path) -> Result<Tree> {
 fn describe(path: &Path, meta: &fs::Metadata) -> Result<String> {
     let kind = meta.file_type();
     let what = if kind.is_file() {
-        let mut hash = Sha256::new();
-        std::io::copy(&mut fs::File::open(path)?, &mut hash)?;
-        format!("file {} {:x}", meta.len(), hash.finalize())
+        format!("file {} {}", meta.len(), Digest::of(&fs::read(path)?))
     } else if kind.is_symlink() {
         format!(
             "link to {}",
