@@ -27,5 +27,5 @@ pub mod performer;
 mod programs;
 pub mod recording;
 pub mod ssh;
-mod stock;
+pub mod stock;
 pub mod table;

@@ -15,6 +15,9 @@ use crate::machine::Machine;
 /// The data block of the front-end from which `ssh/clone` makes a disk (`images.rs`).
 const BLOCK: &str = "/var/tmp/block.raw";
 
+/// The front-end among the machines.
+pub const FRONT: &str = "vm";
+
 impl Bed {
     /// `clone` and `mkimage`, for every disk that is not an image of ours.
     pub fn stock_disks(&self, wanted: &Expected, node: &str) -> Result<()> {
@@ -75,6 +78,9 @@ impl Bed {
         self.give_to_oneadmin(there, above.as_ref())?;
         run(there, "rm", &["-rf", text(&folder)?])?;
         run(there, "tar", &["-C", above, "-xSf", archive])?;
+        if to != FRONT {
+            self.mark(to, above.as_ref(), &wanted.transfer_manager)?;
+        }
         self.stock_delete(wanted, from)
     }
 
@@ -83,6 +89,15 @@ impl Bed {
         let folder = self.vm_folder(wanted);
         self.check_owners(at, &folder)?;
         run(self.machine(at)?, "rm", &["-rf", text(&folder)?]).map(drop)
+    }
+
+    /// The marker that every stock script leaves in a datastore's folder on a host
+    /// (`enable_local_monitoring` in `tm_common.sh`).
+    fn mark(&self, node: &str, datastore: &Path, name: &str) -> Result<()> {
+        let marker = datastore.join(".monitor");
+        let machine = self.machine(node)?;
+        machine.inside(|| Ok(fs::write(&marker, format!("{name}\n"))?))?;
+        self.give_to_oneadmin(machine, &marker)
     }
 
     /// The VM's folder, which is at the same place everywhere.

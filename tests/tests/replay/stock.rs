@@ -2,6 +2,7 @@
 //! suffix `.ssh` are called, and what the stock scripts do between them is done by the test.
 
 use anyhow::{Context as _, Result, ensure};
+use onedock_tests::replay::stock::FRONT;
 
 use crate::walk::{Vm, Walk};
 
@@ -13,9 +14,6 @@ const STOCK: &str = "/media/disk.1";
 const DATA: &str = "/media/disk.2";
 const VOLATILE: &str = "/media/disk.3";
 const TREE: &str = "/media/disk.4";
-
-/// The front-end among the machines.
-const FRONT: &str = "vm";
 
 impl Walk<'_> {
     /// From nothing to nothing, with the images of `setup-disks`. Answers the saved image.
