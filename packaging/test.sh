@@ -95,11 +95,6 @@ else
     fi
 fi
 
-# From here on the programs are those that are shipped.
-part "the static programs"
-make build
-ran "make build"
-
 part "make sandbox and make sandbox-down, on a copy of this machine"
 make test-sandbox
 ran "make test-sandbox: the README's first command, compared before and after"
