@@ -613,7 +613,7 @@ fn what_only_backup_datastores_are_asked_is_refused_in_one_line() {
 }
 
 #[test]
-fn fault_35_a_cp_that_is_killed_leaves_no_tag_and_the_next_one_works() {
+fn fault_37_a_cp_that_is_killed_leaves_no_tag_and_the_next_one_works() {
     let bed = Bed::new();
     let disk = bed.file("disk", &noise(24 << 20));
     let image = format!("<ID>9</ID><TYPE>2</TYPE><PATH>{}</PATH>", disk.display());

@@ -72,7 +72,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn fault_25_a_registry_that_is_full_is_a_clear_error_and_loses_nothing() {
+fn fault_29_a_registry_that_is_full_is_a_clear_error_and_loses_nothing() {
     with_full_registry("size=12m", |server, client| {
         let dir = tempfile::tempdir().unwrap();
         let path = write(
@@ -128,7 +128,7 @@ fn fault_25_a_registry_that_is_full_is_a_clear_error_and_loses_nothing() {
 }
 
 #[test]
-fn fault_25_a_disk_that_does_not_fit_here_leaves_no_file() {
+fn fault_29_a_disk_that_does_not_fit_here_leaves_no_file() {
     let server = RegistryServer::start(&Setup::default()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let client = Client::new(Options::default()).unwrap();

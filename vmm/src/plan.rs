@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn attack_48_the_name_of_another_vm_s_interface_is_refused() {
+    fn a_target_that_names_another_vms_interface_is_refused() {
         let mut vm = vm();
         for (target, good) in [
             ("one-5-1", true),
