@@ -352,7 +352,11 @@ fn absent_user(root: &Root) -> anyhow::Result<()> {
     for step in account_steps(root)? {
         ensure!(step.starts_with("would do"), "{step}");
     }
-    let line = root.refusal("onedock", &["setup", "registry", "--dry-run"], "")?;
+    let line = root.refusal(
+        "onedock",
+        &["setup", "registry", "--name", "fe", "--dry-run"],
+        "",
+    )?;
     ensure!(line.contains("no user oneadmin"), "{line}");
     Ok(())
 }
