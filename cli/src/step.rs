@@ -1,6 +1,6 @@
 //! Steps: what a set-up is made of. Each says whether it is still to be done and can be done
-//! again; the type of an answer is [`Changed`](Outcome::Changed) or
-//! [`AlreadySo`](Outcome::AlreadySo), nothing between.
+//! again; the type of an answer is [`Changed`](Outcome::Changed),
+//! [`AlreadySo`](Outcome::AlreadySo) or, of a step that may fail, [`Failed`](Outcome::Failed).
 
 use std::fmt;
 use std::io::Write;
@@ -35,6 +35,8 @@ pub enum Outcome {
     Changed(String),
     /// It found everything done and touched nothing.
     AlreadySo,
+    /// It could not be done, and nothing depends on it: why.
+    Failed(String),
 }
 
 /// One thing to be so.
@@ -45,6 +47,33 @@ pub trait Step {
     fn check(&self) -> Result<State>;
     /// Does it. Called only after [`Step::check`] found it needed.
     fn apply(&self) -> Result<()>;
+    /// Whether the steps behind it go on when it fails.
+    fn is_optional(&self) -> bool {
+        false
+    }
+}
+
+/// A step whose failure is reported and ends nothing.
+struct Optional(Box<dyn Step>);
+
+impl Step for Optional {
+    fn subject(&self) -> String {
+        self.0.subject()
+    }
+    fn check(&self) -> Result<State> {
+        self.0.check()
+    }
+    fn apply(&self) -> Result<()> {
+        self.0.apply()
+    }
+    fn is_optional(&self) -> bool {
+        true
+    }
+}
+
+/// Makes a step optional.
+pub fn optional(step: Box<dyn Step>) -> Box<dyn Step> {
+    Box::new(Optional(step))
 }
 
 /// A step from two functions.
@@ -138,33 +167,45 @@ pub fn run(steps: &[Box<dyn Step>], mode: Mode, out: &mut dyn Write) -> Result<S
     let mut summary = Summary::default();
     for step in steps {
         let subject = step.subject();
-        let outcome = match step.check()? {
-            State::AlreadySo => Outcome::AlreadySo,
-            State::Needed(what) => {
-                if mode == Mode::Apply {
-                    step.apply()?;
-                }
-                Outcome::Changed(what)
-            }
+        let outcome = match take(step.as_ref(), mode) {
+            Err(why) if step.is_optional() => Outcome::Failed(why.line()),
+            other => other?,
         };
         let line = match (&outcome, mode) {
             (Outcome::AlreadySo, _) => format!("  is so    {subject}"),
+            (Outcome::Failed(why), _) => format!("  not done {subject}: {why}"),
             (Outcome::Changed(what), Mode::Apply) => format!("  done     {subject}: {what}"),
             (Outcome::Changed(what), Mode::Tell) => format!("  would do {subject}: {what}"),
         };
         say(out, &line)?;
         summary.outcomes.push((subject, outcome));
     }
-    let (changed, so) = (
-        summary.changed(),
-        summary.outcomes.len() - summary.changed(),
-    );
+    let is_so = |outcome: &&Outcome| matches!(outcome, Outcome::AlreadySo);
+    let so = summary
+        .outcomes
+        .iter()
+        .map(|(_, o)| o)
+        .filter(is_so)
+        .count();
+    let changed = summary.changed();
     let verb = match mode {
         Mode::Apply => "done",
         Mode::Tell => "would be done",
     };
     say(out, &format!("{changed} {verb}, {so} already so."))?;
     Ok(summary)
+}
+
+fn take(step: &dyn Step, mode: Mode) -> Result<Outcome> {
+    Ok(match step.check()? {
+        State::AlreadySo => Outcome::AlreadySo,
+        State::Needed(what) => {
+            if mode == Mode::Apply {
+                step.apply()?;
+            }
+            Outcome::Changed(what)
+        }
+    })
 }
 
 /// One line to the administrator.
@@ -188,6 +229,24 @@ mod tests {
                 Ok(())
             },
         )]
+    }
+
+    #[test]
+    fn an_optional_step_that_fails_is_reported_and_the_next_one_is_done() {
+        let fails = || {
+            let needed = || Ok(State::Needed("install kmod".into()));
+            act("kmod", needed, || Err(Error::refused("no network")))
+        };
+        let done = Rc::new(Cell::new(0));
+        let mut steps = vec![optional(fails())];
+        steps.extend(counter(&done));
+        let mut out = Vec::new();
+        let summary = run(&steps, Mode::Apply, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("not done kmod: no network"), "{text}");
+        assert!(text.ends_with("1 done, 0 already so.\n"), "{text}");
+        assert_eq!((done.get(), summary.changed()), (1, 1));
+        assert!(run(&[fails()], Mode::Apply, &mut Vec::new()).is_err());
     }
 
     #[test]

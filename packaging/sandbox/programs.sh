@@ -11,7 +11,6 @@ program_table() {
     cat <<'TABLE'
 ar              binutils
 blkid           util-linux
-bsdtar          libarchive-tools
 busybox         busybox-static
 crun            crun
 curl            curl
@@ -32,6 +31,7 @@ mkfs.btrfs      btrfs-progs
 mkfs.ext4       e2fsprogs
 mkfs.xfs        xfsprogs
 mmdebstrap      mmdebstrap
+modprobe        kmod
 openssl         openssl
 ping            iputils-ping
 ps              procps
@@ -59,13 +59,13 @@ TABLE
 # What `make sandbox` calls, itself or through `onedock setup`.
 sandbox_programs() {
     echo dockerd docker crun docker-registry busybox curl iptables ipset ip ruby rsync sudo ssh \
-        sshd openssl ps setsid setpriv useradd tar
+        sshd openssl ps setsid setpriv useradd tar modprobe
     disk_programs
 }
 
 # What disks of VMs need (cli/src/setup/node/disks.rs).
 disk_programs() {
-    echo mkfs.ext4 mkfs.xfs mkfs.btrfs qemu-img qemu-storage-daemon bsdtar sfdisk
+    echo mkfs.ext4 mkfs.xfs mkfs.btrfs qemu-img qemu-storage-daemon sfdisk blkid
 }
 
 # Docker is there in a form that cannot be a node, and installing Debian's beside it would give two

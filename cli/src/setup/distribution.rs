@@ -5,7 +5,7 @@
 //! changed between releases the table has both; the first one that the machine's repositories know
 //! is taken, and the next one when the program is not there after that.
 //!
-//! Tried: Debian 12 and 13. The other columns are written from those distributions' package lists.
+//! Tried: Debian 12 and 13. The names of the other columns were not tried.
 
 use std::fmt;
 
@@ -183,8 +183,6 @@ pub const PROGRAMS: &[Program] = &[
     // files of the emulators.
     useful(&["qemu-storage-daemon"], NODE, "disks in qcow2 are refused",
         &["qemu-utils", "qemu-system-common"], &["qemu-img", "qemu-kvm-core"], &["qemu-tools"]),
-    useful(&["bsdtar"], NODE, "VMs in system datastores of kind ssh, shared and local get no context, and CDs are not shown where the kernel has no iso9660",
-        &["libarchive-tools"], &["bsdtar"], &["bsdtar"]),
     useful(&["sfdisk"], NODE, "partition tables of disks cannot be looked at",
         &["fdisk"], &["util-linux"], &["util-linux"]),
     useful(&["blkid"], NODE_AND_FRONT_END, "the file systems of disks are not known",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::command::{Answer, Command, find};
 use crate::error::{Error, Result};
 use crate::setup::distribution::{Distribution, ENGINE, Family, PROGRAMS, Program, Role, programs};
-use crate::step::{State, Step, act};
+use crate::step::{State, Step, act, optional};
 
 /// A package may be large and the line slow, but an installation that stands still must end.
 const INSTALL: Duration = Duration::from_secs(1200);
@@ -59,12 +59,13 @@ pub fn required_step(
     step("programs", role, true, engine_answers)
 }
 
-/// Installs what else a machine of this role can use, as far as its repositories have it.
+/// Installs what else a machine of this role can use, as far as its repositories have it and can be
+/// reached. What lacks afterwards is said by [`lacking_notes`].
 pub fn useful_step(
     role: Role,
     engine_answers: impl Fn() -> bool + Clone + 'static,
 ) -> Box<dyn Step> {
-    step("further programs", role, false, engine_answers)
+    optional(step("further programs", role, false, engine_answers))
 }
 
 /// What this machine does not serve for want of a program.
