@@ -30,6 +30,11 @@ find /etc -type f -not -name '*-' -not -name .pwd.lock -not -name ld.so.cache -n
 
 getent passwd | sed 's/^/user /'
 getent group | sed 's/^/group /'
+# An address is tentative, and has no route, until the kernel has looked for a second owner of it.
+for _ in $(seq 50); do
+    [ -n "$(ip -6 -o addr show tentative)" ] || break
+    sleep 0.2
+done
 ip -o link | sed -E 's/^[0-9]+: ([^@:]+).*/link \1/'
 ip -o addr | sed -E 's/^[0-9]+: +//; s/ +valid_lft.*//; s/^/address /'
 for family in -4 -6; do

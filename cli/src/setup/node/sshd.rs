@@ -90,10 +90,16 @@ fn step_with(
         },
         move || {
             put(&b, TEXT.as_bytes(), 0o644, &Owner::root())?;
-            if let Some(folder) = test().err().as_deref().and_then(missing_folder) {
-                Folder::new(folder, 0o755, Owner::root()).apply()?;
+            let missing = test().err().as_deref().and_then(missing_folder);
+            if let Some(folder) = &missing {
+                Folder::new(folder.clone(), 0o755, Owner::root()).apply()?;
             }
-            if let Err(why) = test() {
+            let tested = test();
+            if let Some(folder) = missing {
+                // Only for this test: the service makes its own and removes it when it ends.
+                fs::remove_dir(&folder).map_err(Error::file("remove", &folder))?;
+            }
+            if let Err(why) = tested {
                 fs::remove_file(&b).map_err(Error::file("remove", &b))?;
                 return Err(Error::refused(format!(
                     "sshd does not take MaxStartups {VALUE}, so {} was removed again: {why}",
