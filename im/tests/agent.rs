@@ -41,6 +41,9 @@ fn a_start_answers_with_all_probes_and_leaves_a_detached_agent_that_sends() {
         "SYNC_STATE=yes\nMISSING_STATE=POWEROFF\nVM = [ ID=\"7\", DEPLOY_ID=\"one-7\", STATE=\"RUNNING\" ]"
     );
     assert_eq!(first["EXEC_VM"], "");
+    // `monitord` takes an attribute back only by a VM's first record in a message.
+    let record = monitor(&first["MONITOR_VM"], 7).unwrap();
+    assert!(record.starts_with("EXIT_CODE"), "{record}");
     let pid = node.pid();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let session = stat
