@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a container image from Debian's busybox-static, as `docker save` would write it: an HTTP
+# Makes a container image from Debian's busybox, static or not, as `docker save` would write it: an HTTP
 # server with one page on port 80 and another on port 8080. Nothing but tar is needed.
 #   image.sh FILE
 set -eu
@@ -10,6 +10,11 @@ trap 'rm -rf "$work"' EXIT INT TERM HUP
 root=$work/root
 mkdir -p "$root/bin" "$root/etc" "$root/tmp" "$root/www/80" "$root/www/8080"
 cp /bin/busybox "$root/bin/busybox"
+# An installed Debian has the busybox that needs libraries; they go along. The static one names none.
+for library in $(ldd /bin/busybox 2>/dev/null | grep -o '/[^ ]*'); do
+    mkdir -p "$root${library%/*}"
+    cp -L "$library" "$root$library"
+done
 for name in sh httpd wget ls cat ps ip ping hostname sleep echo mount; do
     ln -s busybox "$root/bin/$name"
 done

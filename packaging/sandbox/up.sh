@@ -94,7 +94,7 @@ else
     quietly "$bin/onedock" setup node --from "$bin"
 fi
 
-say "an image from busybox-static: an HTTP server on two ports"
+say "an image from busybox: an HTTP server on two ports"
 [ -e "$IMAGE" ] || "$here/image.sh" "$IMAGE"
 chmod 755 "$IMAGE_FOLDER"
 

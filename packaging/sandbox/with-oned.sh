@@ -56,7 +56,7 @@ with_oned_up() {
         datastore_with - onedock sys >>"$RECORD/with-oned"
     fi
 
-    say "an image from busybox-static: an HTTP server on two ports"
+    say "an image from busybox: an HTTP server on two ports"
     [ -e "$IMAGE" ] || "$here/image.sh" "$IMAGE"
     chmod 755 "$IMAGE_FOLDER"
     image=$(one_named oneimage "$VM_NAME")

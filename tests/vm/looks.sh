@@ -39,6 +39,10 @@ make_archive() (
     root=$(mktemp -d)
     mkdir -p "$root"/{bin,etc,tmp,proc,sys,dev,www/80,www/8080}
     cp /bin/busybox "$root/bin/"
+    # As in packaging/sandbox/image.sh: what Debian's installer leaves is not the static one.
+    for library in $(ldd /bin/busybox 2>/dev/null | grep -o '/[^ ]*'); do
+        install -D "$library" "$root$library"
+    done
     chroot "$root" /bin/busybox --install -s /bin
     echo 'hello from 80' > "$root/www/80/index.html"
     echo 'hello from 8080' > "$root/www/8080/index.html"
