@@ -86,6 +86,10 @@ trap machine_stop EXIT
 trap 'exit 130' INT TERM HUP
 
 "$tree/packaging/sandbox/packages.sh" mmdebstrap busybox mkfs.ext4 ssh ssh-keygen
+# It is all that the machine boots with before its root is mounted.
+if ldd "$(command -v busybox)" >/dev/null 2>&1; then
+    die "busybox needs libraries here; install busybox-static in its place (apt-get install busybox-static)"
+fi
 make_bed
 find_programs
 echo "the virtual machine starts ($release)"
