@@ -125,7 +125,7 @@ qcow2_and_nbd() {
 }
 
 # The size in MB of the file system at a place in the VM, as the kernel says.
-room() { df -B1M --output=size "$(root_of "$1")/$2" | tail -n 1 | tr -d ' '; }
+room() { stat -f -c '%b %S' "$(root_of "$1")/$2" | awk '{ print int($1 * $2 / 1048576) }'; }
 has_room() { [ "$(room "$1" "$2")" -ge "$3" ]; }
 
 # ext4 and xfs grow while they are mounted only by a root that has CAP_SYS_RESOURCE, which not every
