@@ -21,9 +21,8 @@ use crate::host::Host;
 use crate::place::{EditFile, Edited};
 use crate::setup::distribution::Role;
 use crate::setup::join::{self, Join};
-use crate::setup::{Plan, packages, restart, run_folders};
+use crate::setup::{Plan, packages, restart};
 use crate::step::{Step, Steps};
-use ssh_config::Sockets;
 
 /// What the administrator says.
 #[derive(Debug, Clone, Default)]
@@ -59,14 +58,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         layout.etc().join("vmm_exec/vmm_execrc"),
         execrc::edit,
     ));
-    // Where systemd makes the folder at each boot the sockets lie as with OpenNebula's packages.
-    let sockets = if host.has_systemd() {
-        steps.extend(run_folders::steps(host, &layout.remote_scripts()));
-        Sockets::Run
-    } else {
-        Sockets::Home
-    };
-    steps.extend(ssh_config::steps(host, &owner, sockets)?);
+    steps.extend(ssh_config::steps(host, &owner)?);
 
     let mut notes = kept;
     notes.extend(kept_too);

@@ -12,25 +12,18 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::place::{EditFile, Edited, Folder, put};
-use crate::setup::run_folders::SSH_SOCKETS;
 use crate::step::{State, Steps, act};
 
 const BEGIN: &str =
     "# ONEDock begin: written by `onedock setup frontend`, which keeps this block up to date";
 const END: &str = "# ONEDock end";
 
-/// Where the sockets lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sockets {
-    /// In the folder of OpenNebula's packages, which systemd makes at each boot.
-    Run,
-    /// Beside the configuration. ssh fails where the folder of its socket is missing, and nothing
-    /// makes the one in `/run` again after a boot.
-    Home,
-}
+/// Where the sockets lie: beside the configuration. ssh fails where the folder of its socket is
+/// missing, and only OpenNebula's service makes the one of its packages in `/run`.
+const SOCKETS: &str = "~/.ssh/ctl-M-%C.sock";
 
 /// The configuration of the user that `owner` is, where its home is known.
-pub(super) fn steps(host: &Host, owner: &Owner, sockets: Sockets) -> Result<Steps> {
+pub(super) fn steps(host: &Host, owner: &Owner) -> Result<Steps> {
     let (uid, _) = owner.resolve()?;
     if uid.is_root() {
         // OpenNebula does not run as root, and root's own ssh is none of its business.
@@ -51,24 +44,22 @@ pub(super) fn steps(host: &Host, owner: &Owner, sockets: Sockets) -> Result<Step
             steps.push(act(
                 path.display().to_string(),
                 move || Ok(State::needed_if(!a.exists(), "keep connections open")),
-                move || put(&b, edit("", sockets).text.as_bytes(), 0o600, &owner),
+                move || put(&b, edit("").text.as_bytes(), 0o600, &owner),
             ));
         }
-        _ => steps.push(EditFile::new(path, move |text: &str| {
-            Ok(edit(text, sockets))
-        })),
+        _ => steps.push(EditFile::new(path, move |text: &str| Ok(edit(text)))),
     }
     Ok(steps)
 }
 
 /// The file with our block at its end, where what is said before it comes first. One that speaks of
 /// connections already stays as it is.
-fn edit(text: &str, sockets: Sockets) -> Edited {
+fn edit(text: &str) -> Edited {
     let unchanged = || Edited {
         text: text.to_owned(),
         changes: Vec::new(),
     };
-    let block = block(sockets);
+    let block = block();
     if let Some(found) = own_block(text) {
         if found == block {
             return unchanged();
@@ -97,13 +88,9 @@ fn edit(text: &str, sockets: Sockets) -> Edited {
 
 /// The values of OpenNebula's packages, but that ssh itself opens the first connection: their
 /// `ControlMaster no` is overridden by a wrapper that only their unit has in its PATH.
-fn block(sockets: Sockets) -> String {
-    let path = match sockets {
-        Sockets::Run => format!("{SSH_SOCKETS}/ctl-M-%C.sock"),
-        Sockets::Home => "~/.ssh/ctl-M-%C.sock".to_owned(),
-    };
+fn block() -> String {
     format!(
-        "{BEGIN}\nHost *\n  ControlMaster auto\n  ControlPath {path}\n  ControlPersist 70s\n  \
+        "{BEGIN}\nHost *\n  ControlMaster auto\n  ControlPath {SOCKETS}\n  ControlPersist 70s\n  \
          ServerAliveInterval 10\n{END}\n"
     )
 }
@@ -163,27 +150,21 @@ mod tests {
     #[test]
     fn a_file_without_a_word_on_connections_gets_one_block_and_keeps_its_own() {
         let own = "Host node1\n  User x\n  # ControlMaster no\n  ControlPersistence no";
-        let once = edit(own, Sockets::Run);
+        let once = edit(own);
         assert!(
             once.text
                 .starts_with(&format!("{own}\n\n{BEGIN}\nHost *\n"))
         );
-        assert!(
-            once.text
-                .contains("\n  ControlPath /run/one/ssh-socks/ctl-M-%C.sock\n")
-        );
-        assert_eq!(edit(&once.text, Sockets::Run).changes.len(), 0);
-        assert_eq!(edit("", Sockets::Run).text, block(Sockets::Run));
+        assert!(once.text.contains("\n  ControlPath ~/.ssh/ctl-M-%C.sock\n"));
+        assert_eq!(edit(&once.text).changes.len(), 0);
+        assert_eq!(edit("").text, block());
     }
 
     #[test]
     fn a_block_of_an_earlier_version_is_replaced_and_what_stands_around_it_stays() {
-        let text = format!("Host a\n\n{}\nHost b\n", block(Sockets::Home));
-        let edited = edit(&text, Sockets::Run);
-        assert_eq!(
-            edited.text,
-            format!("Host a\n\n{}\nHost b\n", block(Sockets::Run))
-        );
+        let text = format!("Host a\n\n{}\nHost b\n", block().replace(SOCKETS, "/run/x"));
+        let edited = edit(&text);
+        assert_eq!(edited.text, format!("Host a\n\n{}\nHost b\n", block()));
         assert_eq!(edited.changes.len(), 1);
     }
 
@@ -194,7 +175,7 @@ mod tests {
             "controlpath=none\n",
             "Host x\n\tControlMaster auto\n",
         ] {
-            let edited = edit(text, Sockets::Run);
+            let edited = edit(text);
             assert_eq!((edited.text.as_str(), edited.changes.len()), (text, 0));
         }
     }
@@ -203,16 +184,15 @@ mod tests {
     /// socket's name has 107 (`unix(7)`).
     #[test]
     fn the_names_of_sockets_are_short_enough() {
-        for folder in [SSH_SOCKETS, "/var/lib/one/.ssh"] {
-            assert!(folder.len() + "/ctl-M-.sock".len() + 40 + 17 <= 107);
-        }
+        let folder = "/var/lib/one/.ssh";
+        assert!(folder.len() + "/ctl-M-.sock".len() + 40 + 17 <= 107);
     }
 
     #[test]
     fn ssh_itself_reads_the_block() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
-        fs::write(&path, block(Sockets::Run)).unwrap();
+        fs::write(&path, block()).unwrap();
         let said = Command::new("ssh")
             .args([Path::new("-G"), Path::new("-F"), &path])
             .args(["node1"])
@@ -226,10 +206,7 @@ mod tests {
         ] {
             assert!(said.lines().any(|l| l == line), "{said}");
         }
-        assert!(
-            said.contains("\ncontrolpath /run/one/ssh-socks/ctl-M-"),
-            "{said}"
-        );
+        assert!(said.contains("/.ssh/ctl-M-"), "{said}");
     }
 
     #[test]
