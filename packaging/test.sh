@@ -102,7 +102,7 @@ ran "make test-sandbox: the README's first command, compared before and after"
 # In both releases and all of it: make test-vm-all.
 part "virtual machines with Debian's own kernel"
 if [ "${TEST_VM:-}" != yes ]; then
-    did_not_run "make test-vm, make test-vm-sandbox" "emulated, they take half an hour more: TEST_VM=yes, or make test-vm-all"
+    did_not_run "make test-vm, make test-vm-sandbox" "they do not pass whole yet on machines as the installer leaves them: TEST_VM=yes, or make test-vm-all"
 elif [ "$(uname -m)" != x86_64 ] || ! has apt-get; then
     did_not_run "make test-vm, make test-vm-sandbox" "they are made for Debian on x86_64"
 else

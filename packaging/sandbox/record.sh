@@ -18,6 +18,7 @@ made_paths() {
 /run/docker.pid
 /run/containerd
 /usr/lib/onedock
+/usr/lib/ruby/vendor_ruby/load_opennebula_paths.rb
 /var/lib/containerd
 /var/lib/docker
 /var/lib/one
