@@ -112,9 +112,10 @@ if ! was opennebula-chain && ! chain_is_in_use; then
 fi
 [ -z "$expression" ] || attempt remove_new_rules "$expression"
 if ! engine_of_before; then
-    # The engine loads it, and with it every bridge of the machine is filtered.
+    # The engine loads it, and with it every bridge of the machine is filtered. It alone: modprobe -r
+    # removes the modules beneath it, too, and the module bridge takes every bridge of the machine along.
     if [ -e /sys/module/br_netfilter ] && ! was br_netfilter; then
-        modprobe -r br_netfilter 2>/dev/null || true
+        rmmod br_netfilter 2>/dev/null || true
     fi
     while read -r key value; do
         [ ! -e "/proc/sys/$key" ] || printf '%s\n' "$value" 2>/dev/null >"/proc/sys/$key" || true

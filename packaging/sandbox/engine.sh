@@ -70,6 +70,7 @@ end_engine() {
         attempt wait_for 30 test ! -d "/proc/$pid"
     fi
     end_orphans
+    if was containerd-active && ! was containerd-moby; then forget_in_containerd; fi
     # What a containerd of before keeps for Docker; it stays where something is in it.
     find /run/containerd /var/lib/containerd -maxdepth 2 -type d -name moby -exec rmdir {} + 2>/dev/null || true
     if pid=$(running_pid /run/docker/containerd/containerd.pid containerd); then
@@ -89,6 +90,18 @@ end_engine() {
         # It goes only when it is empty: an engine in other namespaces may share it.
         grep -qxF -- "$group" "$RECORD/cgroups" || rmdir "$group" 2>/dev/null || true
     done
+}
+
+# A containerd of before has Docker's manifests in a namespace of Docker's; without Docker it would keep
+# them for good.
+forget_in_containerd() {
+    has ctr && moby_is_in_containerd || return 0
+    for kind in leases content; do
+        timeout 20 ctr --namespace moby "$kind" ls --quiet 2>/dev/null | while read -r name; do
+            timeout 20 ctr --namespace moby "$kind" rm "$name" >/dev/null 2>&1 || true
+        done
+    done
+    attempt timeout 20 ctr namespaces remove moby >/dev/null
 }
 
 # Where the engine had died before, its containers live on below their shims. A number may belong to

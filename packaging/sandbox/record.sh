@@ -73,6 +73,7 @@ write_record() {
             if systemctl -q is-active "$unit" 2>/dev/null; then fact "$unit-active"; fi
         done
     fi
+    if has ctr && moby_is_in_containerd; then fact containerd-moby; fi
     if [ -e /sys/module/br_netfilter ]; then fact br_netfilter; fi
     if has_opennebula; then fact opennebula; fi
     if registry_runs; then fact registry; fi
@@ -105,6 +106,10 @@ was_there() {
 # Whether an OpenNebula is installed, running or not.
 has_opennebula() {
     has oned || [ -e /etc/one/oned.conf ]
+}
+
+moby_is_in_containerd() {
+    timeout 20 ctr namespaces ls --quiet 2>/dev/null | grep -qx moby
 }
 
 dockerd_runs() {

@@ -10,16 +10,18 @@ for path in "${CHECKOUT:-/nowhere}" /var/cache /var/log/journal /var/log/lastlog
     /var/lib/apt /var/lib/dpkg /var/lib/systemd /var/lib/dhcp /var/lib/dhcpcd /var/lib/dbus /var/lib/private \
     /run/systemd /run/udev /run/log /run/user /run/dbus /run/dhclient\* /run/dhcpcd /run/utmp \
     /var/lib/containerd/io.containerd.metadata\* /var/lib/logrotate /var/lib/wtmpdb /var/log/exim4 /var/spool \
-    /run/motd\* /run/exim4 /run/sudo /run/xtables.lock /run/lock/onedock-sandbox /root/.cargo /root/.rustup /root/.cache ${SNAPSHOT_PRUNE-}; do
+    /run/motd\* /run/exim4 /run/sudo /run/sshd.pid /run/xtables.lock /run/lock/onedock-sandbox /root/.cargo /root/.rustup /root/.cache ${SNAPSHOT_PRUNE-}; do
     prune+=(-path "$path" -o)
 done
 
 # Folders by what they are, files by size and time, too. Those of /etc are compared by their contents
 # below: to add and remove a user writes its files anew.
-for root in /usr:3 /var:9 /opt:3 /root:2 /home:2 /srv:3 /run:9 /boot:2; do
+# (A containerd makes the folders of its content with the first manifest.)
+for root in /usr:5 /var:9 /opt:3 /root:2 /home:2 /srv:3 /run:9 /boot:2; do
     depth=${root#*:}
     root=${root%:*}
     [ ! -d "$root" ] || find "$root" -maxdepth "$depth" \( "${prune[@]}" -false \) -prune -o \
+        -type d -path '/var/lib/containerd/io.containerd.content.v1.content*' -o \
         \( -type d -printf 'file %p %y %m %U:%G\n' -o -printf 'file %p %y %m %U:%G %s %T@ %l\n' \)
 done
 find /etc \( -name 'passwd-' -o -name 'group-' -o -name 'shadow-' -o -name 'gshadow-' -o -name 'sub?id-' \
@@ -48,7 +50,7 @@ for program in iptables ip6tables; do
 done
 if command -v nft >/dev/null; then nft list tables 2>/dev/null | sed 's/^/nft /'; fi
 # (Those of the connection tracking come with its module.)
-find /proc/sys/net -type f -not -path '/proc/sys/net/netfilter/*' \( -not -path '*/conf/*' -o -path '*/conf/all/*' -o -path '*/conf/default/*' \) -not -path '*/neigh/*' -not -name '*fastopen_key' -not -name '*_count' \
+find /proc/sys/net -type f -not -path '/proc/sys/net/netfilter/*' -not -path '/proc/sys/net/nf_conntrack_max' \( -not -path '*/conf/*' -o -path '*/conf/all/*' -o -path '*/conf/default/*' \) -not -path '*/neigh/*' -not -name '*fastopen_key' -not -name '*_count' \
     -not -name 'stable_secret' -not -name flush -readable 2>/dev/null | while read -r setting; do
     printf 'setting %s %s\n' "$setting" "$(tr '\n\t' '  ' 2>/dev/null <"$setting")"
 done
@@ -69,6 +71,7 @@ for process in /proc/[0-9]*; do
     line=$(tr '\0' ' ' 2>/dev/null <"$process/cmdline" | cut -c1-80)
     case $(cat "$process/comm" 2>/dev/null) in
     bash | sh | snapshot.sh | check.sh | cat | readlink | sort | uniq | sed | tr | cut | timeout | sshd* | ssh | systemd* | '(sd-pam)' | '(udev-worker)' | agetty | dbus-daemon | apt* | dhc* | cron | anacron | exim4 | polkitd) ;;
+    python3) case $line in *apt_listchanges*) ;; *) printf 'process %s\n' "$line" ;; esac ;;
     *) [ -z "$line" ] || printf 'process %s\n' "$line" ;;
     esac
 done

@@ -72,7 +72,8 @@ belongings() {
     docker volume ls -q | sed 's/^/volume /'
     ip -o link | awk -F': ' '{ print "link " $2 }'
     find /run/netns /run/docker/netns -mindepth 1 2>/dev/null | sed 's/^/netns /'
-    awk '{ print "mount " $5 }' /proc/self/mountinfo
+    # (A login's own folder goes some seconds after its last session.)
+    awk '$5 !~ "^/run/user/" { print "mount " $5 }' /proc/self/mountinfo
     losetup -ln -O NAME,BACK-FILE | sed 's/^/loop /'
     find /sys/fs/cgroup -type d -name 'docker-*' | sed 's/^/cgroup /'
     ps -eo args= | awk '/containerd-shim|onedock-(runtime|init|vmm|tm|node)|qemu-storage-daemon/ && !/awk/ { print "process " $0 }'
