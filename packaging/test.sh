@@ -54,7 +54,22 @@ else
     did_not_run "cargo clippy" "Debian's rustc-web comes without it; a Rust of rustup has it"
 fi
 
-part "tests"
+part "the static programs: no name service of the C library, run on Debian 12 and 13"
+packaging/no-name-service.sh --self-test
+make build
+ran "make build"
+packaging/no-name-service.sh dist/bin/*
+ran "packaging/no-name-service.sh: the built programs load no module of the host"
+if has apt-get; then
+    cargo build --locked -p onedock-tests --bin onedock-roots
+    as_root tests/roots/run.sh target/debug/onedock-roots dist/bin
+    ran "tests/roots: the built programs in roots of Debian 12 and 13"
+else
+    did_not_run "tests/roots" "its roots are made with Debian's mmdebstrap"
+fi
+
+part "tests; the recorded calls of OpenNebula are replayed to the static programs"
+export ONEDOCK_BIN="$PWD/dist/bin"
 # Built by the caller, run by root, so that no file of the build belongs to root afterwards.
 if [ "$(id -u)" -ne 0 ]; then
     triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
@@ -66,20 +81,8 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
     cargo test --workspace --locked --no-fail-fast
 fi
+unset ONEDOCK_BIN
 ran "every test of the workspace"
-
-part "the static programs: no name service of the C library, run on Debian 12 and 13"
-packaging/no-name-service.sh --self-test
-make build
-packaging/no-name-service.sh dist/bin/*
-ran "packaging/no-name-service.sh: the built programs load no module of the host"
-if has apt-get; then
-    cargo build --locked -p onedock-tests --bin onedock-roots
-    as_root tests/roots/run.sh target/debug/onedock-roots dist/bin
-    ran "tests/roots: the built programs in roots of Debian 12 and 13"
-else
-    did_not_run "tests/roots" "its roots are made with Debian's mmdebstrap"
-fi
 
 part "licences and advisories"
 if ! cargo deny --version >/dev/null 2>&1; then

@@ -1,4 +1,5 @@
-//! The programs of this build: what is replayed to is what was just compiled.
+//! The programs that are replayed to: those of the folder that `ONEDOCK_BIN` names, as `make test`
+//! does with the static release programs, or of this build.
 
 use std::env;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,6 +29,15 @@ pub(super) fn folder() -> Result<&'static Path> {
         Ok(folder) => Ok(folder),
         Err(e) => Err(anyhow!("{e}")),
     }
+}
+
+fn given() -> Option<Result<PathBuf>> {
+    let folder = PathBuf::from(env::var_os("ONEDOCK_BIN").filter(|value| !value.is_empty())?);
+    Some(
+        folder
+            .canonicalize()
+            .with_context(|| format!("ONEDOCK_BIN names {}", folder.display())),
+    )
 }
 
 fn build() -> Result<PathBuf> {
