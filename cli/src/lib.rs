@@ -8,10 +8,10 @@
 pub mod command;
 pub mod edit;
 pub mod error;
+pub mod file_step;
 pub mod getent;
 pub mod host;
 pub mod owner;
-pub mod place;
 pub mod secret;
 pub mod setup;
 pub mod stamp;

@@ -178,7 +178,7 @@ fn act(command: Command) -> Result<()> {
 }
 
 fn carry_out(dry_run: bool, plan: impl Fn() -> Result<Plan>) -> Result<()> {
-    let mode = if dry_run { Mode::Tell } else { Mode::Apply };
+    let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     if mode == Mode::Apply && !Uid::effective().is_root() {
         return Err(Error::refused(
             "setting up a machine needs root: call it with sudo",

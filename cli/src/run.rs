@@ -6,7 +6,7 @@ mod drivers;
 mod play;
 mod state;
 mod table;
-mod wish;
+mod template;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use onedock_common::reference::RegistryName;
 use drivers::Drivers;
 use play::Player;
 use state::Store;
-use wish::Wish;
+use template::Template;
 
 /// The drivers of an OpenNebula's front-end.
 const REMOTES: &str = "/var/lib/one/remotes";
@@ -82,19 +82,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(id) = options.stop {
         return stop(options, id);
     }
-    let Some(template) = &options.template else {
+    let Some(path) = &options.template else {
         return Err(Error::refused("name a VM template"));
     };
-    let wish = Wish::read(template)?;
+    let template = Template::read(path)?;
     let store = Store::open(&options.state, &options.oneadmin)?;
     let drivers = Drivers::at(&remotes(options)?, &options.oneadmin);
     say(&format!(
         "playing {} with the drivers in {}",
-        template.display(),
+        path.display(),
         drivers.remotes().display()
     ))?;
     let player = Player { store, drivers };
-    let vm = player.start(&wish)?;
+    let vm = player.start(&template)?;
     show(std::slice::from_ref(&vm), options)
 }
 

@@ -1,6 +1,6 @@
-//! Steps: what a set-up is made of. Each says whether it is still to be done and can be done
-//! again; the type of an answer is [`Changed`](Outcome::Changed),
-//! [`AlreadySo`](Outcome::AlreadySo) or, of a step that may fail, [`Failed`](Outcome::Failed).
+//! The steps of a set-up. Each can be repeated: it checks first whether anything is to be done. The
+//! outcome is [`Changed`](Outcome::Changed), [`Unchanged`](Outcome::Unchanged) or, for an optional
+//! step, [`Failed`](Outcome::Failed).
 
 use std::fmt;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// There is nothing to do.
-    AlreadySo,
+    Unchanged,
     /// What would be done.
     Needed(String),
 }
@@ -23,7 +23,7 @@ impl State {
         if missing {
             Self::Needed(what.into())
         } else {
-            Self::AlreadySo
+            Self::Unchanged
         }
     }
 }
@@ -34,12 +34,12 @@ pub enum Outcome {
     /// It did this.
     Changed(String),
     /// It found everything done and touched nothing.
-    AlreadySo,
+    Unchanged,
     /// It could not be done, and nothing depends on it: why.
     Failed(String),
 }
 
-/// One thing to be so.
+/// One thing that a set-up brings about.
 pub trait Step {
     /// What it is about, most often a path.
     fn subject(&self) -> String;
@@ -122,13 +122,13 @@ pub fn act(
     })
 }
 
-/// Whether the steps are done or only told.
+/// Whether the steps are applied or only listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Done.
+    /// Applied.
     Apply,
-    /// Told (`--dry-run`).
-    Tell,
+    /// Listed (`--dry-run`).
+    DryRun,
 }
 
 /// What was done, in order.
@@ -172,33 +172,31 @@ pub fn run(steps: &[Box<dyn Step>], mode: Mode, out: &mut dyn Write) -> Result<S
             other => other?,
         };
         let line = match (&outcome, mode) {
-            (Outcome::AlreadySo, _) => format!("  is so    {subject}"),
+            (Outcome::Unchanged, _) => format!("  ok       {subject}"),
             (Outcome::Failed(why), _) => format!("  not done {subject}: {why}"),
             (Outcome::Changed(what), Mode::Apply) => format!("  done     {subject}: {what}"),
-            (Outcome::Changed(what), Mode::Tell) => format!("  would do {subject}: {what}"),
+            (Outcome::Changed(what), Mode::DryRun) => format!("  would do {subject}: {what}"),
         };
         say(out, &line)?;
         summary.outcomes.push((subject, outcome));
     }
-    let is_so = |outcome: &&Outcome| matches!(outcome, Outcome::AlreadySo);
-    let so = summary
+    let changed = summary.changed();
+    let unchanged = summary
         .outcomes
         .iter()
-        .map(|(_, o)| o)
-        .filter(is_so)
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Unchanged))
         .count();
-    let changed = summary.changed();
     let verb = match mode {
         Mode::Apply => "done",
-        Mode::Tell => "would be done",
+        Mode::DryRun => "would be done",
     };
-    say(out, &format!("{changed} {verb}, {so} already so."))?;
+    say(out, &format!("{changed} {verb}, {unchanged} unchanged."))?;
     Ok(summary)
 }
 
 fn take(step: &dyn Step, mode: Mode) -> Result<Outcome> {
     Ok(match step.check()? {
-        State::AlreadySo => Outcome::AlreadySo,
+        State::Unchanged => Outcome::Unchanged,
         State::Needed(what) => {
             if mode == Mode::Apply {
                 step.apply()?;
@@ -244,7 +242,7 @@ mod tests {
         let summary = run(&steps, Mode::Apply, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("not done kmod: no network"), "{text}");
-        assert!(text.ends_with("1 done, 0 already so.\n"), "{text}");
+        assert!(text.ends_with("1 done, 0 unchanged.\n"), "{text}");
         assert_eq!((done.get(), summary.changed()), (1, 1));
         assert!(run(&[fails()], Mode::Apply, &mut Vec::new()).is_err());
     }
@@ -255,7 +253,7 @@ mod tests {
         let outcomes = vec![
             outcome("/r/one/a"),
             outcome("/r/two"),
-            ("/r/so/b".to_owned(), Outcome::AlreadySo),
+            ("/r/so/b".to_owned(), Outcome::Unchanged),
         ];
         let summary = Summary { outcomes };
         assert!(summary.has_changed_beneath(Path::new("/r/one")));
@@ -264,11 +262,11 @@ mod tests {
     }
 
     #[test]
-    fn a_second_run_finds_everything_so_and_a_dry_run_does_nothing() {
+    fn a_second_run_finds_nothing_to_do_and_a_dry_run_does_nothing() {
         let done = Rc::new(Cell::new(0));
         let mut out = Vec::new();
-        let told = run(&counter(&done), Mode::Tell, &mut out).unwrap();
-        assert_eq!((done.get(), told.changed()), (0, 1));
+        let listed = run(&counter(&done), Mode::DryRun, &mut out).unwrap();
+        assert_eq!((done.get(), listed.changed()), (0, 1));
         assert!(
             run(&counter(&done), Mode::Apply, &mut out)
                 .unwrap()
@@ -278,6 +276,6 @@ mod tests {
         assert_eq!((done.get(), second.changed()), (1, 0));
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("would do the counter: count"), "{text}");
-        assert!(text.contains("0 done, 1 already so."), "{text}");
+        assert!(text.contains("0 done, 1 unchanged."), "{text}");
     }
 }

@@ -371,7 +371,7 @@ fn user_of_the_file(root: &Root) -> anyhow::Result<()> {
     fs::write(&passwd, before.0)?;
     fs::write(&group, before.1)?;
     for step in steps? {
-        ensure!(step.starts_with("is so"), "{step}");
+        ensure!(step.starts_with("ok "), "{step}");
     }
     Ok(())
 }
@@ -395,7 +395,7 @@ fn user_of_systemd(root: &Root) -> anyhow::Result<()> {
     let steps = account_steps(root);
     fs::remove_dir_all(root.at("/etc/userdb"))?;
     for step in steps? {
-        ensure!(step.starts_with("is so"), "{step}");
+        ensure!(step.starts_with("ok "), "{step}");
     }
     Ok(())
 }

@@ -9,19 +9,19 @@ prune=()
 for path in "${CHECKOUT:-/nowhere}" /var/cache /var/log/journal /var/log/lastlog /var/log/wtmp /var/log/btmp \
     /var/lib/apt /var/lib/dpkg /var/lib/systemd /var/lib/dhcp /var/lib/dhcpcd /var/lib/dbus /var/lib/private \
     /run/systemd /run/udev /run/log /run/user /run/dbus /run/dhclient\* /run/dhcpcd /run/utmp \
-    /var/lib/containerd/io.containerd.metadata\* /var/lib/logrotate /var/lib/wtmpdb /var/log/exim4 /var/spool \
+    /var/lib/containerd/io.containerd.metadata\* /var/lib/containerd/io.containerd.grpc.v1.introspection /var/lib/logrotate /var/lib/wtmpdb /var/log/exim4 /var/spool \
     /run/motd\* /run/exim4 /run/sudo /run/sshd.pid /run/xtables.lock /run/lock/onedock-sandbox /root/.cargo /root/.rustup /root/.cache ${SNAPSHOT_PRUNE-}; do
     prune+=(-path "$path" -o)
 done
 
 # Folders by what they are, files by size and time, too. Those of /etc are compared by their contents
 # below: to add and remove a user writes its files anew.
-# (A containerd makes the folders of its content with the first manifest.)
+# (A containerd makes the folders of its content and of its sockets when they are first needed.)
 for root in /usr:5 /var:9 /opt:3 /root:2 /home:2 /srv:3 /run:9 /boot:2; do
     depth=${root#*:}
     root=${root%:*}
     [ ! -d "$root" ] || find "$root" -maxdepth "$depth" \( "${prune[@]}" -false \) -prune -o \
-        -type d -path '/var/lib/containerd/io.containerd.content.v1.content*' -o \
+        -type d \( -path '/var/lib/containerd/io.containerd.content.v1.content*' -o -path /run/containerd/s \) -o \
         \( -type d -printf 'file %p %y %m %U:%G\n' -o -printf 'file %p %y %m %U:%G %s %T@ %l\n' \)
 done
 find /etc \( -name 'passwd-' -o -name 'group-' -o -name 'shadow-' -o -name 'gshadow-' -o -name 'sub?id-' \
@@ -40,7 +40,7 @@ done
 ip -o link | sed -E 's/^[0-9]+: ([^@:]+).*/link \1/'
 ip -o addr | sed -E 's/^[0-9]+: +//; s/ +valid_lft.*//; s/^/address /'
 for family in -4 -6; do
-    ip "$family" route show table all | sed 's/^/route /'
+    ip "$family" route show table all | sed -E 's/ expires [0-9]+sec//; s/^/route /'
     ip "$family" rule | sed 's/^/rule /'
 done
 for program in iptables ip6tables; do

@@ -97,3 +97,55 @@ fn the_page_of_faults_and_attacks_names_every_numbered_test_in_its_row() {
         "docs/faults-and-attacks.md lacks {lacking:#?} and names what is gone: {gone:#?}"
     );
 }
+
+/// The text between back quotes, outside of code blocks.
+fn quoted(text: &str) -> Vec<&str> {
+    let prose = text.split("```").step_by(2);
+    prose
+        .flat_map(|part| part.lines())
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn the_files_of_the_tree_that_the_documents_name_exist() {
+    let root = root();
+    let folders: BTreeSet<String> = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with('.') && name != "target" && name != "dist")
+        .collect();
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/glossary.md",
+        "docs/networking.md",
+        "docs/monitoring.md",
+        "docs/disks.md",
+    ];
+    let (mut named, mut missing) = (0, Vec::new());
+    for document in documents {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        for path in quoted(&text) {
+            let Some((first, _)) = path.split_once('/') else {
+                continue;
+            };
+            let is_pattern =
+                path.contains(['*', '<', '{', '…', ' ', '$']) || path.contains("ACTION");
+            let is_file = path.ends_with('/') || path.rsplit('/').next().unwrap().contains('.');
+            if !folders.contains(first) || is_pattern || !is_file || path.contains("SCRIPT") {
+                continue;
+            }
+            named += 1;
+            if !root.join(path).exists() {
+                missing.push(format!("{document}: {path}"));
+            }
+        }
+    }
+    assert!(named > 40, "only {named} paths were found");
+    assert!(missing.is_empty(), "{missing:#?}");
+}

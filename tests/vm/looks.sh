@@ -66,7 +66,7 @@ registry_has() {
 
 # Everything that a VM could leave behind, in a form that can be compared. What may stay is not
 # listed: a system datastore with its mark, and locks, empty files that must never be deleted
-# (common/src/lock.rs).
+# (common/src/lock.rs), and the filters that crun has compiled.
 belongings() {
     docker ps -aq --no-trunc | sed 's/^/container /'
     docker volume ls -q | sed 's/^/volume /'
@@ -82,7 +82,7 @@ belongings() {
         -not -path "$played/vms" -not -path "$played/images" -not -path "$played/datastores" \
         -not -path "$played/datastores/1000001" -not -name .monitor | sed 's/^/file /'
     find /run/onedock /run/one /run/crun /run/docker /var/tmp /tmp -not -type d \
-        -not -name chain.lock -not -path '/run/docker/libnetwork/*' -not -path /tmp/stderr \
+        -not -name chain.lock -not -path '*/.cache/seccomp/*' -not -path '/run/docker/libnetwork/*' -not -path /tmp/stderr \
         2>/dev/null | sed 's/^/file /'
 }
 

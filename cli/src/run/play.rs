@@ -17,7 +17,7 @@ use super::document::{self, Facts, HOST, IMAGES, SYSTEM};
 use super::drivers::{Drivers, notes};
 use super::say;
 use super::state::{Disk, Image, Nic, Stage, Store, Vm};
-use super::wish::{DiskWish, Wish};
+use super::template::{DiskTemplate, Template};
 
 /// Who plays.
 #[derive(Debug)]
@@ -29,23 +29,23 @@ pub(crate) struct Player {
 impl Player {
     /// Plays a template up to the running VM. What fails is undone by the calls that `oned`
     /// would make for it.
-    pub(crate) fn start(&self, wish: &Wish) -> Result<Vm> {
+    pub(crate) fn start(&self, template: &Template) -> Result<Vm> {
         let (mut vm, images) = {
             let _held = self.store.lock()?;
-            let images = wish
+            let images = template
                 .disks
                 .iter()
                 .map(|disk| self.registered(disk))
                 .collect::<Result<Vec<_>>>()?;
-            self.refuse_taken(wish)?;
-            (self.new_vm(wish, &images)?, images)
+            self.refuse_taken(template)?;
+            (self.new_vm(template, &images)?, images)
         };
         let facts = Facts {
             id: vm.id,
             images: &images,
         };
-        let document = document::vm(wish, &facts);
-        match self.boot(wish, &mut vm, &facts, &document) {
+        let document = document::vm(template, &facts);
+        match self.boot(template, &mut vm, &facts, &document) {
             Ok(()) => Ok(vm),
             Err(error) => {
                 say(&format!("undoing what was made of VM {}", vm.id))?;
@@ -70,7 +70,7 @@ impl Player {
         vm.stage = Stage::Epilog;
         self.store.keep_vm(&vm)?;
         let name = format!("one-{id}");
-        self.told("vmm shutdown", || {
+        self.call_driver("vmm shutdown", || {
             let number = id.to_string();
             self.drivers.vmm(
                 "shutdown",
@@ -107,7 +107,7 @@ impl Player {
                 image.path, user.id
             )));
         }
-        self.told("datastore rm", || {
+        self.call_driver("datastore rm", || {
             self.drivers
                 .datastore("rm", &id.to_string(), document::image(&image))
         })?;
@@ -116,7 +116,7 @@ impl Player {
 
     /// The image of a disk: one that was registered before, else registered now. Its number is
     /// kept before the copy begins, so that one that is cut off is gone on with and not lost.
-    fn registered(&self, disk: &DiskWish) -> Result<Image> {
+    fn registered(&self, disk: &DiskTemplate) -> Result<Image> {
         let stamp = stamp(&disk.path);
         let known = self.store.images()?.into_iter().find(|image| {
             image.path == disk.path && image.stamp == stamp && image.dockerrun == disk.dockerrun
@@ -143,7 +143,7 @@ impl Player {
             }
         };
         let what = format!("datastore cp {} ({} MB)", disk.path, image.size_mb);
-        let cp = self.told(&what, || {
+        let cp = self.call_driver(&what, || {
             self.drivers
                 .datastore("cp", &image.id.to_string(), document::image(&image))
         })?;
@@ -162,7 +162,7 @@ impl Player {
 
     /// What `stat` says, in MB, at least 1.
     fn size(&self, asked: &Image) -> Result<u64> {
-        let stat = self.told(&format!("datastore stat {}", asked.path), || {
+        let stat = self.call_driver(&format!("datastore stat {}", asked.path), || {
             self.drivers.datastore("stat", "0", document::image(asked))
         })?;
         let said = stat.stdout.trim();
@@ -175,9 +175,9 @@ impl Player {
     }
 
     /// Addresses are leased by `oned`; here the VMs that are played are asked.
-    fn refuse_taken(&self, wish: &Wish) -> Result<()> {
+    fn refuse_taken(&self, template: &Template) -> Result<()> {
         for vm in self.store.vms()? {
-            for ip in wish.nics.iter().filter_map(|nic| nic.ip) {
+            for ip in template.nics.iter().filter_map(|nic| nic.ip) {
                 if vm
                     .nics
                     .iter()
@@ -193,13 +193,13 @@ impl Player {
         Ok(())
     }
 
-    fn new_vm(&self, wish: &Wish, images: &[Image]) -> Result<Vm> {
+    fn new_vm(&self, template: &Template, images: &[Image]) -> Result<Vm> {
         let id = self.store.new_vm()?;
-        let disks = wish.disks.iter().zip(images);
-        let nics = wish.nics.iter().enumerate();
+        let disks = template.disks.iter().zip(images);
+        let nics = template.nics.iter().enumerate();
         let vm = Vm {
             id,
-            name: wish.name.clone(),
+            name: template.name.clone(),
             stage: Stage::Prolog,
             disks: disks
                 .map(|(disk, image)| Disk {
@@ -221,34 +221,40 @@ impl Player {
                         .to_owned(),
                 })
                 .collect(),
-            context: wish.context.is_some(),
+            context: template.context.is_some(),
             remotes: self.drivers.remotes().to_owned(),
         };
         self.store.keep_vm(&vm)?;
         Ok(vm)
     }
 
-    fn boot(&self, wish: &Wish, vm: &mut Vm, facts: &Facts<'_>, document: &str) -> Result<()> {
+    fn boot(
+        &self,
+        template: &Template,
+        vm: &mut Vm,
+        facts: &Facts<'_>,
+        document: &str,
+    ) -> Result<()> {
         let (id, images) = (vm.id.to_string(), IMAGES.to_string());
         self.store.write(vm.id, "vm.xml", document)?;
         for (number, disk) in vm.disks.iter().enumerate() {
             let place = self.place(vm.id, &format!("/disk.{number}"));
             let script = if disk.persistent { "ln" } else { "clone" };
-            self.told(&format!("tm {script} disk.{number}"), || {
+            self.call_driver(&format!("tm {script} disk.{number}"), || {
                 self.drivers
                     .tm(script, [disk.source.as_str(), &place, &id, &images])
             })?;
         }
         vm.stage = Stage::Boot;
         self.store.keep_vm(vm)?;
-        if let Some(text) = document::context_sh(wish, facts) {
+        if let Some(text) = document::context_sh(template, facts) {
             let file = self
                 .store
                 .write(vm.id, "context.sh", &text)?
                 .display()
                 .to_string();
             let place = self.place(vm.id, &format!("/disk.{}", vm.disks.len()));
-            self.told("tm context", || {
+            self.call_driver("tm context", || {
                 self.drivers
                     .tm("context", [file.as_str(), &place, &id, &SYSTEM.to_string()])
             })?;
@@ -260,7 +266,7 @@ impl Player {
             .join("deployment.0")
             .display()
             .to_string();
-        let answer = self.told("vmm deploy", || {
+        let answer = self.call_driver("vmm deploy", || {
             self.drivers.vmm(
                 "deploy",
                 [file.as_str(), HOST, &id, HOST],
@@ -290,7 +296,7 @@ impl Player {
         if vm.stage != Stage::Prolog {
             let (document, id) = (self.document(vm)?, vm.id.to_string());
             also(
-                self.told("vmm cancel", || {
+                self.call_driver("vmm cancel", || {
                     let name = format!("one-{id}");
                     self.drivers.vmm(
                         "cancel",
@@ -312,18 +318,18 @@ impl Player {
         for (number, disk) in vm.disks.iter().enumerate() {
             let place = self.place(vm.id, &format!("/disk.{number}"));
             if disk.persistent && save {
-                self.told(&format!("tm mvds disk.{number}"), || {
+                self.call_driver(&format!("tm mvds disk.{number}"), || {
                     self.drivers
                         .tm("mvds", [place.as_str(), &disk.source, &id, &images])
                 })?;
             } else {
-                self.told(&format!("tm delete disk.{number}"), || {
+                self.call_driver(&format!("tm delete disk.{number}"), || {
                     self.drivers.tm("delete", [place.as_str(), &id, &images])
                 })?;
             }
         }
         let place = self.place(vm.id, "");
-        self.told("tm delete the VM's folder", || {
+        self.call_driver("tm delete the VM's folder", || {
             self.drivers
                 .tm("delete", [place.as_str(), &id, &SYSTEM.to_string()])
         })?;
@@ -355,7 +361,7 @@ impl Player {
         format!("{HOST}:{}{name}", self.store.system_dir(vm).display())
     }
 
-    fn told(&self, what: &str, call: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
+    fn call_driver(&self, what: &str, call: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
         let begun = Instant::now();
         let answer = call()?;
         tell(what, begun, &answer)?;

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 use onedock::error::{Error, Result};
+use onedock::file_step;
 use onedock::owner::Owner;
-use onedock::place;
 use onedock::secret::random_bytes;
 use onedock_common::{ImageId, VmId};
 use serde::de::DeserializeOwned;
@@ -117,7 +117,7 @@ impl Store {
             ("images", 0o750, &owner),
             ("datastores", 0o750, &drivers),
         ] {
-            let folder = place::Folder {
+            let folder = file_step::Folder {
                 path: root.join(name),
                 mode,
                 owner: owner.clone(),
@@ -187,7 +187,7 @@ impl Store {
         let last: Option<u32> = numbers(&self.root.join("vms"))?.into_iter().max();
         let id = VmId::new(last.map_or(FIRST_VM, |last| last.saturating_add(1).max(FIRST_VM)));
         let folder = self.folder(id);
-        let step = place::Folder {
+        let step = file_step::Folder {
             path: folder,
             mode: 0o750,
             owner: self.owner.clone(),
@@ -215,7 +215,7 @@ impl Store {
     /// Writes a file of a VM that the drivers read.
     pub(crate) fn write(&self, vm: VmId, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.file(vm, name);
-        place::put(&path, text.as_bytes(), 0o640, &self.owner)?;
+        file_step::put(&path, text.as_bytes(), 0o640, &self.owner)?;
         Ok(path)
     }
 
@@ -239,7 +239,7 @@ impl Store {
     fn keep(&self, path: &Path, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Error::refused(format!("{} cannot be written: {e}", path.display())))?;
-        place::put(path, (text + "\n").as_bytes(), 0o640, &self.owner)
+        file_step::put(path, (text + "\n").as_bytes(), 0o640, &self.owner)
     }
 
     fn all<T: DeserializeOwned>(&self, kind: &str, name: &str) -> Result<Vec<T>> {

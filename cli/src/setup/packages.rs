@@ -118,10 +118,10 @@ impl<'a> Installation<'a> {
     fn check(&self) -> Result<State> {
         let missing = self.missing();
         if missing.is_empty() {
-            return Ok(State::AlreadySo);
+            return Ok(State::Unchanged);
         }
         let Some(family) = self.distribution.family else {
-            return self.cannot_install(&missing).map(|()| State::AlreadySo);
+            return self.cannot_install(&missing).map(|()| State::Unchanged);
         };
         let manager = Manager::of(family, self.machine);
         let round = self.round(&manager, &BTreeSet::new());
@@ -130,7 +130,7 @@ impl<'a> Installation<'a> {
             self.all_found(&missing, &round)?;
         }
         if round.is_empty() {
-            return Ok(State::AlreadySo);
+            return Ok(State::Unchanged);
         }
         self.objection(&manager, &round)?;
         Ok(State::Needed(format!(

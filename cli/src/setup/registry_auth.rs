@@ -10,9 +10,9 @@ use onedock_common::reference::RegistryName;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use crate::file_step::PutFile;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::PutFile;
 use crate::secret::{Secret, basic};
 use crate::step::Step;
 

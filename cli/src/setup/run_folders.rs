@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::ONEADMIN;
+use crate::file_step::{Folder, PutFile};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{Folder, PutFile};
 use crate::step::{State, Step, Steps, act};
 
 /// What OpenNebula's packages say of them.

@@ -25,7 +25,7 @@ const CRATES: [&str; 7] = [
 /// others, so they are built here, into the folder that this test came from.
 pub(super) fn folder() -> Result<&'static Path> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match FOLDER.get_or_init(|| build().map_err(|e| format!("{e:#}"))) {
+    match FOLDER.get_or_init(|| given().unwrap_or_else(build).map_err(|e| format!("{e:#}"))) {
         Ok(folder) => Ok(folder),
         Err(e) => Err(anyhow!("{e}")),
     }

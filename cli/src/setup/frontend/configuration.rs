@@ -6,8 +6,8 @@ use onedock_common::reference::RegistryName;
 
 use crate::edit::shell_rc;
 use crate::error::Result;
+use crate::file_step::{EditFile, Edited, PutFile};
 use crate::owner::Owner;
-use crate::place::{EditFile, Edited, PutFile};
 use crate::step::Steps;
 
 /// The file when it is new.

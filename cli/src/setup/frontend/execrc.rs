@@ -10,7 +10,7 @@
 
 use crate::edit::shell_rc;
 use crate::error::Result;
-use crate::place::Edited;
+use crate::file_step::Edited;
 
 /// The file with our pair.
 pub(super) fn edit(text: &str) -> Result<Edited> {

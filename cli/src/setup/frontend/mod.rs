@@ -17,8 +17,8 @@ pub use layout::Layout;
 use onedock_common::reference::RegistryName;
 
 use crate::error::Result;
+use crate::file_step::{EditFile, Edited};
 use crate::host::Host;
-use crate::place::{EditFile, Edited};
 use crate::setup::distribution::Role;
 use crate::setup::join::{self, Join};
 use crate::setup::{Plan, packages, restart};

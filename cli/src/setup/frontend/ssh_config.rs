@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::command::Command;
 use crate::error::{Error, Result};
+use crate::file_step::{EditFile, Edited, Folder, put};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{EditFile, Edited, Folder, put};
 use crate::step::{State, Steps, act};
 
 const BEGIN: &str =

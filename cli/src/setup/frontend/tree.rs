@@ -8,8 +8,8 @@ use onedock_common::reference::RegistryName;
 use super::configuration::{self, Facts};
 use super::{drivers, shims};
 use crate::error::Result;
+use crate::file_step::{Folder, PutFile};
 use crate::owner::Owner;
-use crate::place::{Folder, PutFile};
 use crate::step::Steps;
 
 /// The Ruby that registers the NICs of containers with OpenNebula's network drivers.

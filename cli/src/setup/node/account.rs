@@ -42,7 +42,7 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
             format!("user {ONEADMIN}"),
             || match getent::user(ONEADMIN)? {
                 None => Ok(State::Needed(format!("make it, home {HOME}"))),
-                Some(user) if user.home == Path::new(HOME) => Ok(State::AlreadySo),
+                Some(user) if user.home == Path::new(HOME) => Ok(State::Unchanged),
                 Some(user) => Err(Error::refused(format!(
                     "user {ONEADMIN} has the home {} and OpenNebula wants {HOME} on every host; \
                      change it with usermod --home {HOME} {ONEADMIN}",

@@ -15,9 +15,9 @@ use super::programs::RUNTIME;
 use crate::command::{Command, find};
 use crate::edit::daemon_json::{self, Wanted};
 use crate::error::{Error, Result};
+use crate::file_step::{EditFile, Edited, put};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{EditFile, Edited, put};
 use crate::step::{State, Step, Steps, act};
 use crate::wait;
 
@@ -38,7 +38,7 @@ pub(super) fn running_step(engine: &Engine, start: bool) -> Box<dyn Step> {
         move || match a.info() {
             Ok(info) => info
                 .objection()
-                .map_or(Ok(State::AlreadySo), |why| Err(Error::refused(why))),
+                .map_or(Ok(State::Unchanged), |why| Err(Error::refused(why))),
             Err(why) if !start => Err(why),
             Err(_) => Ok(State::Needed("start it".into())),
         },

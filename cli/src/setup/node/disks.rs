@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::engine::Engine;
 use crate::command::{Command, find};
+use crate::file_step::PutFile;
 use crate::owner::Owner;
-use crate::place::PutFile;
 use crate::step::{State, Step, Steps, act};
 
 /// What is loaded at each boot: loop devices for disks in files, FUSE for qcow2, overlay for the

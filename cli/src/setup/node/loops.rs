@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::command::{Command, find};
+use crate::file_step::PutFile;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::PutFile;
 use crate::step::{Step, Steps, act};
 
 /// What the host's udev leaves alone.
@@ -105,7 +105,7 @@ mod tests {
             let done = run(&files(&host, &owner), mode, &mut Vec::new());
             done.unwrap().changed()
         };
-        assert_eq!(changed(Mode::Tell), 2);
+        assert_eq!(changed(Mode::DryRun), 2);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!(changed(Mode::Apply), 2);
         for (path, text) in [(UDEV_PATH, UDEV), (MODPROBE_PATH, MODPROBE)] {

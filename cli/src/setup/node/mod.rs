@@ -23,9 +23,9 @@ use std::path::PathBuf;
 pub use engine::Engine;
 
 use crate::error::Result;
+use crate::file_step::Folder;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::Folder;
 use crate::setup::distribution::Role;
 use crate::setup::frontend::Layout;
 use crate::setup::join::{self, Join};

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::command::{Command, find};
 use crate::error::{Error, Result};
+use crate::file_step::put;
 use crate::owner::Owner;
-use crate::place::put;
 use crate::step::{State, Step, act};
 
 const LIBRARY: &str = "load_opennebula_paths";

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file_step::{Folder, PutFile};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{Folder, PutFile};
 use crate::step::Steps;
 
 /// Where they lie.

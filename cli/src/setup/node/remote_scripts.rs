@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, Result};
+use crate::file_step::{Folder, backup_path};
 use crate::owner::Owner;
-use crate::place::{Folder, backup_path};
 use crate::step::{State, Step, act};
 
 /// What is done about the folder.
@@ -36,7 +36,7 @@ pub(super) fn step(folder: PathBuf, oneadmin: Owner) -> Box<dyn Step> {
         folder.display().to_string(),
         move || {
             Ok(match look(&a, &oneadmin)? {
-                Remedy::Nothing => State::AlreadySo,
+                Remedy::Nothing => State::Unchanged,
                 Remedy::Make => State::Needed("make it".into()),
                 Remedy::SetMode(mode) => State::Needed(format!("mode {mode:04o}")),
                 Remedy::MoveAside => State::Needed(format!(

@@ -14,9 +14,9 @@ use serde_json::json;
 use super::engine::Engine;
 use crate::command::{Command, find};
 use crate::error::{Error, Result};
+use crate::file_step::put;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::put;
 use crate::step::{State, Step, act};
 
 /// Where the choice is written: one line, an absolute path.

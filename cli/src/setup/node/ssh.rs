@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file_step::{Folder, put};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{Folder, put};
 use crate::secret::Secret;
 use crate::setup::ONEADMIN;
 use crate::setup::join::{self, Join, ssh_files};
@@ -46,7 +46,7 @@ fn file_step(path: PathBuf, name: &str, given: Secret, owner: Owner) -> Box<dyn 
         move || {
             Ok(match merged(&read(&a)?, given.reveal(), is_list) {
                 Some(_) => State::Needed("write what the front-end has".into()),
-                None => State::AlreadySo,
+                None => State::Unchanged,
             })
         },
         move || match merged(&read(&b)?, content.reveal(), is_list) {

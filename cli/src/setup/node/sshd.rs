@@ -14,9 +14,9 @@ use nix::unistd::Pid;
 use super::runtime::Remarks;
 use crate::command::{Command, find};
 use crate::error::{Error, Result};
+use crate::file_step::{Folder, put};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{Folder, put};
 use crate::setup::distribution::SSH_UNITS;
 use crate::setup::processes;
 use crate::step::{State, Step, act};
@@ -65,7 +65,7 @@ fn step_with(
         move || {
             let needed = || Ok(State::Needed(format!("MaxStartups {VALUE}")));
             let remark = match look(&a) {
-                Verdict::Made => return Ok(State::AlreadySo),
+                Verdict::Made => return Ok(State::Unchanged),
                 // In a dry run sshd may be yet to be installed, with its configuration.
                 _ if find("sshd").is_none() => return needed(),
                 Verdict::CanBeMade => match test() {
@@ -75,7 +75,7 @@ fn step_with(
                     Err(why) => format!("`sshd -t` fails before it is changed ({why})"),
                 },
                 Verdict::Decided { value, .. } if enough(&value) => {
-                    return Ok(State::AlreadySo);
+                    return Ok(State::Unchanged);
                 }
                 Verdict::Decided { file, value } => {
                     format!("{} says MaxStartups {value}", file.display())
@@ -86,7 +86,7 @@ fn step_with(
                 "WARNING: sshd's MaxStartups was not raised, because {remark}: when many VMs are \
                  begun at once connections are refused; set MaxStartups {VALUE} yourself."
             ));
-            Ok(State::AlreadySo)
+            Ok(State::Unchanged)
         },
         move || {
             put(&b, TEXT.as_bytes(), 0o644, &Owner::root())?;
@@ -350,7 +350,7 @@ mod tests {
         assert!(line.contains("was removed again: line 3: Bad"), "{line}");
         assert_eq!((ours.exists(), reloads.get()), (false, 0));
         // One that is broken before is left alone, and that is said.
-        assert_eq!(refusing.check().unwrap(), State::AlreadySo);
+        assert_eq!(refusing.check().unwrap(), State::Unchanged);
         let said = remarks.take().join("\n");
         assert!(
             said.contains("fails before it is changed (line 3: Bad"),
@@ -361,7 +361,7 @@ mod tests {
         taking.apply().unwrap();
         assert_eq!(fs::read_to_string(&ours).unwrap(), TEXT);
         assert_eq!(reloads.get(), 1);
-        assert_eq!(taking.check().unwrap(), State::AlreadySo);
+        assert_eq!(taking.check().unwrap(), State::Unchanged);
         assert!(remarks.take().is_empty());
     }
 

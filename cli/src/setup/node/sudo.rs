@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::command::Command;
 use crate::error::{Error, Result};
+use crate::file_step::put;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::put;
 use crate::step::{State, Step, Steps, act};
 
 /// One program without arguments: everything else comes as one checked request on its stdin.

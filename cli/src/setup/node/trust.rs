@@ -8,9 +8,9 @@ use onedock_common::config::AUTH_FILE;
 use onedock_common::reference::RegistryName;
 
 use crate::error::Error;
+use crate::file_step::{Folder, PutFile};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{Folder, PutFile};
 use crate::secret::Secret;
 use crate::setup::join::Join;
 use crate::setup::registry::{self, answer, name};
@@ -29,7 +29,7 @@ pub(super) fn name_step(join: &Join) -> Box<dyn Step> {
                      to /etc/hosts and call this again"
                 )));
             }
-            Ok(State::AlreadySo)
+            Ok(State::Unchanged)
         },
         || Ok(()),
     )

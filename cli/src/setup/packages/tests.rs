@@ -132,7 +132,7 @@ fn a_machine_that_has_every_program_is_asked_nothing() {
     let machine = Fake::without("", &[]);
     for required in [true, false] {
         let installation = machine.installation(Role::Node, required);
-        assert_eq!(installation.check().unwrap(), State::AlreadySo);
+        assert_eq!(installation.check().unwrap(), State::Unchanged);
     }
     assert!(machine.calls.borrow().is_empty());
 }
@@ -152,7 +152,7 @@ fn only_what_lacks_is_installed_and_nothing_is_removed_for_it() {
     );
     installation.apply().unwrap();
     assert_eq!(machine.installations(), ["ruby iproute2"]);
-    assert_eq!(installation.check().unwrap(), State::AlreadySo);
+    assert_eq!(installation.check().unwrap(), State::Unchanged);
     for call in machine
         .calls
         .borrow()
@@ -239,7 +239,7 @@ fn the_next_package_is_taken_when_the_first_one_does_not_bring_the_program() {
         .knowing(&[("qemu-utils", &["qemu-img"]), ("qemu-system-common", &[])]);
     let installation = machine.installation(Role::Node, false);
     installation.apply().unwrap();
-    assert_eq!(installation.check().unwrap(), State::AlreadySo);
+    assert_eq!(installation.check().unwrap(), State::Unchanged);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn an_unknown_distribution_is_told_the_missing_programs_in_one_line() {
     );
     let machine = Fake::without("ID=alpine\n", &["crun"]);
     let useful = machine.installation(Role::Node, false);
-    assert_eq!(useful.check().unwrap(), State::AlreadySo);
+    assert_eq!(useful.check().unwrap(), State::Unchanged);
     assert!(machine.calls.borrow().is_empty());
 }
 

@@ -10,8 +10,8 @@ use std::fs;
 
 use super::Place;
 use crate::error::{Error, Result};
+use crate::file_step::put;
 use crate::owner::Owner;
-use crate::place::put;
 use crate::secret::{Secret, random_bytes};
 use crate::step::{State, Steps, act};
 

@@ -9,8 +9,8 @@ use std::path::Path;
 use super::{Place, name};
 use crate::command::Command;
 use crate::error::{Error, Result};
+use crate::file_step::put;
 use crate::owner::Owner;
-use crate::place::put;
 use crate::step::{State, Steps, act};
 
 /// Ten years: nobody renews what works; a set-up that is run again renews in the last 60 days.

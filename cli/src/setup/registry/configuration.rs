@@ -1,7 +1,7 @@
 //! `config.yml` of the registry.
 
 use super::Place;
-use crate::place::PutFile;
+use crate::file_step::PutFile;
 use crate::step::Step;
 
 /// The file's step.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::{Place, accounts, certificate};
 use crate::error::Result;
+use crate::file_step::PutFile;
 use crate::getent;
 use crate::owner::Owner;
-use crate::place::PutFile;
 use crate::setup::frontend::Layout;
 use crate::setup::join::{self, Join, ssh_files};
 use crate::step::Step;

@@ -15,9 +15,9 @@ use onedock_common::reference::RegistryName;
 
 use crate::command::Command;
 use crate::error::{Error, Result};
+use crate::file_step::{Folder, PutFile};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::place::{Folder, PutFile};
 use crate::setup::distribution::Role;
 use crate::setup::frontend::Layout;
 use crate::setup::frontend::configuration::{Facts, steps as configuration_steps};
@@ -94,7 +94,7 @@ fn oneadmin_step(name: &str) -> Box<dyn Step> {
     act(
         format!("user {name}"),
         move || match Owner::names(&name, &name).resolve() {
-            Ok(_) => Ok(State::AlreadySo),
+            Ok(_) => Ok(State::Unchanged),
             Err(why) => Err(Error::refused(format!(
                 "{why}; install OpenNebula first, or make this machine a node: onedock setup node"
             ))),

@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 use super::{Place, USER, accounts, answer};
 use crate::command::{Command, find};
 use crate::error::{Error, Result};
+use crate::file_step::PutFile;
 use crate::owner::Owner;
-use crate::place::PutFile;
 use crate::setup::distribution::{REGISTRY_NAMES, REGISTRY_UNITS};
 use crate::step::{State, Steps, act};
 use crate::wait;
@@ -41,7 +41,7 @@ pub(super) fn steps(place: &Place) -> Steps {
                     None => "start it",
                     Some(pid) if is_stale(&a, pid) => "restart it with its new configuration",
                     Some(_) if ask(&a) != Ok(200) => "restart it, because it does not answer",
-                    Some(_) => return Ok(State::AlreadySo),
+                    Some(_) => return Ok(State::Unchanged),
                 };
                 Ok(State::Needed(what.into()))
             },

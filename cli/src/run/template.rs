@@ -27,7 +27,7 @@ const REFUSED: [&str; 5] = ["NIC_ALIAS", "PCI", "NIC_DEFAULT", "VMGROUP", "SCHED
 
 /// A VM as a template asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct Template {
     /// NAME; the file's name without one.
     pub(crate) name: String,
     /// CPU, VCPU and MEMORY as written.
@@ -35,9 +35,9 @@ pub(crate) struct Wish {
     pub(crate) vcpu: Option<String>,
     pub(crate) memory: String,
     /// In the order of their ids.
-    pub(crate) disks: Vec<DiskWish>,
+    pub(crate) disks: Vec<DiskTemplate>,
     /// In the order of their ids.
-    pub(crate) nics: Vec<NicWish>,
+    pub(crate) nics: Vec<NicTemplate>,
     /// CONTEXT; absent when the template has none.
     pub(crate) context: Option<Vec<Attribute>>,
     /// Known attributes that are passed on as they are.
@@ -48,7 +48,7 @@ pub(crate) struct Wish {
 
 /// A disk made of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DiskWish {
+pub(crate) struct DiskTemplate {
     /// Where the image comes from, as IMAGE/PATH has it.
     pub(crate) path: String,
     /// What the image is called.
@@ -63,7 +63,7 @@ pub(crate) struct DiskWish {
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NicWish {
+pub(crate) struct NicTemplate {
     pub(crate) bridge: IfName,
     pub(crate) ip: Option<Ipv4Addr>,
     /// MAC; made of IP as `oned` does, when it is not said.
@@ -74,7 +74,7 @@ pub(crate) struct NicWish {
     pub(crate) rest: Vec<Attribute>,
 }
 
-impl Wish {
+impl Template {
     /// Reads a template's file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
@@ -98,7 +98,7 @@ impl Wish {
                 "{name} is missing; say for example {name}={example}"
             ))),
         };
-        let wish = Self {
+        let template = Self {
             name: match found.name {
                 Some(name) => attribute_text(&name)?,
                 None => file.to_owned(),
@@ -112,12 +112,12 @@ impl Wish {
             template: found.template,
             user: found.user,
         };
-        if wish.disks.is_empty() {
+        if template.disks.is_empty() {
             return Err(Problem::all(
                 "there is no DISK; a VM is made of one, such as DISK=[IMAGE=\"docker://HOST/NAME\"]",
             ));
         }
-        Ok(wish)
+        Ok(template)
     }
 }
 
@@ -157,8 +157,8 @@ struct Found {
     cpu: Option<Attribute>,
     vcpu: Option<Attribute>,
     memory: Option<Attribute>,
-    disks: Vec<DiskWish>,
-    nics: Vec<NicWish>,
+    disks: Vec<DiskTemplate>,
+    nics: Vec<NicTemplate>,
     context: Option<Vec<Attribute>>,
     template: Vec<Attribute>,
     user: Vec<Attribute>,
@@ -188,8 +188,8 @@ impl Found {
             "CPU" => once(&mut self.cpu, attribute)?,
             "VCPU" => once(&mut self.vcpu, attribute)?,
             "MEMORY" => once(&mut self.memory, attribute)?,
-            "DISK" => self.disks.push(DiskWish::parse(attribute)?),
-            "NIC" => self.nics.push(NicWish::parse(attribute)?),
+            "DISK" => self.disks.push(DiskTemplate::parse(attribute)?),
+            "NIC" => self.nics.push(NicTemplate::parse(attribute)?),
             "CONTEXT" if self.context.is_some() => {
                 return Err(Problem::at(line, "CONTEXT is said twice"));
             }
@@ -204,7 +204,7 @@ impl Found {
     }
 }
 
-impl DiskWish {
+impl DiskTemplate {
     fn parse(attribute: Attribute) -> Read<Self> {
         let line = attribute.line;
         let mut parts = Parts::of(vector(attribute)?)?;
@@ -263,7 +263,7 @@ fn absolute(path: &str) -> Option<String> {
     whole.into_os_string().into_string().ok()
 }
 
-impl NicWish {
+impl NicTemplate {
     fn parse(attribute: Attribute) -> Read<Self> {
         let line = attribute.line;
         let mut parts = Parts::of(vector(attribute)?)?;

@@ -6,28 +6,32 @@ const WEB: &str = "NAME = web # the name\nCPU=0.5\nMEMORY=64\n\
     CONTEXT=[ NETWORK=YES, GREETING=\"it's $5\" ]\nOS=[ BOOT=disk0 ]\nDOCKER_ENV=\"A=1\"\n";
 
 fn problem(text: &str) -> (Option<usize>, String) {
-    let Problem { line, what } = Wish::parse(text, "file").unwrap_err();
+    let Problem { line, what } = Template::parse(text, "file").unwrap_err();
     (line, what)
 }
 
 #[test]
 fn a_template_is_read_with_what_is_passed_on() {
-    let wish = Wish::parse(WEB, "file").unwrap();
-    assert_eq!((wish.name.as_str(), wish.cpu.as_str()), ("web", "0.5"));
-    assert_eq!(wish.disks[0].path, "docker://host:5000/web:1");
-    assert_eq!(wish.disks[0].dockerrun.as_deref(), Some("httpd -f"));
-    let nic = &wish.nics[0];
+    let template = Template::parse(WEB, "file").unwrap();
+    assert_eq!(
+        (template.name.as_str(), template.cpu.as_str()),
+        ("web", "0.5")
+    );
+    assert_eq!(template.disks[0].path, "docker://host:5000/web:1");
+    assert_eq!(template.disks[0].dockerrun.as_deref(), Some("httpd -f"));
+    let nic = &template.nics[0];
     assert_eq!(nic.mask.as_deref(), Some("24"));
     assert_eq!(nic.rest[0].name, "GATEWAY");
-    assert_eq!(wish.context.unwrap().len(), 2);
-    assert_eq!(wish.template[0].name, "OS");
-    assert_eq!(wish.user[0].name, "DOCKER_ENV");
+    assert_eq!(template.context.unwrap().len(), 2);
+    assert_eq!(template.template[0].name, "OS");
+    assert_eq!(template.user[0].name, "DOCKER_ENV");
 }
 
 #[test]
 fn a_vm_without_a_name_is_called_like_its_file() {
-    let wish = Wish::parse("CPU=1\nMEMORY=64\nDISK=[IMAGE=\"docker://a/b\"]", "web").unwrap();
-    assert_eq!(wish.name, "web");
+    let template =
+        Template::parse("CPU=1\nMEMORY=64\nDISK=[IMAGE=\"docker://a/b\"]", "web").unwrap();
+    assert_eq!(template.name, "web");
 }
 
 #[test]

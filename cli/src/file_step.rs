@@ -268,7 +268,7 @@ mod tests {
             })
         })];
         let count = || fs::read_dir(dir.path()).unwrap().count();
-        run(&steps, Mode::Tell, &mut Vec::new()).unwrap();
+        run(&steps, Mode::DryRun, &mut Vec::new()).unwrap();
         assert_eq!(
             (count(), fs::read_to_string(&path).unwrap()),
             (1, "a\n".into())
