@@ -22,12 +22,14 @@ pub mod journal;
 pub mod kept;
 pub mod labels;
 pub mod lock;
+#[cfg(feature = "log")]
 pub mod log;
 pub mod names;
 pub mod nic;
 mod no_name_service;
 pub mod paths;
 pub mod reference;
+#[cfg(feature = "resolver")]
 pub mod resolver;
 pub mod secret;
 pub mod terminal;

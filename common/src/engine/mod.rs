@@ -4,11 +4,16 @@
 //! Only checked types become part of a request's path: a container is named by its 64 digits or
 //! by `one-<vm id>`, an image by a reference that ends in its digest.
 
+#[cfg(feature = "engine")]
 mod docker;
 #[cfg(feature = "fake")]
 pub mod fake;
+#[cfg(feature = "engine")]
 mod memory;
+#[cfg(feature = "engine")]
 mod shapes;
+#[cfg(feature = "engine")]
+mod thaw;
 mod unreachable;
 
 use std::collections::BTreeMap;
@@ -18,7 +23,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+#[cfg(feature = "engine")]
 pub use docker::Docker;
+#[cfg(feature = "engine")]
+pub use thaw::{ThawError, thaw, thaw_left};
 pub use unreachable::NoAnswer;
 
 use crate::digest::Digest;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::error::READING;
-use super::{Format, VolumeError, data_extents, inspect, mark, qcow2};
+use super::{Format, Qcow2Header, VolumeError, data_extents, inspect, mark};
 
 /// How much is looked at in one go, in bytes.
 const STEP: usize = 1 << 20;
@@ -31,12 +31,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 fn look(path: &Path) -> Result<bool, VolumeError> {
-    let (mut file, path) = inspect::open(path)?;
+    let (file, path) = inspect::open(path)?;
     let known = mark::read(&file);
-    let volume = inspect::of(&mut file, &path, known)?;
+    let volume = inspect::of(&file, &path, known)?;
     match volume.format {
         Format::Iso => Ok(false),
-        Format::Qcow2 => qcow2::Header::read(&mut file, &path)?.is_empty(&mut file, &path),
+        Format::Qcow2 => Qcow2Header::read(&file, &path)?.is_empty(&file, &path),
         Format::Raw => {
             only_zeros(&file, volume.size).map_err(|e| VolumeError::io(READING, &path, 0, e))
         }

@@ -39,10 +39,10 @@ pub async fn copy_for_now(from: &Path, to: &Path) -> Result<(), VolumeError> {
 }
 
 fn write(from: &Path, to: &Path) -> Result<(Staged, Format), VolumeError> {
-    let (mut source, from) = inspect::open(from)?;
+    let (source, from) = inspect::open(from)?;
     let known = mark::read(&source);
     // A copy of what could not be used would be found out later, where nobody knows why.
-    let format = inspect::of(&mut source, &from, known)?.format;
+    let format = inspect::of(&source, &from, known)?.format;
     let reading = |e| VolumeError::io(READING, &from, 0, e);
     let size = source.metadata().map_err(reading)?.len();
     let staged = Staged::beside(to)?;

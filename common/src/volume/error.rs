@@ -150,4 +150,5 @@ impl VolumeError {
 }
 
 pub(super) const READING: &str = "reading";
+#[cfg(feature = "disks")]
 pub(super) const WRITING: &str = "writing";

@@ -68,8 +68,8 @@ async fn tune(path: &Path, size: u64) -> Result<(), VolumeError> {
 fn can_be_tuned(path: &Path) -> Result<bool, VolumeError> {
     let mut fields = [0; FIELDS];
     let read = |source: io::Error| VolumeError::io(READING, path, 0, source);
-    let mut file = File::open(path).map_err(read)?;
-    if !read_at(&mut file, MAGIC_AT, &mut fields).map_err(read)? || !fields.starts_with(MAGIC) {
+    let file = File::open(path).map_err(read)?;
+    if !read_at(&file, MAGIC_AT, &mut fields).map_err(read)? || !fields.starts_with(MAGIC) {
         return Ok(false);
     }
     let has_log = fields[FIELDS - 8..].iter().any(|b| *b != 0);

@@ -141,9 +141,9 @@ fn quick_blkid(path: &Path, bytes: u64) -> Call<'_> {
 fn leaves_room(path: &Path, size: u64) -> Result<bool, VolumeError> {
     const WIDE: u32 = 0x80;
     let io = |source| VolumeError::io(READING, path, 0, source);
-    let mut file = File::open(path).map_err(io)?;
+    let file = File::open(path).map_err(io)?;
     let mut block = [0; 1024];
-    if !read_at(&mut file, 1024, &mut block).map_err(io)? {
+    if !read_at(&file, 1024, &mut block).map_err(io)? {
         return Ok(false);
     }
     let field = |at: usize| {

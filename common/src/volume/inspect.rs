@@ -1,12 +1,13 @@
 //! What a disk in a file is, read from the file alone.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::READING;
-use super::{Format, LIMIT, VolumeError, mark, qcow2};
+use super::qcow2::{MAGIC, Qcow2Header};
+use super::{Format, LIMIT, VolumeError, mark};
 
 /// Where an ISO 9660 image has its first volume descriptor (ECMA-119, 6.2.1), and its identifier.
 const ISO_AT: u64 = 32 * 1024 + 1;
@@ -27,28 +28,24 @@ pub struct Volume {
 /// attribute that nothing inside a VM can change; of another its first bytes count. A link is
 /// followed once, to a regular file. An image that leads to further files is refused.
 pub fn inspect(path: &Path) -> Result<Volume, VolumeError> {
-    let (mut file, path) = open(path)?;
+    let (file, path) = open(path)?;
     let known = mark::read(&file);
-    of(&mut file, &path, known)
+    of(&file, &path, known)
 }
 
 /// What the disk at `path` is, when its format is known (DISK/FORMAT): its content then decides
 /// nothing, but must not contradict a qcow2. The format is kept on the file, where it has none yet,
 /// for whatever is done with it afterwards.
 pub fn inspect_as(path: &Path, format: Format) -> Result<Volume, VolumeError> {
-    let (mut file, path) = open(path)?;
-    let volume = of(&mut file, &path, Some(format))?;
+    let (file, path) = open(path)?;
+    let volume = of(&file, &path, Some(format))?;
     if mark::read(&file).is_none() {
         mark::write(&file, format);
     }
     Ok(volume)
 }
 
-pub(super) fn of(
-    file: &mut File,
-    path: &Path,
-    known: Option<Format>,
-) -> Result<Volume, VolumeError> {
+pub(super) fn of(file: &File, path: &Path, known: Option<Format>) -> Result<Volume, VolumeError> {
     let io = |source| VolumeError::io(READING, path, 0, source);
     let meta = file.metadata().map_err(io)?;
     let format = match known {
@@ -57,7 +54,7 @@ pub(super) fn of(
     };
     let size = match format {
         Format::Raw | Format::Iso => meta.len(),
-        Format::Qcow2 => qcow2::Header::read(file, path)?.size,
+        Format::Qcow2 => Qcow2Header::read(file, path)?.size,
     };
     if size > LIMIT {
         return Err(VolumeError::Size {
@@ -73,9 +70,9 @@ pub(super) fn of(
     })
 }
 
-fn by_content(file: &mut File) -> io::Result<Format> {
+fn by_content(file: &File) -> io::Result<Format> {
     let mut beginning = [0; 4];
-    if read_at(file, 0, &mut beginning)? && beginning == qcow2::MAGIC {
+    if read_at(file, 0, &mut beginning)? && beginning == MAGIC {
         return Ok(Format::Qcow2);
     }
     let mut identifier = [0; 5];
@@ -86,9 +83,8 @@ fn by_content(file: &mut File) -> io::Result<Format> {
 }
 
 /// Fills `buffer` from `offset` on; `false` when the file ends before.
-pub(super) fn read_at(file: &mut File, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
-    file.seek(SeekFrom::Start(offset))?;
-    match file.read_exact(buffer) {
+pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact_at(buffer, offset) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(e) => Err(e),

@@ -6,23 +6,12 @@ use std::time::Duration;
 
 use super::make::{convert, write};
 use super::program::{Call, Program};
-use super::{Format, Fs, Staged, Volume, VolumeError, inspect, mark};
+use super::{Format, Fs, Staged, Volume, VolumeError, inspect, least, mark};
 
 /// For a program that writes a file system's tables.
 const TABLES: Duration = Duration::from_secs(900);
 /// Below this size btrfs keeps data and metadata together, else there is room for neither.
 const MIXED_BELOW: u64 = 256 << 20;
-
-/// The smallest disk that takes a file system, in bytes: what the programs of Debian 12 refuse
-/// below (xfsprogs 6.1: 300 MiB; btrfs-progs 6.2 with data and metadata together: 16 MiB), and
-/// 1 MiB, OpenNebula's smallest disk.
-pub const fn least(fs: Fs) -> u64 {
-    match fs {
-        Fs::Ext2 | Fs::Ext3 | Fs::Ext4 => 1 << 20,
-        Fs::Btrfs => 16 << 20,
-        Fs::Xfs => 300 << 20,
-    }
-}
 
 /// Puts an empty file system onto a disk, over whatever is there (ask
 /// [`is_blank`](super::is_blank) before). Its root folder belongs to root. A call that is cut off
@@ -87,9 +76,9 @@ pub(super) fn tables(program: Program, path: &Path, bytes: u64) -> Call<'_> {
 
 /// What the disk is, and where behind a link.
 pub(super) fn resolve(path: &Path) -> Result<(Volume, PathBuf), VolumeError> {
-    let (mut file, path) = inspect::open(path)?;
+    let (file, path) = inspect::open(path)?;
     let known = mark::read(&file);
-    let volume = inspect::of(&mut file, &path, known)?;
+    let volume = inspect::of(&file, &path, known)?;
     Ok((volume, path))
 }
 

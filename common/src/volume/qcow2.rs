@@ -28,17 +28,18 @@ const LARGEST_L1: u64 = 32 << 20;
 
 /// What of the header is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Qcow2Header {
     /// The disk's size in bytes.
-    pub(super) size: u64,
+    pub size: u64,
     /// Where the table of tables is, and its bytes.
     l1: (u64, u64),
 }
 
-impl Header {
+impl Qcow2Header {
     /// Reads and checks the header: no backing file, no data file, no encryption, nothing that
-    /// this version of the format does not know.
-    pub(super) fn read(file: &mut File, path: &Path) -> Result<Self, VolumeError> {
+    /// this version of the format does not know. The one check of such a file: a tenant may have
+    /// written it, and what reads it next would follow it anywhere.
+    pub fn read(file: &File, path: &Path) -> Result<Self, VolumeError> {
         let io = |source| VolumeError::io(READING, path, 0, source);
         let length = file.metadata().map_err(io)?.len();
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(BEGINNING).min(BEGINNING)];
@@ -51,7 +52,8 @@ impl Header {
     }
 
     /// Whether no cluster of the disk is allocated.
-    pub(super) fn is_empty(&self, file: &mut File, path: &Path) -> Result<bool, VolumeError> {
+    #[cfg(feature = "disks")]
+    pub(super) fn is_empty(&self, file: &File, path: &Path) -> Result<bool, VolumeError> {
         let io = |source| VolumeError::io(READING, path, 0, source);
         let (offset, length) = self.l1;
         let mut table = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -67,7 +69,7 @@ impl Header {
     }
 }
 
-fn parse(bytes: &[u8], file_length: u64) -> Result<Header, &'static str> {
+fn parse(bytes: &[u8], file_length: u64) -> Result<Qcow2Header, &'static str> {
     const SHORT: &str = "its header is cut off";
     if bytes.len() < SHORTEST {
         return Err(SHORT);
@@ -114,7 +116,7 @@ fn parse(bytes: &[u8], file_length: u64) -> Result<Header, &'static str> {
     if l1.1 > LARGEST_L1 || end.is_none_or(|end| end > file_length) {
         return Err("its table of clusters is cut off");
     }
-    Ok(Header {
+    Ok(Qcow2Header {
         size: u64_at(24)?,
         l1,
     })
@@ -174,6 +176,7 @@ mod tests {
     #[test]
     fn an_image_that_leads_elsewhere_or_is_damaged_is_refused() {
         for (at, byte, word) in [
+            (3, 4, "begin as one"),
             (15, 1, "backing file"),
             (19, 9, "backing file"),
             (7, 4, "version"),
