@@ -5,8 +5,10 @@
 # Every program that is shipped, in one place.
 PROGRAMS := onedock onedock-datastore onedock-tm onedock-vmm onedock-im \
             onedock-runtime onedock-node onedock-init
-# The crates that they are in.
-CRATES   := onedock onedock-datastore onedock-tm onedock-vmm onedock-im onedock-node onedock-init
+# The crates that they are in. What root runs is built by itself: built together with the drivers, it
+# would be given the features that they ask of the crates they share (an engine client, a resolver).
+CRATES   := onedock onedock-datastore onedock-tm onedock-vmm onedock-im
+ROOT_CRATES := onedock-node onedock-init
 
 ARCH   := $(shell uname -m)
 TARGET := $(ARCH)-unknown-linux-gnu
@@ -45,6 +47,9 @@ build:
 	@echo '==> building the programs'
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked \
 	    --target $(TARGET) $(foreach crate,$(CRATES),-p $(crate))
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked \
+	    --target $(TARGET) $(foreach crate,$(ROOT_CRATES),-p $(crate)) \
+	    --no-default-features --features onedock-node/root
 	@mkdir -p $(DIST)
 	@for program in $(PROGRAMS); do \
 	    install -m 755 "target/$(TARGET)/release/$$program" "$(DIST)/.$$program" && \

@@ -6,10 +6,31 @@
 //!
 //! `onedock-node` answers one typed request of `oneadmin`, who may run it by one sudoers line.
 //!
+//! The rooms: [`runtime`] (the OCI runtime), [`disks`], [`network`], [`layers`]. They share what
+//! stands beside them: processes, namespaces, and the record of each container. Drivers use
+//! [`request`] and [`client`] alone.
+//!
 //! State lies in `/run/onedock`, which only root writes. No environment variable moves it: what
 //! root reads must not depend on who asked.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod request;
 
-#[cfg(feature = "kernel")]
-pub mod kernel;
+#[cfg(feature = "root")]
+pub mod disks;
+#[cfg(feature = "root")]
+pub mod layers;
+#[cfg(feature = "root")]
+pub mod namespace;
+#[cfg(feature = "root")]
+pub mod network;
+#[cfg(feature = "root")]
+#[expect(unsafe_code, reason = "a death signal has no safe form")]
+mod process;
+#[cfg(feature = "root")]
+mod record;
+#[cfg(feature = "root")]
+pub mod runtime;
+#[cfg(feature = "root")]
+mod state_folder;

@@ -16,59 +16,41 @@ pub enum Request {
     /// Remove host ends that are this VM's. Those of others, and names that nothing has, are
     /// left as they are.
     Unplug {
-        /// The VM.
         vm: VmId,
         /// NIC/TARGET of each.
         host_ends: Vec<IfName>,
     },
     /// Show a further disk in the running container; one that is shown already stays.
     PlugDisk {
-        /// The VM.
         vm: VmId,
-        /// Its container.
         container: ContainerId,
-        /// The disk.
         disk: Disk,
     },
     /// Take a disk out of the running container; refused while something in it uses the disk. One
     /// that is not there is taken out.
     UnplugDisk {
-        /// The VM.
         vm: VmId,
-        /// Its container.
         container: ContainerId,
-        /// The disk.
         disk: DiskId,
     },
     /// Let a running container see a disk in its new size: the device, and the file system on it.
     /// A raw file was made longer before; a file in qcow2 format is made so here.
     GrowDisk {
-        /// The VM.
         vm: VmId,
-        /// Its container.
         container: ContainerId,
-        /// The disk.
         disk: DiskId,
         /// The new size in MiB.
         size_mib: u64,
     },
     /// Bring what a (frozen) container wrote to a disk into the disk's file.
     SyncDisk {
-        /// The VM.
         vm: VmId,
-        /// Its container.
         container: ContainerId,
-        /// The disk.
         disk: DiskId,
     },
     /// Wait until the kernel has let go of all disks of a container that has ended, and let go of
     /// what it does not by itself.
-    SettleDisks {
-        /// The VM.
-        vm: VmId,
-        /// Its container.
-        container: ContainerId,
-    },
+    SettleDisks { vm: VmId, container: ContainerId },
     /// Write a container's layer to standard output as an uncompressed layer archive, in place of
     /// the answer: extended attributes, hard links, device nodes and what was deleted with it, the
     /// drivers' own mount points without.

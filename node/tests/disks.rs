@@ -2,8 +2,9 @@
 //! is refused, and that nothing is left.
 #![allow(clippy::unwrap_used, reason = "fixed values of a test")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -575,7 +576,25 @@ fn a_qcow2_disk_keeps_its_content_and_its_daemon_ends_with_it() -> Result<()> {
         );
         node.remove(&id)?;
 
-        // A header that leads to another file.
+        // A header of a damaged image, and one that leads to another file.
+        let evil = disk(1, DiskSource::Qcow2(node.file("evil")), None);
+        run(
+            "qemu-img",
+            &[
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                node.file("evil").to_str().unwrap(),
+                "1M",
+            ],
+        )?;
+        let damaged = File::options().write(true).open(node.file("evil"))?;
+        damaged.write_all_at(&[2], 79)?;
+        let id = node.create(vec![evil.clone()])?;
+        let reason = node.refused(&id)?;
+        ensure!(reason.contains("marked as damaged"), "{reason}");
+        node.remove(&id)?;
         let arguments = [
             "create",
             "-q",
@@ -590,10 +609,9 @@ fn a_qcow2_disk_keeps_its_content_and_its_daemon_ends_with_it() -> Result<()> {
             "qemu-img",
             &[&arguments[..], &[node.file("evil").to_str().unwrap(), "1M"]].concat(),
         )?;
-        let evil = disk(1, DiskSource::Qcow2(node.file("evil")), None);
         let id = node.create(vec![evil])?;
-        let said = node.refused(&id)?;
-        ensure!(said.contains("rests on another file"), "{said}");
+        let reason = node.refused(&id)?;
+        ensure!(reason.contains("backing file"), "{reason}");
         // A raw file in which a tenant has laid such a header is what it is: raw.
         let raw = device(1, &node.file("evil"));
         node.boot(&id, vec![raw])?;

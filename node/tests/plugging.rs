@@ -10,9 +10,9 @@ use anyhow::{Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 use onedock_common::boot::Nic;
 use onedock_common::{ContainerId, NicId, VmId};
-use onedock_node::kernel::links;
-use onedock_node::kernel::namespace::Network;
-use onedock_node::kernel::plug::{self, PlugError};
+use onedock_node::namespace::Network;
+use onedock_node::network::links;
+use onedock_node::network::plug::{self, PlugError};
 
 /// A host and a container: two network namespaces that end with the threads and descriptors of
 /// the test.
@@ -76,8 +76,8 @@ impl Bed {
 #[derive(Debug)]
 struct Wrapped(anyhow::Error);
 
-impl From<onedock_node::kernel::namespace::NamespaceError> for Wrapped {
-    fn from(error: onedock_node::kernel::namespace::NamespaceError) -> Self {
+impl From<onedock_node::namespace::NamespaceError> for Wrapped {
+    fn from(error: onedock_node::namespace::NamespaceError) -> Self {
         Self(error.into())
     }
 }

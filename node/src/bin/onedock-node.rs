@@ -7,15 +7,17 @@ use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use onedock_node::kernel::{bound, disks, error, pack, plug};
+use onedock_node::layers::{pack, quota};
+use onedock_node::network::plug;
 use onedock_node::request::{Answer, LIMIT, Request};
+use onedock_node::{disks, runtime};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let line = match std::panic::catch_unwind(run) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(e)) => error::one_line(e.as_ref()),
-        Err(_) => "onedock-node has failed by a mistake of its own; please report it".into(),
+        Ok(Err(e)) => runtime::one_line(e.as_ref()),
+        Err(_) => "onedock-node: internal error; please report it".into(),
     };
     let _ = writeln!(io::stderr(), "{line}");
     ExitCode::FAILURE
@@ -41,7 +43,7 @@ fn run() -> anyhow::Result<()> {
             let out = io::stdout().as_fd().try_clone_to_owned()?;
             return Ok(pack::pack(&layer, whole, File::from(out))?);
         }
-        Request::BoundLayer { layer, size_mib } => bound::bound(&layer, size_mib)?,
+        Request::BoundLayer { layer, size_mib } => quota::limit(&layer, size_mib)?,
         Request::PlugDisk {
             vm,
             container,

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
-use onedock_node::kernel::pack::pack;
-use onedock_node::kernel::rootfs::Root;
+use onedock_node::layers::pack::pack;
+use onedock_node::layers::rootfs::Root;
 use onedock_node::request::Request;
 use rustix::fs::{XattrFlags, setxattr};
 use tempfile::TempDir;

@@ -1,0 +1,258 @@
+//! Disks in qcow2 format: `qemu-storage-daemon` shows the content as one file (a FUSE export),
+//! behind which a loop device is put. That needs no NBD in the kernel.
+//!
+//! The daemon sees nothing of the host but programs and this one file, in a root file system of
+//! its own: no header can lead it elsewhere, and no mount of it is seen on the host.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use onedock_common::boot::Disk;
+use onedock_common::volume::Qcow2Header;
+use onedock_common::{DiskId, files};
+
+use crate::disks::error::{Fault, step};
+use crate::disks::stage::{self, DEV};
+use crate::disks::state::Folder;
+use crate::disks::{daemon, mountinfo, prepare, program, sys};
+use crate::process;
+
+const PROGRAM: &str = "qemu-storage-daemon";
+/// The longest that the daemon may take to be ready, and to end.
+const LIMIT: Duration = Duration::from_secs(15);
+/// `/dev/fuse` (admin-guide/devices.txt).
+const FUSE: (u64, u64) = (10, 229);
+/// What of the host the daemon needs to run.
+const PROGRAMS: [&str; 5] = ["usr", "lib", "lib64", "bin", "sbin"];
+
+/// Serves the disk's content as one file, which is answered open.
+pub(super) fn serve(folder: &Folder, disk: &Disk, path: &Path) -> Result<File, Fault> {
+    let image = prepare::open(path, disk.read_only)?;
+    Qcow2Header::read(&image, path)?;
+    drop(image);
+    end(folder, disk.id).map_err(step("ending an earlier one"))?;
+    let program = program::find(PROGRAM, "qemu-utils").map_err(|e| Fault::Daemon(e.to_string()))?;
+    let failed = |e: io::Error| Fault::Daemon(e.to_string());
+    let pid_file = new_file(&folder.file(disk.id, "pid")).map_err(failed)?;
+    let log_path = folder.file(disk.id, "log");
+    let log = new_file(&log_path).map_err(failed)?;
+    let served = stage::within(|| {
+        let root = lay_root(path)?;
+        let mut command = Command::new(program);
+        arguments(&mut command, disk, &unique(folder, disk.id));
+        command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let mut child = daemon::start(&mut command, &root, pid_file)
+            .map_err(|e| io::Error::new(e.kind(), format!("{PROGRAM} cannot be started: {e}")))?;
+        ready(&mut child, disk.read_only)
+    });
+    served.map_err(|e: io::Error| {
+        let _ = end(folder, disk.id);
+        let said = fs::read_to_string(&log_path).unwrap_or_default();
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        Fault::Daemon(if said.is_empty() { e.to_string() } else { said })
+    })
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    files::remove(path)?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// A name by which the daemon of this disk is known among all.
+fn unique(folder: &Folder, disk: DiskId) -> String {
+    format!("c{}-{disk}", folder.container())
+}
+
+/// Lays the daemon's root file system on the stage.
+fn lay_root(image: &Path) -> io::Result<PathBuf> {
+    let none = None::<&str>;
+    let root = Path::new(DEV).join(".qemu");
+    fs::create_dir(&root)?;
+    mount(
+        Some("qemu"),
+        &root,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID,
+        Some("mode=700"),
+    )?;
+    let bind = |from: &Path, to: &Path, read_only: bool| -> io::Result<()> {
+        mount(Some(from), to, none, MsFlags::MS_BIND, none)?;
+        let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID;
+        flags.set(MsFlags::MS_RDONLY, read_only);
+        Ok(mount(none, to, none, flags, none)?)
+    };
+    for name in PROGRAMS {
+        let (from, to) = (Path::new("/").join(name), root.join(name));
+        match fs::symlink_metadata(&from) {
+            Ok(meta) if meta.is_symlink() => symlink(fs::read_link(&from)?, &to)?,
+            Ok(meta) if meta.is_dir() => {
+                fs::create_dir(&to)?;
+                bind(&from, &to, true)?;
+            }
+            _ => {}
+        }
+    }
+    fs::create_dir(root.join("dev"))?;
+    stage::node(&root.join("dev/fuse"), FUSE)?;
+    stage::node(&root.join("dev/null"), (1, 3))?;
+    let disk = root.join("disk");
+    File::create(&disk)?;
+    File::create(root.join("export"))?;
+    bind(image, &disk, false)?;
+    Ok(root)
+}
+
+fn arguments(command: &mut Command, disk: &Disk, unique: &str) {
+    let (read_only, writable) = if disk.read_only {
+        ("on", "off")
+    } else {
+        ("off", "on")
+    };
+    command
+        .arg("--blockdev")
+        .arg(format!("driver=file,node-name=file,filename=/disk,read-only={read_only},discard=unmap"))
+        .arg("--blockdev")
+        .arg(format!("driver=qcow2,node-name=disk,file=file,read-only={read_only},discard=unmap"))
+        .arg("--chardev")
+        .arg("socket,id=monitor,path=/monitor,server=on,wait=off")
+        .args(["--monitor", "chardev=monitor"])
+        .arg("--export")
+        .arg(format!(
+            "type=fuse,id={unique},node-name=disk,mountpoint=/export,writable={writable},growable=off,allow-other=off"
+        ));
+}
+
+fn export(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root/export"))
+}
+
+/// Waits until the content is there.
+fn ready(child: &mut Child, read_only: bool) -> io::Result<File> {
+    let end = Instant::now() + LIMIT;
+    let pid = child.id();
+    loop {
+        let table = mountinfo::of(&pid.to_string()).unwrap_or_default();
+        if table
+            .iter()
+            .any(|entry| entry.place == Path::new("/export"))
+        {
+            return OpenOptions::new()
+                .read(true)
+                .write(!read_only)
+                .open(export(pid));
+        }
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("{PROGRAM} has ended ({status})")));
+        }
+        if Instant::now() > end {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(io::Error::other(format!(
+                "{PROGRAM} is not ready within 15 s"
+            )));
+        }
+        process::pause(Duration::from_millis(1));
+    }
+}
+
+/// The daemon of a disk, if it runs.
+fn find(folder: &Folder, disk: DiskId) -> io::Result<Option<u32>> {
+    let text = match files::read_bounded(&folder.file(disk, "pid"), 64) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let Ok(pid) = String::from_utf8_lossy(&text).trim().parse::<u32>() else {
+        return Ok(None);
+    };
+    let unique = unique(folder, disk);
+    let name = |link: &str| {
+        let path = fs::read_link(format!("/proc/{pid}/{link}")).unwrap_or_default();
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    // A starter that was ended has left a child that is about to become the daemon.
+    let end = Instant::now() + Duration::from_millis(500);
+    while name("exe").starts_with("onedock-") && Instant::now() < end {
+        process::pause(Duration::from_millis(1));
+    }
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let ours = name("exe").starts_with(PROGRAM)
+        && String::from_utf8_lossy(&command).contains(&format!("id={unique},"));
+    Ok(ours.then_some(pid))
+}
+
+/// Ends the daemon of a disk, which brings everything into the file before; none is ended.
+pub(super) fn end(folder: &Folder, disk: DiskId) -> io::Result<()> {
+    if let Some(pid) = find(folder, disk)?
+        && let Ok(handle) = process::pidfd(i32::try_from(pid).map_err(io::Error::other)?)
+        && find(folder, disk)? == Some(pid)
+    {
+        process::terminate(&handle)?;
+        if !process::ended_within(&handle, LIMIT)? {
+            process::kill(&handle)?;
+            process::ended_within(&handle, LIMIT)?;
+        }
+    }
+    files::remove(&folder.file(disk, "log"))?;
+    files::remove(&folder.file(disk, "pid"))
+}
+
+/// Makes the content larger, in the file and in the export.
+pub(super) fn grow(folder: &Folder, disk: DiskId, size: u64) -> Result<(), Fault> {
+    let failed = |e: io::Error| Fault::Daemon(e.to_string());
+    let pid = find(folder, disk).map_err(failed)?;
+    let pid = pid.ok_or_else(|| Fault::Daemon("its daemon has ended".to_owned()))?;
+    resize(pid, size).map_err(failed)?;
+    let file = File::open(export(pid)).map_err(failed)?;
+    let end = Instant::now() + LIMIT;
+    while sys::fresh_size(&file).map_err(step("reading its size"))? < size {
+        if Instant::now() > end {
+            return Err(Fault::Daemon(
+                "the new size is not seen within 15 s".to_owned(),
+            ));
+        }
+        process::pause(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Speaks to the daemon's monitor (QMP): one JSON object a line.
+fn resize(pid: u32, size: u64) -> io::Result<()> {
+    let mut stream = UnixStream::connect(format!("/proc/{pid}/root/monitor"))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut ask = |request: serde_json::Value| -> io::Result<()> {
+        writeln!(stream, "{request}")?;
+        for line in lines.by_ref() {
+            let answer: serde_json::Value = serde_json::from_str(&line?)?;
+            if let Some(error) = answer.get("error") {
+                let text = error.get("desc").and_then(|text| text.as_str());
+                return Err(io::Error::other(text.unwrap_or("it refused").to_owned()));
+            }
+            if answer.get("return").is_some() {
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    };
+    ask(serde_json::json!({"execute": "qmp_capabilities"}))?;
+    let arguments = serde_json::json!({"node-name": "disk", "size": size});
+    ask(serde_json::json!({"execute": "block_resize", "arguments": arguments}))
+}

@@ -1,0 +1,17 @@
+//! The file trees of containers: the root file system as the runtime and the disks use it
+//! ([`rootfs`]), and the writable layer in the engine's overlay2 storage, packed as an archive
+//! ([`pack`]) and bounded ([`quota`]).
+
+mod entry;
+mod error;
+mod ids;
+mod layer;
+mod merged;
+pub mod pack;
+#[expect(unsafe_code, reason = "quotas of a project have no safe form")]
+pub mod quota;
+pub mod rootfs;
+mod walk;
+mod xattr;
+
+pub(crate) use layer::is_layer;

@@ -1,0 +1,57 @@
+//! A container's writable layer as an uncompressed layer archive (OCI image specification,
+//! "Image Layer Filesystem Changeset"), read from the engine's overlay2 folder.
+//!
+//! The engine's own `commit` carries of the extended attributes only capabilities and knows
+//! nothing of our mount points; its archive has to be pushed by it too. This one is a stream that
+//! the caller compresses, counts and sends.
+//!
+//! Whoever runs in the container has made all that is read here. Nothing is opened by path: each
+//! step is one name beneath an open folder, links are read and never followed, devices and pipes
+//! are looked at and never opened.
+//!
+//! An archive without entries (two blocks of zeros) means that the container has changed nothing.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::layers::entry::END;
+use crate::layers::error::PackError;
+use crate::layers::layer::Layer;
+use crate::layers::merged;
+use crate::layers::walk::{PIECE, Walk};
+
+/// Writes the archive of the layer whose folder is `path`: its changes, or, with `whole`, the
+/// complete tree of the container without what the engine itself has laid into it.
+///
+/// What the container changes meanwhile is there in one of its states; a file that shrinks is
+/// filled up with zeros, so that the archive stays one.
+///
+/// # Errors
+///
+/// [`PackError`]; the archive is then incomplete and has no end.
+pub fn pack(path: &Path, whole: bool, out: impl Write + Send) -> Result<(), PackError> {
+    allow_depth();
+    let mut out = BufWriter::with_capacity(PIECE, out);
+    if whole {
+        merged::within(path, |layer, root| {
+            Walk::new(&mut out, layer.ids(), whole).run(root, None)
+        })?;
+    } else {
+        let layer = Layer::open(path)?;
+        let (root, below) = (layer.diff()?, layer.root_below()?);
+        Walk::new(&mut out, layer.ids(), whole).run(root, below)?;
+    }
+    out.write_all(&END)
+        .and_then(|()| out.flush())
+        .map_err(PackError::Output)
+}
+
+/// A folder on the way is open, and paths go down two thousand folders: more than the usual limit
+/// of open files, which may be raised.
+fn allow_depth() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192).max(soft), hard);
+    }
+}

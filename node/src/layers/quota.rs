@@ -1,0 +1,224 @@
+//! What a container's layer may hold: the project quota that the engine's overlay2 driver gives
+//! the folder of a layer on xfs mounted with `pquota` (`docker create --storage-opt size=…`).
+//!
+//! The engine sets it when the container is created and has no call to change it. The quota is
+//! the file system's: it is in force for the running container at once, and survives restarts.
+
+use std::ffi::CString;
+use std::mem::size_of;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::libc;
+use nix::sys::stat::{SFlag, fstat, fstatat};
+use thiserror::Error;
+
+use crate::layers::error::PackError;
+use crate::layers::layer::Layer;
+
+/// The device of the file system, which the engine makes at its start beside the layers.
+const DEVICE: &str = "backingFsBlockDev";
+
+/// A block of the quota calls, in bytes.
+const BLOCK: u64 = 512;
+
+/// Why a layer has no new bound.
+#[derive(Debug, Error)]
+pub enum QuotaError {
+    #[error(transparent)]
+    Layer(#[from] PackError),
+    /// Storage without quotas, or a container that was made without one.
+    #[error(
+        "the engine's storage keeps no quota for this disk, so its size cannot be changed; it needs overlay2 on xfs mounted with pquota, and a size when the VM was deployed"
+    )]
+    NoQuota,
+    /// A bound that means none, or is out of the kernel's range.
+    #[error("{0} MiB is no size of a disk")]
+    Size(u64),
+    /// A bound below what the layer holds already.
+    #[error("the disk holds {held} MiB of changes already, {size} MiB are too few")]
+    Held {
+        /// In MiB, rounded up.
+        held: u64,
+        /// The bound that was asked for.
+        size: u64,
+    },
+    /// The kernel.
+    #[error("the quota of {path} cannot be {verb}: {errno}")]
+    Failed {
+        path: PathBuf,
+        /// Read or changed.
+        verb: &'static str,
+        /// What it answered.
+        errno: Errno,
+    },
+}
+
+/// Lets the layer in folder `path` hold `size_mib` MiB of changes.
+///
+/// # Errors
+///
+/// [`QuotaError`]; the old bound is then in force.
+pub fn limit(path: &Path, size_mib: u64) -> Result<(), QuotaError> {
+    let blocks = size_mib
+        .checked_mul(1024 * 1024 / BLOCK)
+        .filter(|blocks| *blocks > 0 && i64::try_from(*blocks).is_ok())
+        .ok_or(QuotaError::Size(size_mib))?;
+    let layer = Layer::open(path)?;
+    let failed = |verb| {
+        move |errno| QuotaError::Failed {
+            path: path.to_owned(),
+            verb,
+            errno,
+        }
+    };
+    let project = match project(&layer) {
+        Ok(0) | Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL) => {
+            return Err(QuotaError::NoQuota);
+        }
+        project => project.map_err(failed("read"))?,
+    };
+    // The device must be that of this very file system: one of before a host's reboot may be
+    // another's by now.
+    let own = fstat(layer.folder()).map_err(failed("read"))?.st_dev;
+    match fstatat(layer.all(), DEVICE, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat)
+            if stat.st_rdev == own
+                && SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFBLK => {}
+        Ok(_) | Err(Errno::ENOENT) => return Err(QuotaError::NoQuota),
+        Err(errno) => return Err(failed("read")(errno)),
+    }
+    let device = path.with_file_name(DEVICE);
+    let device =
+        CString::new(device.as_os_str().as_bytes()).map_err(|_| failed("read")(Errno::EINVAL))?;
+
+    let mut quota = Quota::default();
+    match call(GET, &device, project, &mut quota) {
+        // Counted, but not kept: mounted with pqnoenforce, or no quota at all.
+        Err(Errno::ESRCH | Errno::ENOSYS) => return Err(QuotaError::NoQuota),
+        // A layer that holds nothing yet has no record.
+        Err(Errno::ENOENT) => quota = Quota::default(),
+        answer => answer.map_err(failed("read"))?,
+    }
+    if quota.held > blocks {
+        return Err(QuotaError::Held {
+            held: (quota.held * BLOCK).div_ceil(1024 * 1024),
+            size: size_mib,
+        });
+    }
+    let mut quota = Quota {
+        version: 1,
+        flags: PROJECT,
+        fields: SOFT | HARD,
+        id: project,
+        hard: blocks,
+        soft: blocks,
+        ..Quota::default()
+    };
+    call(SET, &device, project, &mut quota).map_err(failed("changed"))
+}
+
+/// `struct fsxattr` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct FileAttributes {
+    flags: u32,
+    extent_size: u32,
+    extents: u32,
+    project: u32,
+    copy_extent_size: u32,
+    padding: [u8; 8],
+}
+
+/// `struct fs_disk_quota` of `linux/dqblk_xfs.h`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Quota {
+    version: i8,
+    flags: i8,
+    fields: u16,
+    id: u32,
+    /// Bounds and what is held, in blocks of 512 bytes.
+    hard: u64,
+    soft: u64,
+    inodes_hard: u64,
+    inodes_soft: u64,
+    held: u64,
+    inodes: u64,
+    timers: [i32; 2],
+    warnings: [u16; 2],
+    padding: [u8; 4],
+    realtime: [u64; 3],
+    realtime_timer: i32,
+    realtime_warnings: u16,
+    end: [u8; 10],
+}
+
+const _: () = assert!(size_of::<FileAttributes>() == 28 && size_of::<Quota>() == 112);
+
+/// `FS_PROJ_QUOTA`, `FS_DQ_BSOFT`, `FS_DQ_BHARD`.
+const PROJECT: i8 = 2;
+const SOFT: u16 = 1 << 2;
+const HARD: u16 = 1 << 3;
+/// `Q_XGETQUOTA` and `Q_XSETQLIM`, for projects (`PRJQUOTA`).
+const GET: libc::c_int = command(3);
+const SET: libc::c_int = command(4);
+
+const fn command(number: libc::c_int) -> libc::c_int {
+    let kind = 2;
+    ((((b'X' as libc::c_int) << 8) + number) << 8) | kind
+}
+
+nix::ioctl_read! {
+    /// `FS_IOC_FSGETXATTR`
+    read_attributes, b'X', 31, FileAttributes
+}
+
+/// The project of the layer's folder, 0 for none.
+fn project(layer: &Layer) -> Result<u32, Errno> {
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::Mode;
+    // The layer is open by O_PATH, which no ioctl takes.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = openat(layer.folder(), ".", flags, Mode::empty())?;
+    let mut attributes = FileAttributes::default();
+    // SAFETY: the descriptor is open, and the structure is the one that the call fills in.
+    unsafe { read_attributes(folder.as_raw_fd(), &raw mut attributes) }?;
+    Ok(attributes.project)
+}
+
+fn call(
+    command: libc::c_int,
+    device: &CString,
+    project: u32,
+    quota: &mut Quota,
+) -> Result<(), Errno> {
+    let id = libc::c_int::try_from(project).map_err(|_| Errno::EINVAL)?;
+    let address: *mut Quota = quota;
+    // SAFETY: the device's path ends with NUL, and the structure is the one that both commands
+    // read or fill in.
+    let done = unsafe { libc::quotactl(command, device.as_ptr(), id, address.cast()) };
+    Errno::result(done).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_without_a_project_has_no_quota() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = dir.path().join("overlay2").join("a".repeat(64));
+        std::fs::create_dir_all(&layer).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            assert!(matches!(limit(&layer, 10), Err(QuotaError::NoQuota)));
+        }
+        assert!(matches!(limit(&layer, 0), Err(QuotaError::Size(0))));
+        assert!(matches!(limit(&layer, u64::MAX), Err(QuotaError::Size(_))));
+        let other = dir.path().join("layer");
+        assert!(matches!(limit(&other, 1), Err(QuotaError::Layer(_))));
+    }
+}

@@ -1,0 +1,380 @@
+//! The bundle's `config.json`, completed from the boot spec. It is edited as plain JSON: what
+//! this version does not know (newer engines write more) comes through untouched.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use onedock_common::boot::{BootSpec, FirstProcess};
+use onedock_common::{ContainerId, files};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::runtime::etc_files::Content;
+use crate::runtime::{default_mounts, etc_files, seccomp};
+
+/// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
+/// no trace of it.
+pub(crate) const INIT: &str = "/dev/onedock-init";
+
+const LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Why a bundle cannot become a VM.
+#[derive(Debug, Error)]
+pub enum BundleError {
+    #[error("the bundle's {path} cannot be {verb}")]
+    File {
+        path: PathBuf,
+        /// What was tried.
+        verb: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The file is not what the runtime specification says.
+    #[error("the bundle's config.json has no usable {0}; is the engine older than 20.10?")]
+    Shape(&'static str),
+    /// The container was created with another network.
+    #[error(
+        "the container shares a network namespace; a VM's container must be created with network \"none\""
+    )]
+    SharedNetwork,
+    /// A boot spec without a command.
+    #[error("the VM's boot spec has no command; power the VM off and resume it")]
+    NoCommand,
+    /// One of the engine's files is missing.
+    #[error("the engine mounts no file of its own at {0}; the VM's content cannot be put there")]
+    NoFile(&'static str),
+}
+
+/// A bundle with its configuration.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    path: PathBuf,
+    mode: u32,
+    config: Value,
+}
+
+/// What has to be mounted beside what the engine mounts; the sources were checked.
+#[derive(Debug, Default)]
+pub(crate) struct Extra<'a> {
+    /// The context folder on the host and the folders at which it is shown.
+    pub context: Option<(&'a Path, Vec<&'a str>)>,
+    /// `onedock-init` on the host.
+    pub init: Option<&'a Path>,
+    /// Files of the engine in whose place the image has a folder, which no file can be mounted on.
+    pub folders_in_place_of_files: Vec<&'static str>,
+}
+
+/// What the edit asks the caller to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Todo {
+    /// Files of the engine to fill, with their content.
+    pub files: Vec<(PathBuf, Content)>,
+}
+
+impl Bundle {
+    /// Reads the configuration of the bundle in `dir`.
+    pub(crate) fn read(dir: &Path) -> Result<Self, BundleError> {
+        let path = dir.join("config.json");
+        let file = |verb, source| BundleError::File {
+            path: path.clone(),
+            verb,
+            source,
+        };
+        let bytes = files::read_bounded(&path, LIMIT).map_err(|e| file("read", e))?;
+        let config = serde_json::from_slice(&bytes).map_err(|e| file("understood", e.into()))?;
+        let mode = fs::metadata(&path)
+            .map_err(|e| file("read", e))?
+            .permissions()
+            .mode();
+        Ok(Self { mode, config, path })
+    }
+
+    /// The root file system.
+    pub(crate) fn root(&self) -> Result<PathBuf, BundleError> {
+        let path = self.config.pointer("/root/path").and_then(Value::as_str);
+        let path = Path::new(path.ok_or(BundleError::Shape("root.path"))?);
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        Ok(dir.join(path))
+    }
+
+    /// The host's ids of the container's root: its own, or those of a user namespace.
+    pub(crate) fn root_owner(&self) -> (u32, u32) {
+        let mapped = |key: &str| {
+            let list = self.config.pointer("/linux")?.get(key)?.as_array()?;
+            let of_root = list
+                .iter()
+                .find(|m| m.get("containerID").and_then(Value::as_u64) == Some(0))?;
+            u32::try_from(of_root.get("hostID")?.as_u64()?).ok()
+        };
+        (
+            mapped("uidMappings").unwrap_or(0),
+            mapped("gidMappings").unwrap_or(0),
+        )
+    }
+
+    /// Drops the engine's volumes at the image's VOLUME paths, and puts back the mounts that the
+    /// engine left out for them. Answers the folders that must be there in the volumes' place.
+    pub(crate) fn drop_volumes(&mut self, paths: &[PathBuf]) -> Result<Vec<PathBuf>, BundleError> {
+        let mounts = self.mounts_mut()?;
+        mounts.retain(|mount| !is_placeholder(mount, paths));
+        let mut dropped = drop_anonymous_volumes(mounts, paths);
+        default_mounts::restore(mounts, &dropped);
+        dropped.retain(|path| !default_mounts::covers(path));
+        Ok(dropped)
+    }
+
+    fn mounts_mut(&mut self) -> Result<&mut Vec<Value>, BundleError> {
+        self.config
+            .get_mut("mounts")
+            .and_then(Value::as_array_mut)
+            .ok_or(BundleError::Shape("mounts"))
+    }
+
+    /// Makes the container the VM of `spec`, once its volumes are dropped.
+    pub(crate) fn complete(
+        &mut self,
+        spec: &BootSpec,
+        container: &ContainerId,
+        extra: &Extra<'_>,
+    ) -> Result<Todo, BundleError> {
+        let config = self
+            .config
+            .as_object_mut()
+            .ok_or(BundleError::Shape("object"))?;
+        own_network(config)?;
+        drop_network_hook(config);
+        drop_lifted_quota(config);
+        process(config, spec)?;
+        config.insert("hostname".into(), json!(spec.hostname));
+        let mounts = self.mounts_mut()?;
+        let mut todo = Todo::default();
+        mounts.retain(|mount| {
+            let hidden = |target: &&str| is_engine_file(mount, target, container);
+            !extra.folders_in_place_of_files.iter().any(hidden)
+        });
+        for (target, content) in etc_files::contents(spec) {
+            if extra.folders_in_place_of_files.contains(&target) {
+                continue;
+            }
+            let source = engine_file(mounts, target, container);
+            todo.files
+                .push((source.ok_or(BundleError::NoFile(target))?, content));
+        }
+        if let Some((source, targets)) = &extra.context {
+            for target in targets {
+                mounts.push(read_only(source, target));
+            }
+        }
+        if let Some(init) = extra.init {
+            mounts.push(read_only(init, INIT));
+        }
+        Ok(todo)
+    }
+
+    /// Lets the container open the loop devices of these minor numbers. What the engine allows
+    /// and denies stays, but the ioctls of loop devices.
+    pub(crate) fn allow_loops(&mut self, minors: &[u32]) -> Result<(), BundleError> {
+        seccomp::refuse_loop_ioctls(&mut self.config);
+        let shape = || BundleError::Shape("linux.resources.devices");
+        let linux = self.config.get_mut("linux").and_then(Value::as_object_mut);
+        let resources = linux
+            .ok_or_else(shape)?
+            .entry("resources")
+            .or_insert_with(|| json!({}));
+        let resources = resources.as_object_mut().ok_or_else(shape)?;
+        let devices = resources.entry("devices").or_insert_with(|| json!([]));
+        let devices = devices.as_array_mut().ok_or_else(shape)?;
+        devices.extend(minors.iter().map(
+            |minor| json!({"allow": true, "type": "b", "major": 7, "minor": minor, "access": "rw"}),
+        ));
+        Ok(())
+    }
+
+    /// Whether something is mounted at `target` already.
+    pub(crate) fn mounts_at(&self, target: &Path) -> bool {
+        let mounts = self.config.get("mounts").and_then(Value::as_array);
+        mounts.is_some_and(|all| all.iter().any(|mount| destination(mount) == Some(target)))
+    }
+
+    /// Writes the configuration back, in one step. Not synchronised to disk: a bundle does not
+    /// outlive the boot.
+    pub(crate) fn write(&self) -> Result<(), BundleError> {
+        let file = |verb, source| BundleError::File {
+            path: self.path.clone(),
+            verb,
+            source,
+        };
+        let bytes = serde_json::to_vec(&self.config).map_err(|e| file("written", e.into()))?;
+        let temporary = self.path.with_extension("json.onedock");
+        let written = (|| {
+            let _ = fs::remove_file(&temporary);
+            let mut new = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(self.mode & 0o777)
+                .open(&temporary)?;
+            io::Write::write_all(&mut new, &bytes)?;
+            fs::rename(&temporary, &self.path)
+        })();
+        written.map_err(|e| file("written", e))
+    }
+}
+
+/// The NICs go into a namespace of the container's own, never into another's.
+fn own_network(config: &Map<String, Value>) -> Result<(), BundleError> {
+    let list = config
+        .get("linux")
+        .and_then(|linux| linux.get("namespaces"))
+        .and_then(Value::as_array)
+        .ok_or(BundleError::Shape("linux.namespaces"))?;
+    let own = list.iter().any(|namespace| {
+        let path = namespace.get("path").and_then(Value::as_str).unwrap_or("");
+        namespace.get("type") == Some(&json!("network")) && path.is_empty()
+    });
+    if own {
+        Ok(())
+    } else {
+        Err(BundleError::SharedNetwork)
+    }
+}
+
+/// Drops the hook by which engines before 27 run themselves again, to be handed the network
+/// namespace (`libnetwork-setkey`): half of the start time, and network "none" needs none of it.
+fn drop_network_hook(config: &mut Map<String, Value>) {
+    let Some(hooks) = config.get_mut("hooks").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for list in hooks.values_mut().filter_map(Value::as_array_mut) {
+        list.retain(|hook| {
+            let args = hook.get("args").and_then(Value::as_array);
+            args.and_then(|args| args.first()) != Some(&json!("libnetwork-setkey"))
+        });
+    }
+    hooks.retain(|_, list| list.as_array().is_none_or(|list| !list.is_empty()));
+    if hooks.is_empty() {
+        config.remove("hooks");
+    }
+}
+
+/// Drops a processor quota that bounds nothing. An engine keeps the -1 by which a quota was lifted
+/// and hands it to every later start, and crun before 1.8.4 cannot write it on cgroup v1.
+fn drop_lifted_quota(config: &mut Map<String, Value>) {
+    let cpu = config
+        .get_mut("linux")
+        .and_then(|linux| linux.pointer_mut("/resources/cpu"))
+        .and_then(Value::as_object_mut);
+    if let Some(cpu) = cpu
+        && cpu
+            .get("quota")
+            .and_then(Value::as_i64)
+            .is_some_and(|quota| quota <= 0)
+    {
+        cpu.remove("quota");
+    }
+}
+
+fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), BundleError> {
+    let process = config
+        .get_mut("process")
+        .and_then(Value::as_object_mut)
+        .ok_or(BundleError::Shape("process"))?;
+    let args = match spec.first {
+        FirstProcess::KeepAlive => json!([INIT]),
+        FirstProcess::Command if spec.args.is_empty() => return Err(BundleError::NoCommand),
+        FirstProcess::Command => json!(spec.args),
+    };
+    process.insert("args".into(), args);
+    let env = process
+        .entry("env")
+        .or_insert_with(|| json!([]))
+        .as_array_mut()
+        .ok_or(BundleError::Shape("process.env"))?;
+    let entry = json!(format!("HOSTNAME={}", spec.hostname));
+    let old = env.iter().position(|variable| {
+        variable
+            .as_str()
+            .is_some_and(|text| text.starts_with("HOSTNAME="))
+    });
+    match old.and_then(|at| env.get_mut(at)) {
+        Some(old) => *old = entry,
+        None => env.push(entry),
+    }
+    Ok(())
+}
+
+fn destination(mount: &Value) -> Option<&Path> {
+    mount.get("destination")?.as_str().map(Path::new)
+}
+
+fn source(mount: &Value) -> Option<&Path> {
+    mount.get("source")?.as_str().map(Path::new)
+}
+
+/// Drops the anonymous volumes at `paths`; answers the paths of those that were there. Any other
+/// mount stays, even at the same place: a named volume or a bind was asked for.
+fn drop_anonymous_volumes(mounts: &mut Vec<Value>, paths: &[PathBuf]) -> Vec<PathBuf> {
+    let mut dropped = Vec::new();
+    mounts.retain(|mount| {
+        let Some(target) = destination(mount) else {
+            return true;
+        };
+        let listed = paths.iter().any(|path| path == target);
+        if listed && source(mount).is_some_and(is_anonymous_volume) {
+            dropped.push(target.to_owned());
+            false
+        } else {
+            true
+        }
+    });
+    dropped
+}
+
+/// `…/volumes/<64 hexadecimal digits>/_data`, as the engine's local driver lays them.
+fn is_anonymous_volume(source: &Path) -> bool {
+    let names: Vec<&str> = source
+        .iter()
+        .rev()
+        .take(3)
+        .filter_map(|n| n.to_str())
+        .collect();
+    matches!(names.as_slice(), ["_data", id, "volumes"] if id.parse::<ContainerId>().is_ok())
+}
+
+/// What the driver asks the engine to mount where the image has a VOLUME and the engine a file of
+/// its own, because the engine makes no container with a volume at a file.
+fn is_placeholder(mount: &Value, volumes: &[PathBuf]) -> bool {
+    let at_file = destination(mount).is_some_and(|target| {
+        let at = |file: &&str| target == Path::new(file);
+        etc_files::TARGETS.iter().any(at) && volumes.iter().any(|path| path == target)
+    });
+    at_file && mount.get("type") == Some(&json!("tmpfs"))
+}
+
+fn is_engine_file(mount: &Value, target: &str, container: &ContainerId) -> bool {
+    destination(mount) == Some(Path::new(target))
+        && source(mount)
+            .is_some_and(|source| etc_files::is_the_engines(source, target, container.as_str()))
+}
+
+fn engine_file(mounts: &[Value], target: &str, container: &ContainerId) -> Option<PathBuf> {
+    mounts
+        .iter()
+        .find(|mount| is_engine_file(mount, target, container))
+        .and_then(source)
+        .map(Path::to_owned)
+}
+
+fn read_only(source: &Path, target: &str) -> Value {
+    json!({
+        "destination": target,
+        "type": "bind",
+        "source": source,
+        "options": ["bind", "ro", "nosuid", "nodev", "rprivate"],
+    })
+}
+
+#[cfg(test)]
+#[path = "bundle_tests.rs"]
+mod tests;

@@ -1,0 +1,45 @@
+//! One call of the runtime: what is done for a VM, and what only passes.
+
+use std::process::ExitCode;
+
+use onedock_common::boot::BootSpec;
+use onedock_common::paths::Paths;
+
+use crate::record::{Record, Records};
+use crate::runtime::args::Call;
+use crate::runtime::error::CallError;
+use crate::runtime::{create, delete, exec, start};
+
+/// Does what the engine asks.
+pub fn run(call: &Call) -> Result<ExitCode, CallError> {
+    let Some(id) = call.container() else {
+        return Err(exec::pass(call, None)?);
+    };
+    let recorded = || {
+        Records::system()
+            .read(&id)
+            .map_err(|source| CallError::State {
+                verb: "read",
+                source,
+            })
+    };
+    match call.sub_command() {
+        "create" => create::create(call, &id),
+        "restore" => match BootSpec::read(&Paths::system(), &id)? {
+            Some(_) => Err(CallError::Restore),
+            None => Err(exec::pass(call, None)?),
+        },
+        "start" => match recorded()? {
+            Some(Record {
+                runtime,
+                vm: Some(vm),
+            }) => start::start(call, &id, &runtime, &vm),
+            other => Err(exec::pass(call, other)?),
+        },
+        "delete" => match recorded()? {
+            Some(record) => delete::delete(call, &id, &record),
+            None => Err(exec::pass(call, None)?),
+        },
+        _ => Err(exec::pass(call, recorded()?)?),
+    }
+}
