@@ -10,7 +10,7 @@ use onedock_common::{IfName, VmId};
 use onedock_node::request::Request;
 use tokio::time::{Instant, sleep};
 
-use crate::root::Root;
+use onedock_node::client::Root;
 
 /// How long the kernel is given before the ends are removed by name.
 const KERNEL: Duration = Duration::from_millis(50);
@@ -21,7 +21,7 @@ pub(crate) async fn gone(root: &impl Root, vm: VmId, ends: &[IfName]) -> anyhow:
         return Ok(());
     }
     tracing::info!("host ends outlived their namespace, removing them by name");
-    root.ask(&Request::Unplug {
+    root.call(&Request::Unplug {
         vm,
         host_ends: ends.to_vec(),
     })

@@ -9,8 +9,9 @@ mod host_ends;
 mod iso;
 mod labels;
 pub mod plan;
+#[cfg(test)]
+mod recorded_root;
 mod request;
-mod root;
 mod signals;
 
 use std::ffi::{OsStr, OsString};
@@ -23,7 +24,7 @@ use onedock_common::engine::Docker;
 use onedock_common::paths::Paths;
 
 pub use action::Action;
-pub use root::{Root, Sudo};
+pub use onedock_node::client::{Helper, Root};
 
 /// What every action works with.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
     let config = Config::load()?;
     let host = Host {
         engine: Docker::local()?,
-        root: Sudo,
+        root: Helper::default(),
         paths: Paths::system(),
         config,
     };

@@ -14,6 +14,7 @@ use onedock_common::journal;
 use onedock_common::paths::Paths;
 use onedock_common::reference::Source;
 use onedock_common::{ContainerName, DiskId, VmId};
+use onedock_node::client::Helper;
 
 use super::Node;
 use crate::location::Place;
@@ -46,7 +47,7 @@ impl Bed {
             engine: FakeEngine::default(),
             paths,
             config,
-            helper: super::layer::NODE.into(),
+            helper: Helper::default(),
         };
         Self {
             node,

@@ -11,11 +11,12 @@ use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::reference::{Repository, Source, Tag};
 use onedock_common::secret::Credential;
 use onedock_common::volume as disks;
+use onedock_node::client::Root as _;
 use onedock_node::request::Request;
 
 use super::container::{self, Known};
 use super::volume::{self, How, Spool};
-use super::{Node, freeze, layer, prepare, sidecar};
+use super::{Node, freeze, prepare, sidecar};
 use crate::image;
 use crate::location::Place;
 use crate::message::{Kept, Outcome, Running};
@@ -206,9 +207,11 @@ async fn synchronise<E>(node: &Node<'_, E>, disk: &Place, container: &ContainerI
         container: container.id.clone(),
         disk: id,
     };
-    layer::ask(&node.helper, &request)
+    node.helper
+        .call(&request)
         .await
-        .context("what the VM has written to its disk cannot be brought into its file")
+        .context("what the VM has written to its disk cannot be brought into its file")?;
+    Ok(())
 }
 
 fn present(disk: &Place) -> Result<PathBuf> {

@@ -8,35 +8,26 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::VmId;
 use onedock_common::boot::BootSpec;
-use onedock_common::engine::{ContainerInfo, Engine, EngineError};
+use onedock_common::engine::{self, ContainerInfo, Engine};
 use onedock_common::journal::freezing;
-use onedock_common::{ContainerId, DiskId, labels};
+use onedock_common::{ContainerId, ContainerName, DiskId, labels};
+use onedock_node::client::Root as _;
 use onedock_node::request::Request;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::{Node, container, layer};
+use super::{Node, container};
 
 /// The longest that a VM stands still.
 const LONGEST: Duration = Duration::from_secs(600);
-/// How often it is tried to let it go on, and how long is waited in between.
-const THAWS: u32 = 5;
-const BETWEEN: Duration = Duration::from_millis(500);
-
 /// Lets the VM go on if an action that froze it has died. Under the VM's lock.
 pub(super) async fn thaw_left<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
     if !freezing::is_begun(&node.paths, vm) {
         return Ok(());
     }
-    let name = onedock_common::ContainerName::of(vm);
-    if let Some(container) = node.engine.named(name).await?
-        && labels::is_of_vm(&container, vm)
-        && container.paused
-    {
-        tracing::warn!("an action that froze the VM has died, it goes on now");
-        thaw(node, vm, &container.id).await?;
-    }
-    freezing::end(&node.paths, vm)?;
+    let found = node.engine.named(ContainerName::of(vm)).await?;
+    let mut own = found.filter(|container| labels::is_of_vm(container, vm));
+    engine::thaw_left(&node.engine, &node.paths, vm, own.as_mut()).await?;
     Ok(())
 }
 
@@ -61,7 +52,8 @@ pub(super) async fn stopped<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<(
             vm,
             container: found.id,
         };
-        layer::ask(&node.helper, &request)
+        node.helper
+            .call(&request)
             .await
             .context("the disks of the VM that was suspended are still in use")?;
     }
@@ -109,11 +101,11 @@ where
         Err(e) => Err(anyhow::Error::from(e).context("the VM cannot be frozen")),
     };
     // Whatever the answer was: an engine whose answer was lost may have frozen it.
-    let thawed = thaw(node, vm, &id).await;
+    let thawed = engine::thaw(&node.engine, &node.paths, vm, &id).await;
     match (outcome, thawed) {
         (outcome, Ok(())) => outcome,
-        (Ok(_), Err(e)) => Err(e),
-        (Err(first), Err(e)) => Err(first.context(format!("{e:#}; before that"))),
+        (Ok(_), Err(e)) => Err(e.into()),
+        (Err(first), Err(e)) => Err(first.context(format!("{e}; before that"))),
     }
 }
 
@@ -131,25 +123,4 @@ async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         _ = interrupt.recv() => bail!("the copy of the VM's disk was ended by a signal"),
         _ = hangup.recv() => bail!("the copy of the VM's disk was ended by a signal"),
     }
-}
-
-async fn thaw<E: Engine>(node: &Node<'_, E>, vm: VmId, id: &ContainerId) -> Result<()> {
-    let mut last: Option<EngineError> = None;
-    for attempt in 0..THAWS {
-        if attempt > 0 {
-            sleep(BETWEEN).await;
-        }
-        match node.engine.unpause(id).await {
-            Ok(()) => {
-                freezing::end(&node.paths, vm)?;
-                return Ok(());
-            }
-            Err(e) => last = Some(e),
-        }
-    }
-    let reason = last.map(|e| e.to_string()).unwrap_or_default();
-    bail!(
-        "the VM is frozen and the engine does not let it go on ({reason}); the next action on it tries again, or run: docker unpause {}",
-        id.short()
-    )
 }

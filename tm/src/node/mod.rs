@@ -26,7 +26,6 @@ mod volume;
 use std::fs;
 use std::io::{BufRead, Read as _, stdin};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -37,6 +36,7 @@ use onedock_common::descriptor::prepare_system_dir;
 use onedock_common::engine::{Docker, Engine, EngineError};
 use onedock_common::lock::{LockError, VmLock};
 use onedock_common::paths::Paths;
+use onedock_node::client::Helper;
 
 use crate::location::Place;
 use crate::message::{Call, LIMIT, Outcome, Task};
@@ -50,8 +50,8 @@ pub(crate) struct Node<'a, E> {
     pub(crate) engine: E,
     pub(crate) paths: Paths,
     pub(crate) config: &'a Config,
-    /// The one program that root runs for us.
-    pub(crate) helper: PathBuf,
+    /// What needs root.
+    pub(crate) helper: Helper,
 }
 
 impl<E> Node<'_, E> {
@@ -62,7 +62,7 @@ impl<E> Node<'_, E> {
     /// Whether this machine has no engine at all: a front-end, where disks wait. A host that was
     /// set up must have one, and its engine must answer.
     fn has_no_engine(&self, error: &EngineError) -> bool {
-        matches!(error, EngineError::Unreachable { .. }) && !self.helper.exists()
+        matches!(error, EngineError::Unreachable { .. }) && !self.helper.is_installed()
     }
 
     /// The same of an error that has it as its cause.
@@ -100,7 +100,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<Answer> {
         engine: Docker::local()?,
         paths: paths(&call.task),
         config,
-        helper: layer::NODE.into(),
+        helper: Helper::default(),
     };
     let done = match call.task {
         Task::Context { disk } => {
@@ -306,7 +306,7 @@ mod tests {
             engine: (),
             paths: Paths::at(dir.path()),
             config: &config,
-            helper: helper.clone(),
+            helper: Helper::at(&helper),
         };
         // An engine that was stopped takes its socket away.
         let stopped = || EngineError::Unreachable {

@@ -134,7 +134,7 @@ impl<E: Engine> Job<'_, E> {
         };
         let whole = depth >= DEEPEST;
         let helper = &self.node.helper;
-        let pack = || layer::pack(helper, folder.clone(), whole);
+        let pack = || helper.pack_layer(&folder, whole);
         let spooled = freeze::during(self.node, vm, async |running| match running {
             Some(_) => layer::spool(pack()?, self.job.disk.folder())
                 .await

@@ -15,8 +15,8 @@ use super::start::taken_back;
 use super::{LOCK_WAIT, running};
 use crate::plan::disks::{self as planned, Place};
 use crate::request::DiskRequest;
-use crate::root::Root;
 use crate::{Host, attributes, plan};
+use onedock_node::client::Root;
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
@@ -37,7 +37,7 @@ pub(super) async fn run<E: Engine, R: Root>(
     let others: Vec<Place> = spec.disks.iter().map(Place::from).collect();
     // An attach whose answer was lost.
     if let Some(there) = spec.disks.iter().find(|there| there.id == disk.id) {
-        host.root.ask(&plug(vm.id, &container, there)).await?;
+        host.root.call(&plug(vm.id, &container, there)).await?;
         return Ok(Answer::done());
     }
     let staged = look(&vm, &request.system_dir, disk.id)?;
@@ -56,7 +56,7 @@ pub(super) async fn run<E: Engine, R: Root>(
     let done = async {
         let ready = disks.prepare(disk, staged, place, &mut notes).await?;
         asked = true;
-        host.root.ask(&plug(vm.id, &container, &ready)).await?;
+        host.root.call(&plug(vm.id, &container, &ready)).await?;
         insert(&mut spec, ready);
         running::keep(host, &container, &spec)
     };
@@ -67,7 +67,7 @@ pub(super) async fn run<E: Engine, R: Root>(
         // An answer that was lost may have left it plugged.
         let unplugged = if asked {
             host.root
-                .ask(&unplug(vm.id, &container, disk))
+                .call(&unplug(vm.id, &container, disk))
                 .await
                 .map(drop)
         } else {

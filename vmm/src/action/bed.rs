@@ -17,7 +17,7 @@ use onedock_common::{DiskId, VmId};
 
 use super::Action;
 use crate::Host;
-use crate::root::recorded::Recorded;
+use crate::recorded_root::Recorded;
 
 /// The document of a recorded `deploy`, with five disks.
 pub(super) const TRACED: &str = include_str!("../../../common/testdata/deploy-7.4.0.xml");

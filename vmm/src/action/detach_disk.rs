@@ -17,7 +17,7 @@ use super::{LOCK_WAIT, running};
 use crate::Host;
 use crate::plan::disks as planned;
 use crate::request::DiskRequest;
-use crate::root::Root;
+use onedock_node::client::Root;
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
@@ -54,10 +54,10 @@ pub(super) async fn run<E: Engine, R: Root>(
     }
     let done = async {
         if container.running {
-            host.root.ask(&unplug(vm.id, &container, &disk)).await?;
+            host.root.call(&unplug(vm.id, &container, &disk)).await?;
         } else if there.is_some() {
             // The transfer manager moves its file next: what the VM wrote last must be in it.
-            host.root.ask(&settle(vm.id, &container)).await?;
+            host.root.call(&settle(vm.id, &container)).await?;
         }
         if let (Some(mut spec), Some(_)) = (spec, &there) {
             spec.disks.retain(|there| there.id != disk.id);
@@ -70,7 +70,7 @@ pub(super) async fn run<E: Engine, R: Root>(
             match there.filter(|_| container.running) {
                 Some(there) => host
                     .root
-                    .ask(&plug(vm.id, &container, &there))
+                    .call(&plug(vm.id, &container, &there))
                     .await
                     .map(drop),
                 None => Ok(()),

@@ -47,7 +47,7 @@ use crate::request::{
     CheckpointRequest, DeployRequest, DeployedRequest, DiskRequest, ReconfigureRequest,
     ResizeDiskRequest,
 };
-use crate::root::Root;
+use onedock_node::client::Root;
 
 /// How long an action waits for another one on the same VM.
 const LOCK_WAIT: Duration = Duration::from_secs(180);

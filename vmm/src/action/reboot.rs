@@ -12,8 +12,8 @@ use super::running::{self, own};
 use super::shutdown::{How, end_this};
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployedRequest;
-use crate::root::Root;
 use crate::{Host, plan};
+use onedock_node::client::Root;
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,

@@ -9,7 +9,7 @@ use super::reboot::again;
 use super::shutdown::How;
 use crate::Host;
 use crate::request::DeployedRequest;
-use crate::root::Root;
+use onedock_node::client::Root;
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,

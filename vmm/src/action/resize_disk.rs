@@ -18,7 +18,7 @@ use super::{LOCK_WAIT, running};
 use crate::Host;
 use crate::plan::disks as planned;
 use crate::request::ResizeDiskRequest;
-use crate::root::Root;
+use onedock_node::client::Root;
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
@@ -108,9 +108,9 @@ async fn grow<E, R: Root>(
         disk: request.disk,
         size_mib: request.size_mib,
     };
-    let note = host.root.ask(&asked).await?;
-    let told = note.map(|note| format!("resize_disk: {note}"));
-    Ok(Answer::done().with_notes(told.into_iter().collect()))
+    let note = host.root.call(&asked).await?.note;
+    let notes = note.map(|note| format!("resize_disk: {note}"));
+    Ok(Answer::done().with_notes(notes.into_iter().collect()))
 }
 
 /// The disk of a container has no size but its bound, which not every storage of the engine keeps.
@@ -133,7 +133,7 @@ async fn bound<E, R: Root>(
         layer: layer.to_owned(),
         size_mib: request.size_mib,
     };
-    match host.root.ask(&asked).await {
+    match host.root.call(&asked).await {
         Ok(_) => Ok(Answer::done()),
         Err(e) if e.to_string().contains("keeps no") => unbounded(),
         Err(e) => Err(e),

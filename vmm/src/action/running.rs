@@ -2,8 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use onedock_common::boot::BootSpec;
-use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::journal::freezing;
+use onedock_common::engine::{self, ContainerInfo, Engine};
 use onedock_common::labels::is_of_vm;
 use onedock_common::vm::Vm;
 use onedock_common::{ContainerName, VmId};
@@ -32,21 +31,13 @@ pub(super) async fn own<E: Engine, R>(
     }
 }
 
-/// Lets go on what a call that has died froze for the time of a copy. What `save` froze stays so.
+/// The container, which goes on if a call that has died froze it for the time of a copy.
 pub(super) async fn thawed<E: Engine, R>(
     host: &Host<E, R>,
     vm: VmId,
     mut container: ContainerInfo,
 ) -> anyhow::Result<ContainerInfo> {
-    if !freezing::is_begun(&host.paths, vm) {
-        return Ok(container);
-    }
-    if container.paused {
-        tracing::warn!("the VM was left frozen by a call that died, it goes on");
-        host.engine.unpause(&container.id).await?;
-        container.paused = false;
-    }
-    freezing::end(&host.paths, vm)?;
+    engine::thaw_left(&host.engine, &host.paths, vm, Some(&mut container)).await?;
     Ok(container)
 }
 

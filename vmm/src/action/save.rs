@@ -15,7 +15,7 @@ use super::{LOCK_WAIT, running};
 use crate::Host;
 use crate::checkpoint::{Checkpoint, Saved};
 use crate::request::CheckpointRequest;
-use crate::root::Root;
+use onedock_node::client::Root;
 
 /// LCM_STATE while `onevm suspend` saves (`include/VirtualMachine.h`, SAVE_SUSPEND). 5 is stop,
 /// 7 is migrate.

@@ -16,8 +16,8 @@ use onedock_node::request::Request;
 use super::running::own;
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployedRequest;
-use crate::root::Root;
 use crate::{Host, host_ends, signals};
+use onedock_node::client::Root;
 
 /// How a running container is ended.
 pub(super) enum How {
@@ -86,7 +86,7 @@ pub(super) async fn end_this<E: Engine, R: Root>(
     if !spec.disks.is_empty() {
         // The transfer manager moves the disks' files next: they must be complete.
         host.root
-            .ask(&settle(vm, container))
+            .call(&settle(vm, container))
             .await
             .context("the VM has ended, but its disks are not let go of")?;
     }
