@@ -19,7 +19,6 @@ pub mod files;
 pub mod ids;
 pub mod image;
 pub mod journal;
-pub mod kept;
 pub mod labels;
 pub mod lock;
 #[cfg(feature = "log")]

@@ -6,6 +6,8 @@
 //! unqualified name has no registry until [`Reference::with_default_registry`] gives it one.
 //! Docker Hub is `docker.io`; its single names lie under `library/`.
 
+mod image_tag;
+
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -14,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::digest::{BadDigest, Digest};
+
+pub use image_tag::{ImageTag, UnknownTag};
 
 /// The scheme of an image's PATH and SOURCE.
 pub const SCHEME: &str = "docker://";

@@ -1,4 +1,4 @@
-//! The private registry as this datastore uses it: where an image lies, and what is kept with it.
+//! The private registry as this datastore uses it: which registry, and where in it an image lies.
 
 use std::time::Duration;
 
@@ -6,9 +6,8 @@ use anyhow::{Context as _, ensure};
 use onedock_common::ImageId;
 use onedock_common::config::Config;
 use onedock_common::image::Datastore;
-use onedock_common::kept::{Attributes, state_tag};
 use onedock_common::reference::{Reference, RegistryName, Repository, Source};
-use onedock_registry::{Client, Options};
+use onedock_registry::{Client, ImageStore, Options};
 
 /// The repositories of images are `onedock/img-<id>`.
 const PREFIX: &str = "onedock/img-";
@@ -20,7 +19,7 @@ const LAYERS: &str = "onedock/layers";
 /// A datastore with its registry.
 #[derive(Debug)]
 pub(crate) struct Store {
-    pub(crate) client: Client,
+    pub(crate) images: ImageStore,
     registry: Option<RegistryName>,
     default_registry: RegistryName,
     pub(crate) config: Config,
@@ -44,13 +43,17 @@ impl Store {
         };
         let mut options = options(config)?;
         options.total_timeout = limit.unwrap_or(options.total_timeout);
-        let client = Client::new(options)?;
         Ok(Self {
-            client,
+            images: ImageStore::new(Client::new(options)?),
             registry,
             default_registry,
             config: config.clone(),
         })
+    }
+
+    /// The client, which moves the content itself.
+    pub(crate) fn client(&self) -> &Client {
+        self.images.client()
     }
 
     /// The registry that images are kept in.
@@ -89,33 +92,6 @@ impl Store {
     pub(crate) fn is_image(repository: &Repository) -> bool {
         let number = repository.path().as_str().strip_prefix(PREFIX);
         number.is_some_and(|n| n.parse::<ImageId>().is_ok())
-    }
-
-    /// The image as it is now: a persistent one changes with every VM that used it, and `oned`
-    /// knows its first version only (`docs/decisions/0006-saved-images.md`).
-    pub(crate) async fn current(&self, source: &Source) -> anyhow::Result<Source> {
-        let reference = source.repository().tagged(&state_tag(source)?);
-        match self.client.resolve(&reference).await {
-            Ok(found) => Ok(Source::new(source.repository().clone(), found.digest)),
-            Err(e) if e.is_not_found() => Ok(source.clone()),
-            Err(e) => Err(e).context("the image's present state cannot be asked for"),
-        }
-    }
-
-    /// What is kept with an image.
-    pub(crate) async fn attributes(&self, source: &Source) -> anyhow::Result<Attributes> {
-        let tag = Attributes::tag()?;
-        let found = self
-            .client
-            .get_artifact(source.repository(), &tag, Attributes::MEDIA_TYPE)
-            .await?;
-        found.map_or_else(
-            || Ok(Attributes::default()),
-            |json| {
-                serde_json::from_slice(&json)
-                    .context("the attributes kept with the image are damaged")
-            },
-        )
     }
 
     /// The repository of a SOURCE, if it is one of this datastore's images: nothing else is ever

@@ -3,7 +3,6 @@
 
 mod action;
 mod frames;
-mod image;
 mod location;
 mod message;
 mod node;

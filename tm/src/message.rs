@@ -3,8 +3,6 @@
 //! line of JSON comes back, or the content of a sent disk. Archives and disks travel in the form of
 //! [`crate::frames`], whose end is marked.
 
-use std::fmt;
-
 use onedock_common::descriptor::Descriptor;
 use onedock_common::disk_image::{DiskFormat, DiskMeta};
 use onedock_common::reference::{Repository, Source, Tag};
@@ -254,97 +252,4 @@ pub(crate) struct State {
     pub(crate) pushed: bool,
     /// What was pushed, in bytes.
     pub(crate) bytes: u64,
-}
-
-/// The tag of the state of a VM's disk.
-pub(crate) fn vm_tag(vm: onedock_common::VmId, disk: DiskId) -> VmTag {
-    VmTag {
-        vm,
-        disk,
-        snapshot: None,
-    }
-}
-
-/// A tag that belongs to a VM: `vm-<vm>-disk-<n>`, or with `-snap-<id>` a snapshot of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct VmTag {
-    vm: onedock_common::VmId,
-    disk: DiskId,
-    snapshot: Option<SnapshotId>,
-}
-
-impl VmTag {
-    /// The tag of one of its snapshots.
-    pub(crate) fn snapshot(self, id: SnapshotId) -> Self {
-        Self {
-            snapshot: Some(id),
-            ..self
-        }
-    }
-    /// As a tag of the registry.
-    pub(crate) fn tag(self) -> anyhow::Result<Tag> {
-        Ok(self.to_string().parse()?)
-    }
-    /// Whether `tag` is this one or that of a snapshot of the same disk.
-    pub(crate) fn owns(self, tag: &Tag) -> bool {
-        let own = Self {
-            snapshot: None,
-            ..self
-        }
-        .to_string();
-        match tag.as_str().strip_prefix(&own) {
-            Some("") => true,
-            Some(rest) => rest
-                .strip_prefix("-snap-")
-                .is_some_and(|id| id.parse::<SnapshotId>().is_ok()),
-            None => false,
-        }
-    }
-}
-
-impl fmt::Display for VmTag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vm-{}-disk-{}", self.vm, self.disk)?;
-        match self.snapshot {
-            Some(id) => write!(f, "-snap-{id}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The tag of a persistent image's snapshot, which stays with the image.
-pub(crate) fn image_snapshot_tag(id: SnapshotId) -> anyhow::Result<Tag> {
-    Ok(format!("snap-{id}").parse()?)
-}
-
-/// The snapshot that a tag of an image is.
-pub(crate) fn image_snapshot(tag: &Tag) -> Option<SnapshotId> {
-    tag.as_str().strip_prefix("snap-")?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use onedock_common::VmId;
-
-    use super::*;
-
-    #[test]
-    fn a_vm_owns_the_tags_of_its_own_disk_and_no_other() {
-        let own = vm_tag(VmId::new(5), DiskId::new(1));
-        let tag = |text: &str| text.parse::<Tag>().unwrap();
-        assert!(own.owns(&tag("vm-5-disk-1")));
-        assert!(own.owns(&own.snapshot(SnapshotId::new(12)).tag().unwrap()));
-        for other in [
-            "vm-5-disk-10",
-            "vm-55-disk-1",
-            "vm-5-disk-1-snap-x",
-            "vm-5-disk-1-x",
-            "snap-1",
-            "latest",
-        ] {
-            assert!(!own.owns(&tag(other)), "{other}");
-        }
-        assert_eq!(image_snapshot(&tag("snap-3")), Some(SnapshotId::new(3)));
-        assert_eq!(image_snapshot(&tag("snap-x")), None);
-    }
 }

@@ -5,9 +5,8 @@ use anyhow::{Context as _, bail, ensure};
 use onedock_common::answer::Answer;
 use onedock_common::image::DatastoreAction;
 use onedock_common::reference::{Source, Tag};
-use onedock_registry::Kind;
+use onedock_registry::{Attributes, Kind};
 
-use super::cp::keep;
 use super::{answer_word, image};
 use crate::store::Store;
 
@@ -24,18 +23,20 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
         Store::is_image(original.repository()),
         "IMAGE/PATH {original} is not an image of this driver"
     );
-    let present = store.current(&original).await?;
-    let kind = store.client.kind(&present).await?;
+    let present = store.images.current(&original).await?;
+    let kind = store.client().kind(&present).await?;
     if kind == Kind::Reserved {
         bail!("image {original} has no content yet; wait until the disk has been saved as it");
     }
     let digest = store
-        .client
+        .client()
         .duplicate(&present, &repository, &Tag::latest())
         .await?;
-    let attributes = store.attributes(&original).await?;
-    let dockerrun = image.dockerrun.clone().or(attributes.dockerrun);
+    let attributes = store.images.attributes(&original).await?;
+    let attributes = Attributes {
+        dockerrun: image.dockerrun.clone().or(attributes.dockerrun),
+    };
     let source = Source::new(repository, digest);
-    keep(store, &source, dockerrun).await?;
+    store.images.register(&source, &attributes).await?;
     Ok(Answer::line(format!("{source} {}", answer_word(&kind))))
 }

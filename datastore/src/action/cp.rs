@@ -6,9 +6,8 @@ use anyhow::{Context as _, anyhow};
 use onedock_common::Digest;
 use onedock_common::answer::Answer;
 use onedock_common::image::{DatastoreAction, Image};
-use onedock_common::kept::{Attributes, state_tag};
 use onedock_common::reference::{Repository, Source, Tag};
-use onedock_registry::{Error, Kind, Platform};
+use onedock_registry::{Attributes, Error, Kind, Platform};
 
 use super::{answer_word, image, path};
 use crate::content::{Content, as_image};
@@ -29,7 +28,7 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
             let reference = store.complete(&reference)?;
             let platforms = hosts::wanted(platform, &store.config).await?;
             let copied = store
-                .client
+                .client()
                 .copy(&reference, &repository, &Tag::latest(), &platforms)
                 .await
                 .map_err(with_choice)?;
@@ -41,7 +40,10 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
         }
     };
     let source = Source::new(repository, digest);
-    keep(store, &source, image.dockerrun.clone()).await?;
+    let attributes = Attributes {
+        dockerrun: image.dockerrun.clone(),
+    };
+    store.images.register(&source, &attributes).await?;
     Ok(Answer::line(format!("{source} {}", answer_word(&kind))))
 }
 
@@ -52,7 +54,7 @@ async fn from_file(
     repository: &Repository,
     image: &Image,
 ) -> anyhow::Result<(Digest, Kind)> {
-    let (client, tag) = (&store.client, Tag::latest());
+    let (client, tag) = (store.client(), Tag::latest());
     match Content::of(file)? {
         Content::Archive => {
             let platforms = hosts::wanted(platform, &store.config).await?;
@@ -76,53 +78,4 @@ pub(super) fn with_choice(error: Error) -> anyhow::Error {
         }
         other => other.into(),
     }
-}
-
-/// Keeps what lies beside an image, or leaves nothing of it.
-pub(super) async fn keep(
-    store: &Store,
-    source: &Source,
-    dockerrun: Option<String>,
-) -> anyhow::Result<()> {
-    let kept = complete(store, source, dockerrun).await;
-    // `oned` knows no SOURCE of an action that failed, so nobody would ever remove what is there.
-    if kept.is_err()
-        && let Err(also) = store.client.delete_repository(source.repository()).await
-    {
-        tracing::warn!("{also}");
-    }
-    kept
-}
-
-/// What lies beside the image: the tag of its present state, and its attributes.
-async fn complete(store: &Store, source: &Source, dockerrun: Option<String>) -> anyhow::Result<()> {
-    let repository = source.repository();
-    store
-        .client
-        .tag(repository, source.digest(), &state_tag(source)?)
-        .await?;
-    keep_attributes(store, repository, dockerrun).await
-}
-
-/// DOCKERRUN is kept with the image, so that it is there where INHERIT_IMAGE_ATTR is not set.
-async fn keep_attributes(
-    store: &Store,
-    repository: &Repository,
-    dockerrun: Option<String>,
-) -> anyhow::Result<()> {
-    if dockerrun.is_none() {
-        return Ok(());
-    }
-    let json = serde_json::to_vec(&Attributes { dockerrun })?;
-    store
-        .client
-        .put_artifact(
-            repository,
-            &Attributes::tag()?,
-            Attributes::MEDIA_TYPE,
-            &json,
-        )
-        .await
-        .context("DOCKERRUN cannot be kept with the image")?;
-    Ok(())
 }

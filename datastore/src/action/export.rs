@@ -26,8 +26,8 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Result<Answer> {
     let image = image(request)?;
     let source = own_source(store, image)?;
-    let present = store.current(&source).await?;
-    let kind = store.client.kind(&present).await?;
+    let present = store.images.current(&source).await?;
+    let kind = store.client().kind(&present).await?;
     let folder = folder(&request.datastore)?;
     sweep(&folder);
     let (id, process) = (present.digest().hex().get(..12), std::process::id());
@@ -35,9 +35,9 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
     let file = Unfinished(folder.join(name));
     match kind {
         Kind::Reserved => bail!("image {source} has no content yet"),
-        Kind::Image => store.client.save_archive(&present, &file.0).await?,
+        Kind::Image => store.client().save_archive(&present, &file.0).await?,
         Kind::Disk(meta) if meta.blank => make_blank(&file.0, &meta).await?,
-        Kind::Disk(_) => store.client.get_disk(&present, &file.0).await.map(drop)?,
+        Kind::Disk(_) => store.client().get_disk(&present, &file.0).await.map(drop)?,
     }
     let path = file.0.clone();
     let sum = tokio::task::spawn_blocking(move || md5_of(&path)).await;

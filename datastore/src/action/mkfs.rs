@@ -7,9 +7,9 @@ use anyhow::{Context as _, bail, ensure};
 use onedock_common::answer::Answer;
 use onedock_common::disk_image::{DiskFormat, DiskMeta, FileSystem};
 use onedock_common::image::{DatastoreAction, Image, ImageKind};
-use onedock_common::kept::state_tag;
 use onedock_common::reference::{Source, Tag};
 use onedock_common::volume;
+use onedock_registry::Attributes;
 
 use super::image;
 use crate::store::Store;
@@ -24,19 +24,21 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
     let digest = if image.format.as_deref() == Some(SAVE_AS) {
         let label = format!("img-{id}");
         store
-            .client
+            .client()
             .put_reserved(&repository, &Tag::latest(), &label)
             .await?
     } else {
         let meta = blank(image)?;
         store
-            .client
+            .client()
             .put_blank_disk(&repository, &Tag::latest(), &meta)
             .await?
     };
-    let source = Source::new(repository.clone(), digest);
-    let tag = state_tag(&source)?;
-    store.client.tag(&repository, source.digest(), &tag).await?;
+    let source = Source::new(repository, digest);
+    store
+        .images
+        .register(&source, &Attributes::default())
+        .await?;
     Ok(Answer::line(source.to_string()))
 }
 

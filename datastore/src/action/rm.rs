@@ -15,10 +15,10 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
     };
     let source: Source = source.parse().context("IMAGE/SOURCE")?;
     let repository = store.own(&source)?;
-    store.client.delete_repository(&repository).await?;
+    store.client().delete_repository(&repository).await?;
     // A persistent image's first version may have no tag any more.
     store
-        .client
+        .client()
         .delete_manifest(&repository, source.digest())
         .await?;
     Ok(Answer::done())

@@ -36,7 +36,7 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
                 .unwrap_or_else(onedock_registry::Platform::here);
             (
                 store
-                    .client
+                    .client()
                     .unpacked_size(&reference, &platform)
                     .await
                     .map_err(with_choice)?

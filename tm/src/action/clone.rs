@@ -8,14 +8,12 @@ use anyhow::{Context as _, bail};
 use onedock_common::Digest;
 use onedock_common::answer::Answer;
 use onedock_common::descriptor::Snapshot;
-use onedock_common::kept::Attributes;
 use onedock_common::reference::Source;
-use onedock_registry::{Client, Kind as Content, Resolved};
+use onedock_registry::{Attributes, ImageStore, Kind as Content, Resolved};
 use serde::Deserialize;
 
-use super::{Front, kept, target};
-use crate::image;
-use crate::message::{Kept, Task, image_snapshot};
+use super::{Front, target};
+use crate::message::{Kept, Task};
 
 /// Why an image is staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +37,8 @@ pub(super) async fn run(
     };
     let source: Source = source.parse().context("the image's SOURCE")?;
     let target = target(disk, vm)?;
-    let client = front.client()?;
-    let found = match find(&client, &source, kind).await {
+    let images = front.images()?;
+    let found = match find(&images, &source, kind).await {
         Ok(found) => found,
         // A copy of an image that the host has already needs no registry (fault 21). A
         // persistent image must be the newest, so it waits for the registry to be back.
@@ -70,7 +68,7 @@ pub(super) async fn run(
         Content::Disk(meta) => {
             let mut snapshots = Vec::new();
             for snapshot in found.snapshots {
-                if let Content::Disk(meta) = client.kind(&snapshot.image).await? {
+                if let Content::Disk(meta) = images.client().kind(&snapshot.image).await? {
                     let Snapshot { id, image, .. } = snapshot;
                     snapshots.push(Kept { id, image, meta });
                 }
@@ -101,15 +99,12 @@ struct Found {
     snapshots: Vec<Snapshot>,
 }
 
-async fn find(client: &Client, source: &Source, kind: Kind) -> anyhow::Result<Found> {
-    let (image, attributes) = tokio::try_join!(
-        image::current(client, source),
-        image::attributes(client, source)
-    )?;
-    let content = client.kind(&image).await?;
+async fn find(images: &ImageStore, source: &Source, kind: Kind) -> anyhow::Result<Found> {
+    let (image, attributes) = tokio::try_join!(images.current(source), images.attributes(source))?;
+    let content = images.client().kind(&image).await?;
     let snapshots = match kind {
         Kind::Copy => Vec::new(),
-        Kind::Persistent => snapshots(client, &image).await?,
+        Kind::Persistent => snapshots(images, &image).await?,
     };
     Ok(Found {
         image,
@@ -119,42 +114,23 @@ async fn find(client: &Client, source: &Source, kind: Kind) -> anyhow::Result<Fo
     })
 }
 
-async fn snapshots(client: &Client, image: &Source) -> anyhow::Result<Vec<Snapshot>> {
+async fn snapshots(images: &ImageStore, image: &Source) -> anyhow::Result<Vec<Snapshot>> {
     let repository = image.repository();
-    let mut snapshots = Vec::new();
-    let mut present = None;
-    for tag in kept::tags(client, repository).await? {
-        let Some(id) = image_snapshot(&tag) else {
-            continue;
-        };
-        let told = || format!("snapshot {id} of {image} cannot be found");
-        let found = match client.resolve(&repository.tagged(&tag)).await {
-            Ok(found) => found,
-            Err(e) if e.is_not_found() => continue,
-            Err(e) => return Err(e).with_context(told),
-        };
-        // A deletion that was cut off: what the tag points at is no state of the image.
-        match client.is_half_untagged(repository, &tag).await {
-            Ok(false) => {}
-            Ok(true) => continue,
-            Err(e) if e.is_not_found() => continue,
-            Err(e) => return Err(e).with_context(told),
-        }
-        if present.is_none() {
-            present = Some(
-                client
-                    .resolve(&image.reference())
-                    .await
-                    .with_context(told)?,
-            );
-        }
-        snapshots.push(Snapshot {
-            id,
-            bytes: present.as_ref().map_or(0, |p| beyond(&found, p)),
-            image: Source::new(repository.clone(), found.digest),
-        });
+    let ids = images.snapshots(repository).await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
-    snapshots.sort_by_key(|s| s.id);
+    let current = images.client().resolve(&image.reference()).await?;
+    let mut snapshots = Vec::new();
+    for id in ids {
+        if let Some(found) = images.snapshot(repository, id).await? {
+            snapshots.push(Snapshot {
+                id,
+                bytes: beyond(&found, &current),
+                image: Source::new(repository.clone(), found.digest),
+            });
+        }
+    }
     Ok(snapshots)
 }
 

@@ -5,12 +5,10 @@ use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
 use onedock_common::answer::Answer;
 use onedock_common::descriptor::Descriptor;
-use onedock_common::kept::Attributes;
-use onedock_common::reference::{Source, Tag};
-use onedock_registry::Client;
+use onedock_common::reference::{ImageTag, Source};
+use onedock_registry::{Attributes, ImageStore};
 
-use super::{Front, Target, kept, target};
-use crate::image;
+use super::{Front, Target, target};
 use crate::message::{Outcome, Pack, Running, Task, What};
 
 pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
@@ -26,15 +24,18 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         "-1" => None,
         id => Some(id.parse::<SnapshotId>().context("the snapshot's id")?),
     };
-    let client = front.client()?;
-    let number = target
+    let images = front.images()?;
+    let disk_id = target
         .place
         .disk()
         .context("a disk is saved, not a folder")?;
-    let temporary: Tag = format!("saving-vm-{}-disk-{number}", target.place.vm()).parse()?;
+    let temporary = ImageTag::Saving {
+        vm: target.place.vm(),
+        disk: disk_id,
+    };
     let saving = Saving {
         front,
-        client: &client,
+        images: &images,
         target: &target,
         to: &to,
         temporary: &temporary,
@@ -51,18 +52,18 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         What::File { .. } => saving.file(snapshot).await?,
         What::Folder | What::Damaged(_) => bail!("{disk} is not a disk that can be saved"),
     };
-    kept::verify(&client, &state).await?;
-    kept::set_state(&client, &to, &state).await?;
-    kept::untag(&client, to.repository(), &temporary).await?;
+    images.verify(&state).await?;
+    images.set_current(&to, state.digest()).await?;
+    images.untag(to.repository(), &temporary).await?;
     Ok(Answer::done())
 }
 
 struct Saving<'a> {
     front: &'a Front<'a>,
-    client: &'a Client,
+    images: &'a ImageStore,
     target: &'a Target,
     to: &'a Source,
-    temporary: &'a Tag,
+    temporary: &'a ImageTag,
 }
 
 impl Saving<'_> {
@@ -71,7 +72,7 @@ impl Saving<'_> {
         let task = Task::Pack(Pack {
             disk: self.target.place.clone(),
             repository: Some(repository.clone()),
-            tag: self.temporary.clone(),
+            tag: self.temporary.into(),
             comment: format!("disk {} of VM {} saved", descriptor.disk, descriptor.vm),
             credential: self.front.credential(repository.registry())?,
             from: Running::Frozen,
@@ -97,8 +98,9 @@ impl Saving<'_> {
     async fn duplicate(&self, image: &Source) -> anyhow::Result<Source> {
         let repository = self.to.repository();
         let digest = self
-            .client
-            .duplicate(image, repository, self.temporary)
+            .images
+            .client()
+            .duplicate(image, repository, &self.temporary.into())
             .await
             .context("the saved disk cannot be copied within the registry")?;
         Ok(Source::new(repository.clone(), digest))
@@ -110,7 +112,7 @@ impl Saving<'_> {
             disk: self.target.place.clone(),
             snapshot,
             repository: repository.clone(),
-            tag: self.temporary.clone(),
+            tag: self.temporary.into(),
             credential: self.front.credential(repository.registry())?,
             from: Running::Frozen,
         };
@@ -125,23 +127,12 @@ impl Saving<'_> {
         let Some(dockerrun) = &descriptor.dockerrun else {
             return Ok(());
         };
-        let kept = image::attributes(self.client, self.to).await?;
-        if kept.dockerrun.is_some() {
-            return Ok(());
+        if self.images.attributes(self.to).await?.dockerrun.is_none() {
+            let attributes = Attributes {
+                dockerrun: Some(dockerrun.clone()),
+            };
+            self.images.set_attributes(self.to, &attributes).await?;
         }
-        let attributes = Attributes {
-            dockerrun: Some(dockerrun.clone()),
-        };
-        let json = serde_json::to_vec(&attributes)?;
-        self.client
-            .put_artifact(
-                self.to.repository(),
-                &Attributes::tag()?,
-                Attributes::MEDIA_TYPE,
-                &json,
-            )
-            .await
-            .context("the attributes of the image cannot be kept")?;
         Ok(())
     }
 }

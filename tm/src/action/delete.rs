@@ -4,7 +4,7 @@
 use anyhow::bail;
 use onedock_common::answer::Answer;
 
-use super::{Front, kept, target};
+use super::{Front, target};
 use crate::message::{Outcome, Task};
 
 pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
@@ -22,9 +22,10 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         registry_is_clean,
     };
     if let Outcome::Held(held) = target.call(task(false)).await? {
-        let client = front.client()?;
+        let images = front.images()?;
         for held in held {
-            kept::forget_vm(&client, &held.repository, target.place.vm(), held.disk).await?;
+            let of = (target.place.vm(), held.disk);
+            images.remove_disk(&held.repository, of).await?;
         }
         target.call(task(true)).await?;
     }

@@ -5,7 +5,6 @@ mod clone;
 mod context;
 mod cpds;
 mod delete;
-mod kept;
 mod migrate;
 mod mkimage;
 mod mkswap;
@@ -21,6 +20,9 @@ use anyhow::{Context as _, bail};
 use onedock_common::VmId;
 use onedock_common::answer::Answer;
 use onedock_common::config::Config;
+use onedock_common::reference::RegistryName;
+use onedock_common::secret::Credential;
+use onedock_registry::{Client, ImageStore};
 
 use crate::location::{Location, Place};
 use crate::message::{Outcome, Seen, Task, What};
@@ -40,6 +42,21 @@ const NOT_SERVED: &[&str] = &[
 struct Front<'a> {
     config: &'a Config,
     system: System,
+}
+
+impl Front<'_> {
+    /// The images, with the front-end's account: the one that may change tags.
+    fn images(&self) -> anyhow::Result<ImageStore> {
+        Ok(ImageStore::new(Client::configured(self.config)?))
+    }
+
+    /// The account, for a host that pushes in our place.
+    fn credential(&self, registry: &RegistryName) -> anyhow::Result<Option<Credential>> {
+        Ok(onedock_registry::credential(
+            &self.config.auth_file,
+            registry,
+        )?)
+    }
 }
 
 pub(crate) async fn run(

@@ -15,10 +15,11 @@ use anyhow::{Context as _, bail, ensure};
 use onedock_common::DiskId;
 use onedock_common::answer::Answer;
 use onedock_common::descriptor::Descriptor;
+use onedock_common::reference::ImageTag;
 
-use super::{Front, Target, kept, target};
+use super::{Front, Target, target};
 use crate::location::{Location, Place};
-use crate::message::{Outcome, Pack, Running, Task, What, vm_tag};
+use crate::message::{Outcome, Pack, Running, Task, What};
 use crate::remote;
 
 pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
@@ -115,7 +116,7 @@ impl Moving<'_> {
         let task = Task::Pack(Pack {
             disk: self.from.place.clone(),
             repository: None,
-            tag: vm_tag(descriptor.vm, descriptor.disk).tag()?,
+            tag: (&ImageTag::disk(descriptor.vm, descriptor.disk)).into(),
             comment: format!("disk {} of VM {} moved", descriptor.disk, descriptor.vm),
             credential: self.front.credential(repository.registry())?,
             from: Running::Refused,
@@ -126,7 +127,7 @@ impl Moving<'_> {
             other => return Err(self.from.unexpected(&other)),
         };
         if state.pushed {
-            kept::verify(&self.front.client()?, &state.image).await?;
+            self.front.images()?.verify(&state.image).await?;
         }
         let container = state.descriptor.container.clone();
         let arriving = Descriptor {

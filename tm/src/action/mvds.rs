@@ -7,15 +7,12 @@
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::answer::Answer;
-use onedock_common::reference::{Source, Tag};
+use onedock_common::reference::{ImageTag, Source};
 use onedock_common::{Digest, DiskId, SnapshotId};
-use onedock_registry::Client;
+use onedock_registry::ImageStore;
 
-use super::{Front, Target, kept, target};
-use crate::image;
-use crate::message::{
-    Outcome, Pack, Running, Task, What, image_snapshot, image_snapshot_tag, vm_tag,
-};
+use super::{Front, Target, target};
+use crate::message::{Outcome, Pack, Running, Task, What};
 
 pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
     let [disk, source, vm, ..] = arguments else {
@@ -30,14 +27,14 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         .place
         .disk()
         .context("a disk is saved, not a folder")?;
-    let client = front.client()?;
+    let images = front.images()?;
     let saving = Saving {
         front,
-        client: &client,
+        images: &images,
         target: &target,
         source: &source,
         number,
-        tag: vm_tag(target.place.vm(), number).tag()?,
+        tag: ImageTag::disk(target.place.vm(), number),
     };
     let state = match target.disk(None).await? {
         // Deleted already: a call before this one has saved it and moved the tag. That deletion
@@ -60,12 +57,13 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         ),
     };
     if let Some(state) = &state {
-        kept::verify(&client, state).await?;
-        if image::current(&client, &source).await? != *state {
-            kept::set_state(&client, &source, state).await?;
+        images.verify(state).await?;
+        if images.current(&source).await? != *state {
+            images.set_current(&source, state.digest()).await?;
         }
     }
-    kept::forget_vm(&client, source.repository(), target.place.vm(), number).await?;
+    let of = (target.place.vm(), number);
+    images.remove_disk(source.repository(), of).await?;
     let task = Task::Delete {
         place: target.place.clone(),
         system: front.system,
@@ -78,11 +76,11 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
 
 struct Saving<'a> {
     front: &'a Front<'a>,
-    client: &'a Client,
+    images: &'a ImageStore,
     target: &'a Target,
     source: &'a Source,
     number: DiskId,
-    tag: Tag,
+    tag: ImageTag,
 }
 
 impl Saving<'_> {
@@ -92,7 +90,7 @@ impl Saving<'_> {
         let task = Task::Pack(Pack {
             disk: disk.clone(),
             repository: None,
-            tag: self.tag.clone(),
+            tag: (&self.tag).into(),
             comment: format!("disk {} of VM {} saved", self.number, disk.vm()),
             credential: self.front.credential(repository.registry())?,
             from: Running::Refused,
@@ -111,25 +109,26 @@ impl Saving<'_> {
             _ => Vec::new(),
         };
         for &id in &seen {
-            self.save(Some(id), image_snapshot_tag(id)?).await?;
+            self.save(Some(id), &ImageTag::Snapshot(id)).await?;
         }
-        let digest = self.save(None, self.tag.clone()).await?;
+        let digest = self.save(None, &self.tag).await?;
         let repository = self.source.repository();
-        for tag in kept::tags(self.client, repository).await? {
-            if image_snapshot(&tag).is_some_and(|id| !seen.contains(&id)) {
-                kept::untag(self.client, repository, &tag).await?;
+        for id in self.images.snapshots(repository).await? {
+            if !seen.contains(&id) {
+                let tag = ImageTag::Snapshot(id);
+                self.images.untag(repository, &tag).await?;
             }
         }
         Ok(Source::new(repository.clone(), digest))
     }
 
-    async fn save(&self, snapshot: Option<SnapshotId>, tag: Tag) -> anyhow::Result<Digest> {
+    async fn save(&self, snapshot: Option<SnapshotId>, tag: &ImageTag) -> anyhow::Result<Digest> {
         let repository = self.source.repository();
         let task = Task::Save {
             disk: self.target.place.clone(),
             snapshot,
             repository: repository.clone(),
-            tag,
+            tag: tag.into(),
             credential: self.front.credential(repository.registry())?,
             from: Running::Refused,
         };

@@ -5,9 +5,10 @@ use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
 use onedock_common::answer::Answer;
 use onedock_common::descriptor::Descriptor;
+use onedock_common::reference::ImageTag;
 
-use super::{Front, kept, target};
-use crate::message::{Task, What, image_snapshot_tag, vm_tag};
+use super::{Front, target};
+use crate::message::{Task, What};
 
 pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
     let [disk, id, vm, ..] = arguments else {
@@ -32,22 +33,18 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
 }
 
 async fn forget(front: &Front<'_>, descriptor: &Descriptor, id: SnapshotId) -> anyhow::Result<()> {
-    let client = front.client()?;
+    let images = front.images()?;
     let repository = descriptor.source.repository();
-    let own = vm_tag(descriptor.vm, descriptor.disk);
-    let tag = if descriptor.persistent {
-        image_snapshot_tag(id)?
-    } else {
-        own.snapshot(id).tag()?
-    };
-    // The disk stands on it: it stays, under the name of the disk's state.
+    // The disk stands on it: it stays, under the name of the disk's content.
     if let Some(snapshot) = descriptor.snapshots.iter().find(|s| s.id == id)
         && snapshot.image == descriptor.image
     {
-        client
-            .tag(repository, snapshot.image.digest(), &own.tag()?)
+        let own = ImageTag::disk(descriptor.vm, descriptor.disk);
+        images
+            .tag(repository, snapshot.image.digest(), &own)
             .await
-            .context("the state that the disk stands on cannot be kept")?;
+            .context("the snapshot that the disk stands on cannot be kept")?;
     }
-    kept::untag(&client, repository, &tag).await
+    let tag = ImageTag::disk_snapshot(descriptor, id);
+    Ok(images.untag(repository, &tag).await?)
 }

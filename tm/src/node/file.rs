@@ -13,11 +13,11 @@ use onedock_common::secret::Credential;
 use onedock_common::volume as disks;
 use onedock_node::client::Root as _;
 use onedock_node::request::Request;
+use onedock_registry::Client;
 
 use super::container::{self, Known};
 use super::volume::{self, How, Spool};
 use super::{Node, freeze, prepare, sidecar};
-use crate::image;
 use crate::location::Place;
 use crate::message::{Kept, Outcome, Running};
 use crate::system::System;
@@ -43,7 +43,7 @@ pub(super) async fn fetch<E: Engine>(
         sidecar::note_repository(&path, wanted.image.repository())?;
     }
     // The node's own account: the front-end's, which may push, stays there.
-    let client = image::client(node.config)?;
+    let client = Client::configured(node.config)?;
     let how = if wanted.persistent {
         How::Link
     } else {
@@ -115,7 +115,7 @@ pub(super) async fn save<E: Engine>(
         credential,
         from,
     } = job;
-    let client = image::client_with(node.config, repository.registry(), credential.as_ref())?;
+    let client = Client::configured_with(node.config, repository.registry(), credential.as_ref())?;
     let spooled = match (snapshot, from) {
         // What was kept does not change.
         (Some(_), _) => None,

@@ -10,7 +10,6 @@ use onedock_registry::Client;
 use tokio::io::AsyncRead;
 
 use super::{Node, container, freeze, layer, sidecar};
-use crate::image;
 use crate::location::Place;
 use crate::message::{Outcome, Pack, Running, State};
 
@@ -149,11 +148,11 @@ impl<E: Engine> Job<'_, E> {
     }
 
     fn client(&self) -> Result<Client> {
-        image::client_with(
+        Ok(Client::configured_with(
             self.node.config,
             self.target.registry(),
             self.job.credential.as_ref(),
-        )
+        )?)
     }
 
     async fn append(

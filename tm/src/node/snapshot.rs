@@ -6,13 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 use onedock_common::SnapshotId;
 use onedock_common::descriptor::{Descriptor, Found, Snapshot};
 use onedock_common::engine::Engine;
+use onedock_common::reference::ImageTag;
 use onedock_common::secret::Credential;
+use onedock_registry::{Client, ImageStore};
 
 use super::container::{self, Known};
 use super::{Node, file, freeze, pack, sidecar, stage, volume};
-use crate::image;
 use crate::location::Place;
-use crate::message::{Outcome, Pack, Running, State, image_snapshot_tag, vm_tag};
+use crate::message::{Outcome, Pack, Running, State};
 
 pub(super) async fn create<E: Engine>(
     node: &Node<'_, E>,
@@ -25,16 +26,12 @@ pub(super) async fn create<E: Engine>(
         return file::snap_create(node, disk, id).await;
     }
     let descriptor = described(disk)?;
-    let tag = if descriptor.persistent {
-        image_snapshot_tag(id)?
-    } else {
-        vm_tag(disk.vm(), descriptor.disk).snapshot(id).tag()?
-    };
+    let tag = ImageTag::disk_snapshot(&descriptor, id);
     let login = credential.clone();
     let job = Pack {
         disk: disk.clone(),
         repository: None,
-        tag,
+        tag: (&tag).into(),
         comment: format!(
             "snapshot {id} of disk {} of VM {}",
             descriptor.disk,
@@ -53,8 +50,10 @@ pub(super) async fn create<E: Engine>(
         // The snapshot is the image that the disk stands on, and needs a name of its own.
         let repository = image.repository();
         sidecar::note_repository(&disk.path(), repository)?;
-        image::client_with(node.config, repository.registry(), login.as_ref())?
-            .tag(repository, image.digest(), &job.tag)
+        let registry = repository.registry();
+        let client = Client::configured_with(node.config, registry, login.as_ref())?;
+        ImageStore::new(client)
+            .tag(repository, image.digest(), &tag)
             .await
             .context("the snapshot cannot be kept in the registry")?;
     }
@@ -78,7 +77,7 @@ pub(super) async fn revert<E: Engine>(
     let mut descriptor = described(disk)?;
     let image = find(&descriptor, id)?.image.clone();
     freeze::stopped(node, disk.vm()).await?;
-    image::client(node.config)?
+    Client::configured(node.config)?
         .complete(&image)
         .await
         .with_context(|| format!("snapshot {id} is not to be had; nothing was changed"))?;
