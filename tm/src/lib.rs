@@ -1,12 +1,13 @@
-//! The transfer manager: one module a script of `src/tm_mad/ssh`, the front-end's half in
-//! [`action`] and the host's half in [`node`].
+//! The transfer manager: one module a script of `src/tm_mad/ssh` in [`action`], its front-end half
+//! and its node half side by side; [`node`] is what all node halves work with.
 
 mod action;
-mod frames;
+mod checksummed_stream;
 mod location;
-mod message;
 mod node;
 mod remote;
+mod request;
+mod serve;
 mod system;
 
 use std::ffi::{OsStr, OsString};
@@ -33,8 +34,8 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
         .build()?;
     let answer = runtime.block_on(async {
         match name {
-            "node" => node::run(&config).await,
-            "monitor_ds" => node::monitor_ds::run(&arguments).await,
+            "node" => serve::run(&config).await,
+            "monitor_ds" => action::monitor_ds::run(&arguments).await,
             script => action::run(script, &arguments, &config).await,
         }
     });

@@ -15,7 +15,7 @@ pub(crate) enum BadLocation {
     Form(String),
     /// Not `…/<datastore>/<vm>` or `…/<datastore>/<vm>/disk.<n>`.
     #[error("\"{0}\" is not a VM's folder or a disk in it")]
-    Place(String),
+    VmPath(String),
     /// The folder of another VM than the one that is acted upon.
     #[error("\"{path}\" does not belong to VM {vm}; nothing was done")]
     Foreign {
@@ -89,13 +89,13 @@ impl FromStr for Location {
 /// folder can be named in a request to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "PathBuf", into = "PathBuf")]
-pub(crate) struct Place {
+pub(crate) struct VmPath {
     folder: PathBuf,
     vm: VmId,
     disk: Option<DiskId>,
 }
 
-impl Place {
+impl VmPath {
     /// The VM's folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -129,10 +129,10 @@ impl Place {
     }
 }
 
-impl TryFrom<PathBuf> for Place {
+impl TryFrom<PathBuf> for VmPath {
     type Error = BadLocation;
     fn try_from(path: PathBuf) -> Result<Self, BadLocation> {
-        let bad = || BadLocation::Place(path.display().to_string());
+        let bad = || BadLocation::VmPath(path.display().to_string());
         let plain = path
             .components()
             .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
@@ -159,8 +159,8 @@ impl TryFrom<PathBuf> for Place {
     }
 }
 
-impl From<Place> for PathBuf {
-    fn from(place: Place) -> Self {
+impl From<VmPath> for PathBuf {
+    fn from(place: VmPath) -> Self {
         place.path()
     }
 }
@@ -175,10 +175,10 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(location.host.as_str(), "node1");
-        let place = Place::of(location.path, VmId::new(5)).unwrap();
+        let place = VmPath::of(location.path, VmId::new(5)).unwrap();
         assert_eq!(place.folder(), Path::new("/var/lib/one/datastores/101/5"));
         assert_eq!(place.disk(), Some(DiskId::new(0)));
-        let place = Place::try_from(PathBuf::from("/var/lib/one/datastores/101/5")).unwrap();
+        let place = VmPath::try_from(PathBuf::from("/var/lib/one/datastores/101/5")).unwrap();
         assert_eq!((place.vm(), place.disk()), (VmId::new(5), None));
     }
 
@@ -205,8 +205,8 @@ mod tests {
             "/101/5/other",
             "101/5",
         ] {
-            assert!(Place::try_from(PathBuf::from(bad)).is_err(), "{bad}");
+            assert!(VmPath::try_from(PathBuf::from(bad)).is_err(), "{bad}");
         }
-        assert!(Place::of("/ds/101/6/disk.0".into(), VmId::new(5)).is_err());
+        assert!(VmPath::of("/ds/101/6/disk.0".into(), VmId::new(5)).is_err());
     }
 }

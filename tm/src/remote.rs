@@ -1,4 +1,4 @@
-//! Calling the host's half, over ssh as OpenNebula's own transfer managers do: same user, same
+//! Calling the node half of another host, over ssh as OpenNebula's own transfer managers do: same user, same
 //! keys, same configuration. The command is a fixed path; every value travels on standard input.
 
 mod again;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use onedock_common::answer::folded;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
@@ -19,12 +20,8 @@ use tokio::time::timeout;
 
 use self::again::{Pauses, is_refused};
 use crate::location::HostName;
-use crate::message::{Call, Outcome, Task};
+use crate::request::{self, Arrival, Request};
 
-/// Moving layers and disks may take long.
-const TRANSFER: Duration = Duration::from_secs(3 * 60 * 60);
-/// Everything else: the wait for another action on the VM, then some calls of the engine.
-const WORK: Duration = Duration::from_secs(600);
 /// `ssh`'s own word for "no connection".
 const NO_CONNECTION: i32 = 255;
 /// The shell's word for "no such program".
@@ -41,43 +38,46 @@ pub(crate) enum Payload {
     File(File),
 }
 
-/// Has `task` done on `host`. This machine is called without ssh.
-pub(crate) async fn call(host: &HostName, task: Task, payload: Payload) -> anyhow::Result<Outcome> {
-    let deadline = deadline(&task);
-    let mut request = Request::new(task, payload)?;
+/// Has `request` done on `host`. This machine is called without ssh.
+pub(crate) async fn call<R: Request>(
+    host: &HostName,
+    request: &R,
+    payload: Payload,
+) -> anyhow::Result<R::Reply> {
+    let deadline = R::DEADLINE;
+    let mut input = Input::new(request::line(request)?, payload)?;
     let said = timeout(deadline, async {
         let mut pauses = Pauses::new();
         loop {
-            let said = gather(spawn(host, request.stdin()?)?).await?;
-            let again = said.is_refused_by(host) && request.is_unread()?;
+            let said = gather(spawn(host, input.stdin()?)?).await?;
+            let again = said.is_refused_by(host) && input.is_unread()?;
             if !(again && pauses.pause(host).await) {
                 return anyhow::Ok(said);
             }
         }
     });
-    outcome(host, said.await.with_context(|| late(host, deadline))??)
+    reply(host, &said.await.with_context(|| late(host, deadline))??)
 }
 
 /// Has `sent` done on one host and what it writes given to `received` on another.
-pub(crate) async fn stream(
-    (from, sent): (&HostName, Task),
-    (to, received): (&HostName, Task),
-) -> anyhow::Result<Outcome> {
-    let carried = timeout(TRANSFER, async {
-        let source = Source::open(from, sent).await?;
-        source.carry(to, line(received)?).await
+pub(crate) async fn stream<S: Request, R: Request<Reply = Arrival>>(
+    (from, sent): (&HostName, &S),
+    (to, received): (&HostName, &R),
+) -> anyhow::Result<Arrival> {
+    let carried = timeout(S::DEADLINE, async {
+        let source = Source::open(from, request::line(sent)?).await?;
+        source.carry(to, request::line(received)?).await
     });
-    carried.await.with_context(|| late(from, TRANSFER))?
+    carried.await.with_context(|| late(from, S::DEADLINE))?
 }
 
 /// A request with what follows it, as a file that ssh reads. How far it was read tells whether the
 /// host can have begun.
-struct Request(File);
+struct Input(File);
 
-impl Request {
-    fn new(task: Task, payload: Payload) -> anyhow::Result<Self> {
+impl Input {
+    fn new(line: Vec<u8>, payload: Payload) -> anyhow::Result<Self> {
         let unwritten = "the request to a host cannot be written";
-        let line = line(task)?;
         let mut file = match payload {
             // There may be passwords in it.
             Payload::Nothing => {
@@ -114,12 +114,12 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    async fn open(host: &'a HostName, task: Task) -> anyhow::Result<Self> {
-        let mut request = Request::new(task, Payload::Nothing)?;
+    async fn open(host: &'a HostName, line: Vec<u8>) -> anyhow::Result<Self> {
+        let mut input = Input::new(line, Payload::Nothing)?;
         let mut pauses = Pauses::new();
         loop {
-            let mut child = spawn(host, request.stdin()?)?;
-            let missing = "the host's half has no standard output";
+            let mut child = spawn(host, input.stdin()?)?;
+            let missing = "the node half has no standard output";
             let mut output = child.stdout.take().context(missing)?;
             let ended = tokio::spawn(gather(child));
             let mut first = vec![0; PIECE];
@@ -134,7 +134,7 @@ impl<'a> Source<'a> {
                 });
             }
             let said = ended.await??;
-            if said.is_refused_by(host) && request.is_unread()? && pauses.pause(host).await {
+            if said.is_refused_by(host) && input.is_unread()? && pauses.pause(host).await {
                 continue;
             }
             ensure!(said.code == Some(0), complaint(host, &said));
@@ -143,7 +143,7 @@ impl<'a> Source<'a> {
     }
 
     /// Gives all of it to the receiver, whose connection is made again when it was refused.
-    async fn carry(mut self, to: &HostName, request: Vec<u8>) -> anyhow::Result<Outcome> {
+    async fn carry(mut self, to: &HostName, request: Vec<u8>) -> anyhow::Result<Arrival> {
         let mut begin = Begin {
             bytes: request,
             whole: true,
@@ -152,7 +152,7 @@ impl<'a> Source<'a> {
         let mut pauses = Pauses::new();
         loop {
             let mut child = spawn(to, Stdio::piped())?;
-            let missing = "the host's half has no standard input";
+            let missing = "the node half has no standard input";
             let mut input = Counted {
                 to: child.stdin.take().context(missing)?,
                 written: 0,
@@ -174,7 +174,7 @@ impl<'a> Source<'a> {
         to: &HostName,
         carried: io::Result<()>,
         sink: Said,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<Arrival> {
         // One that is not read to its end must not wait for a reader.
         drop(self.output);
         let source = self.ended.await??;
@@ -182,14 +182,14 @@ impl<'a> Source<'a> {
         if carried.is_ok() && source.code != Some(0) {
             refused(self.host, &source)?;
         }
-        let outcome = outcome(to, sink)?;
-        if outcome != Outcome::Same {
+        let arrival = reply(to, &sink)?;
+        if arrival == Arrival::Done {
             if source.code != Some(0) {
                 refused(self.host, &source)?;
             }
             carried.with_context(|| format!("the stream to host {} broke off", to.as_str()))?;
         }
-        Ok(outcome)
+        Ok(arrival)
     }
 }
 
@@ -248,12 +248,6 @@ impl Counted {
     }
 }
 
-fn line(task: Task) -> anyhow::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Call::of(task))?;
-    line.push(b'\n');
-    Ok(line)
-}
-
 fn spawn(host: &HostName, stdin: Stdio) -> anyhow::Result<Child> {
     start(host, command(host), stdin)
 }
@@ -283,7 +277,7 @@ fn late(host: &HostName, deadline: Duration) -> String {
     )
 }
 
-/// What the host's half has said.
+/// What the node half has said.
 struct Said {
     code: Option<i32>,
     stdout: String,
@@ -300,9 +294,9 @@ impl Said {
     }
 }
 
-fn outcome(host: &HostName, said: Said) -> anyhow::Result<Outcome> {
+fn reply<T: DeserializeOwned>(host: &HostName, said: &Said) -> anyhow::Result<T> {
     if said.code != Some(0) {
-        refused(host, &said)?;
+        refused(host, said)?;
     }
     serde_json::from_str(said.stdout.trim()).with_context(|| {
         format!(
@@ -330,30 +324,6 @@ fn complaint(host: &HostName, said: &Said) -> String {
             folded(&said.stderr, 200)
         ),
         _ => format!("host {}: {}", host.as_str(), folded(&said.stderr, 500)),
-    }
-}
-
-fn deadline(task: &Task) -> Duration {
-    match task {
-        Task::Stage { .. }
-        | Task::Fetch { .. }
-        | Task::Pack(_)
-        | Task::Arrive { .. }
-        | Task::Send { .. }
-        | Task::Receive { .. }
-        | Task::Save { .. }
-        | Task::SnapCreate { .. }
-        | Task::SnapRevert { .. }
-        | Task::Move { .. } => TRANSFER,
-        Task::Make { .. }
-        | Task::MakeSwap { .. }
-        | Task::Context { .. }
-        | Task::Look { .. }
-        | Task::Delete { .. }
-        | Task::Depart { .. }
-        | Task::Discard { .. }
-        | Task::SnapDelete { .. }
-        | Task::Resize { .. } => WORK,
     }
 }
 

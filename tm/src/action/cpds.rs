@@ -8,10 +8,13 @@ use onedock_common::descriptor::Descriptor;
 use onedock_common::reference::{ImageTag, Source};
 use onedock_registry::{Attributes, ImageStore};
 
-use super::{Front, Target, target};
-use crate::message::{Outcome, Pack, Running, Task, What};
+use super::inventory::DiskKind;
+use super::save::IfRunning;
+use super::save::container::SaveContainer;
+use super::save::file::SaveFile;
+use super::{FrontEnd, Target, target};
 
-pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
     let [disk, to, snapshot, vm, ..] = arguments else {
         bail!(
             "cpds needs <host:disk> <SOURCE> <snapshot> <vm> <datastore>, got {} arguments",
@@ -41,7 +44,7 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         temporary: &temporary,
     };
     let state = match target.present_disk().await? {
-        What::Container(descriptor) => {
+        DiskKind::Container(descriptor) => {
             let state = match snapshot {
                 None => saving.present(&descriptor).await?,
                 Some(id) => saving.snapshot(&descriptor, id).await?,
@@ -49,8 +52,8 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
             saving.attributes(&descriptor).await?;
             state
         }
-        What::File { .. } => saving.file(snapshot).await?,
-        What::Folder | What::Damaged(_) => bail!("{disk} is not a disk that can be saved"),
+        DiskKind::File { .. } => saving.file(snapshot).await?,
+        DiskKind::Folder | DiskKind::Damaged(_) => bail!("{disk} is not a disk that can be saved"),
     };
     images.verify(&state).await?;
     images.set_current(&to, state.digest()).await?;
@@ -59,7 +62,7 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
 }
 
 struct Saving<'a> {
-    front: &'a Front<'a>,
+    front: &'a FrontEnd<'a>,
     images: &'a ImageStore,
     target: &'a Target,
     to: &'a Source,
@@ -69,19 +72,20 @@ struct Saving<'a> {
 impl Saving<'_> {
     async fn present(&self, descriptor: &Descriptor) -> anyhow::Result<Source> {
         let repository = self.to.repository();
-        let task = Task::Pack(Pack {
+        let request = SaveContainer {
             disk: self.target.place.clone(),
             repository: Some(repository.clone()),
             tag: self.temporary.into(),
             comment: format!("disk {} of VM {} saved", descriptor.disk, descriptor.vm),
             credential: self.front.credential(repository.registry())?,
-            from: Running::Frozen,
-        });
-        match self.target.call(task).await? {
-            Outcome::State(state) if state.pushed => Ok(state.image),
-            Outcome::State(state) => self.duplicate(&state.image).await,
-            other => Err(self.target.unexpected(&other)),
+            if_running: IfRunning::Freeze,
+        };
+        let saved = self.target.call(&request).await?;
+        let saved = saved.context("the disk went while it was saved")?;
+        if saved.pushed {
+            return Ok(saved.image);
         }
+        self.duplicate(&saved.image).await
     }
 
     async fn snapshot(&self, descriptor: &Descriptor, id: SnapshotId) -> anyhow::Result<Source> {
@@ -108,18 +112,16 @@ impl Saving<'_> {
 
     async fn file(&self, snapshot: Option<SnapshotId>) -> anyhow::Result<Source> {
         let repository = self.to.repository();
-        let task = Task::Save {
+        let request = SaveFile {
             disk: self.target.place.clone(),
             snapshot,
             repository: repository.clone(),
             tag: self.temporary.into(),
             credential: self.front.credential(repository.registry())?,
-            from: Running::Frozen,
+            if_running: IfRunning::Freeze,
         };
-        match self.target.call(task).await? {
-            Outcome::Saved { digest } => Ok(Source::new(repository.clone(), digest)),
-            other => Err(self.target.unexpected(&other)),
-        }
+        let digest = self.target.call(&request).await?;
+        Ok(Source::new(repository.clone(), digest))
     }
 
     /// The image's DOCKERRUN holds for the copy as well.

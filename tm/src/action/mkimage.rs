@@ -1,12 +1,19 @@
 //! `mkimage SIZE FORMAT host:…/disk.N vm datastore`: an empty disk in a file. Its file system is
 //! made by `deploy`, which knows DISK/FS.
 
+use std::io::BufRead;
+
 use anyhow::{bail, ensure};
 use onedock_common::answer::Answer;
 use onedock_common::disk_image::DiskFormat;
+use onedock_common::engine::Engine;
+use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};
-use crate::message::Task;
+use crate::location::VmPath;
+use crate::node::{NodeContext, disk_file, volume};
+use crate::request::Request;
+use crate::system::System;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     let [size, format, disk, vm, ..] = arguments else {
@@ -21,11 +28,39 @@ pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
         format != DiskFormat::Iso,
         "a volatile disk has the format raw or qcow2, not iso"
     );
-    let task = Task::Make {
+    let request = MakeDisk {
         disk: target.place.clone(),
         size_mib: size_mib(size)?,
         format,
     };
-    target.call(task).await?;
+    target.call(&request).await?;
     Ok(Answer::done())
+}
+
+/// Make an empty disk in a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MakeDisk {
+    disk: VmPath,
+    size_mib: u64,
+    format: DiskFormat,
+}
+
+impl Request for MakeDisk {
+    const NAME: &'static str = "make_disk";
+    type Reply = ();
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<()> {
+        let _lock = node.begin(self.disk.vm()).await?;
+        let path = disk_file::clear(node, &self.disk, System::Onedock).await?;
+        volume::make(&path, self.size_mib, self.format).await
+    }
 }

@@ -1,10 +1,17 @@
 //! `mkswap SIZE host:…/disk.N vm datastore`: a swap disk in a file.
 
+use std::io::BufRead;
+
 use anyhow::bail;
 use onedock_common::answer::Answer;
+use onedock_common::engine::Engine;
+use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};
-use crate::message::Task;
+use crate::location::VmPath;
+use crate::node::{NodeContext, disk_file, volume};
+use crate::request::Request;
+use crate::system::System;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     let [size, disk, vm, ..] = arguments else {
@@ -14,10 +21,37 @@ pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
         );
     };
     let target = target(disk, vm)?;
-    let task = Task::MakeSwap {
+    let request = MakeSwap {
         disk: target.place.clone(),
         size_mib: size_mib(size)?,
     };
-    target.call(task).await?;
+    target.call(&request).await?;
     Ok(Answer::done())
+}
+
+/// Make a swap disk in a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MakeSwap {
+    disk: VmPath,
+    size_mib: u64,
+}
+
+impl Request for MakeSwap {
+    const NAME: &'static str = "make_swap";
+    type Reply = ();
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<()> {
+        let _lock = node.begin(self.disk.vm()).await?;
+        let path = disk_file::clear(node, &self.disk, System::Onedock).await?;
+        volume::make_swap(&path, self.size_mib).await
+    }
 }

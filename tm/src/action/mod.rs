@@ -1,20 +1,30 @@
-//! The front-end's half: what `one_tm` runs. Every script may be repeated, and may come with the
+//! The scripts that `one_tm` runs on the front-end, one module each, with the requests that they
+//! send to a host and what the host does. Every script may be repeated, and may come with the
 //! suffix of a stock system datastore (`clone.ssh`).
 
 mod clone;
 mod context;
 mod cpds;
 mod delete;
+#[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
+mod fault_tests;
+mod inventory;
 mod migrate;
 mod mkimage;
 mod mkswap;
 mod monitor;
+pub(crate) mod monitor_ds;
 mod mv;
 mod mvds;
 mod resize;
+mod save;
 mod snap_create;
 mod snap_delete;
 mod snap_revert;
+
+use std::io::BufRead;
 
 use anyhow::{Context as _, bail};
 use onedock_common::VmId;
@@ -24,13 +34,17 @@ use onedock_common::reference::RegistryName;
 use onedock_common::secret::Credential;
 use onedock_registry::{Client, ImageStore};
 
-use crate::location::{Location, Place};
-use crate::message::{Outcome, Seen, Task, What};
+use self::inventory::{DiskKind, FoundDisk, Inventory};
+#[cfg(test)]
+pub(crate) use self::resize::Resize;
+use crate::location::{Location, VmPath};
 use crate::remote::{self, Payload};
+use crate::request::{Call, Request};
+use crate::serve;
 use crate::system::System;
 
-/// What 7.4.0's `ssh` has and this version does not serve.
-const NOT_SERVED: &[&str] = &[
+/// What 7.4.0's `ssh` has and this version does not support.
+const NOT_SUPPORTED: &[&str] = &[
     "postbackup",
     "postbackup_live",
     "prebackup",
@@ -39,12 +53,12 @@ const NOT_SERVED: &[&str] = &[
 ];
 
 /// What every script works with.
-struct Front<'a> {
+struct FrontEnd<'a> {
     config: &'a Config,
     system: System,
 }
 
-impl Front<'_> {
+impl FrontEnd<'_> {
     /// The images, with the front-end's account: the one that may change tags.
     fn images(&self) -> anyhow::Result<ImageStore> {
         Ok(ImageStore::new(Client::configured(self.config)?))
@@ -69,7 +83,7 @@ pub(crate) async fn run(
         None => (script, None),
     };
     let system = System::of_suffix(suffix)?;
-    let front = Front { config, system };
+    let front = FrontEnd { config, system };
     match base {
         "clone" => clone::run(arguments, &front, clone::Kind::Copy).await,
         "ln" => clone::run(arguments, &front, clone::Kind::Persistent).await,
@@ -87,76 +101,102 @@ pub(crate) async fn run(
         "monitor" => monitor::run(),
         "premigrate" => migrate::before(arguments),
         "postmigrate" | "failmigrate" => migrate::after(arguments),
-        known if NOT_SERVED.contains(&known) => bail!(
-            "{known} is not served by onedock {}; nothing was changed",
+        known if NOT_SUPPORTED.contains(&known) => bail!(
+            "{known} is not supported by onedock {}; nothing was changed",
             env!("CARGO_PKG_VERSION")
         ),
         other => bail!("\"{other}\" is not a script of a transfer manager"),
     }
 }
 
+/// Does what a front-end half asks of this host.
+pub(crate) async fn answer(
+    call: Call,
+    config: &Config,
+    content: &mut dyn BufRead,
+) -> anyhow::Result<Answer> {
+    macro_rules! answer {
+        ($($request:ty),+ $(,)?) => {
+            match call.request.as_str() {
+                $(<$request>::NAME => serve::one::<$request>(call, config, content).await,)+
+                other => bail!("\"{other}\" is not a request to a host"),
+            }
+        };
+    }
+    answer!(
+        clone::stage::Stage,
+        clone::fetch::Fetch,
+        context::unpack::ReplaceContext,
+        delete::remove::Delete,
+        inventory::Inventory,
+        mkimage::MakeDisk,
+        mkswap::MakeSwap,
+        mv::Adopt,
+        mv::Discard,
+        mv::Receive,
+        mv::Release,
+        mv::Rename,
+        mv::Send,
+        resize::Resize,
+        save::container::SaveContainer,
+        save::file::SaveFile,
+        snap_create::SnapCreate,
+        snap_delete::SnapDelete,
+        snap_revert::SnapRevert,
+    )
+}
+
 /// A disk or folder of a VM on a host, from `host:path` and the VM's id.
 struct Target {
     location: Location,
-    place: Place,
+    place: VmPath,
 }
 
 impl Target {
     /// Has something done where it is.
-    async fn call(&self, task: Task) -> anyhow::Result<Outcome> {
-        remote::call(&self.location.host, task, Payload::Nothing).await
+    async fn call<R: Request>(&self, request: &R) -> anyhow::Result<R::Reply> {
+        remote::call(&self.location.host, request, Payload::Nothing).await
     }
 
     /// What lies there.
-    async fn look(&self, token: Option<&str>) -> anyhow::Result<Vec<Seen>> {
-        let task = Task::Look {
+    async fn inventory(&self, token: Option<&str>) -> anyhow::Result<Vec<FoundDisk>> {
+        let request = Inventory {
             place: self.place.clone(),
             token: token.map(str::to_owned),
         };
-        match self.call(task).await? {
-            Outcome::Seen(seen) => Ok(seen),
-            other => Err(self.unexpected(&other)),
-        }
+        self.call(&request).await
     }
 
     /// What the disk is, when there is one.
-    async fn disk(&self, token: Option<&str>) -> anyhow::Result<Option<What>> {
+    async fn disk(&self, token: Option<&str>) -> anyhow::Result<Option<DiskKind>> {
         let disk = self
             .place
             .disk()
             .context("a disk is needed, not a folder")?;
-        let seen = self.look(token).await?;
-        Ok(seen.into_iter().find(|s| s.disk == disk).map(|s| s.what))
+        let found = self.inventory(token).await?;
+        Ok(found.into_iter().find(|f| f.disk == disk).map(|f| f.kind))
     }
 
     /// The disk must be there.
-    async fn present_disk(&self) -> anyhow::Result<What> {
-        let what = self.disk(None).await?.with_context(|| {
+    async fn present_disk(&self) -> anyhow::Result<DiskKind> {
+        let kind = self.disk(None).await?.with_context(|| {
             format!(
                 "{} is not there on host {}; nothing was changed",
                 self.place.path().display(),
                 self.location.host.as_str()
             )
         })?;
-        match what {
-            What::Damaged(why) => bail!("host {}: {why}", self.location.host.as_str()),
-            what => Ok(what),
+        match kind {
+            DiskKind::Damaged(why) => bail!("host {}: {why}", self.location.host.as_str()),
+            kind => Ok(kind),
         }
-    }
-
-    fn unexpected(&self, outcome: &Outcome) -> anyhow::Error {
-        tracing::error!(?outcome, "unexpected");
-        anyhow::anyhow!(
-            "host {} answered something else than what was asked",
-            self.location.host.as_str()
-        )
     }
 }
 
 fn target(text: &str, vm: &str) -> anyhow::Result<Target> {
     let location: Location = text.parse()?;
     let vm: VmId = vm.parse().context("the VM's id among the arguments")?;
-    let place = Place::of(location.path.clone(), vm)?;
+    let place = VmPath::of(location.path.clone(), vm)?;
     Ok(Target { location, place })
 }
 

@@ -11,10 +11,14 @@ use onedock_common::reference::{ImageTag, Source};
 use onedock_common::{Digest, DiskId, SnapshotId};
 use onedock_registry::ImageStore;
 
-use super::{Front, Target, target};
-use crate::message::{Outcome, Pack, Running, Task, What};
+use super::delete::remove::Delete;
+use super::inventory::DiskKind;
+use super::save::IfRunning;
+use super::save::container::SaveContainer;
+use super::save::file::SaveFile;
+use super::{FrontEnd, Target, target};
 
-pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
     let [disk, source, vm, ..] = arguments else {
         bail!(
             "mvds needs <host:disk> <SOURCE> <vm> <datastore>, got {} arguments",
@@ -40,7 +44,7 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         // Deleted already: a call before this one has saved it and moved the tag. That deletion
         // takes the container before the file, so the host refuses where only the file is gone.
         None => saving.container().await?,
-        Some(What::Container(descriptor)) => {
+        Some(DiskKind::Container(descriptor)) => {
             ensure!(
                 descriptor.source.repository() == source.repository(),
                 "{} is a disk of the image {}, not of {source}; nothing was saved",
@@ -49,9 +53,9 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
             );
             saving.container().await?
         }
-        Some(What::File { .. }) => Some(saving.file().await?),
-        Some(What::Folder) => bail!("{disk} holds context files and cannot be saved"),
-        Some(What::Damaged(why)) => bail!(
+        Some(DiskKind::File { .. }) => Some(saving.file().await?),
+        Some(DiskKind::Folder) => bail!("{disk} holds context files and cannot be saved"),
+        Some(DiskKind::Damaged(why)) => bail!(
             "host {}: {why}; the image keeps its old content, and the VM's container its changes",
             target.location.host.as_str()
         ),
@@ -64,18 +68,18 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
     }
     let of = (target.place.vm(), number);
     images.remove_disk(source.repository(), of).await?;
-    let task = Task::Delete {
+    let request = Delete {
         place: target.place.clone(),
         system: front.system,
         saved: state,
         registry_is_clean: true,
     };
-    target.call(task).await?;
+    target.call(&request).await?;
     Ok(Answer::done())
 }
 
 struct Saving<'a> {
-    front: &'a Front<'a>,
+    front: &'a FrontEnd<'a>,
     images: &'a ImageStore,
     target: &'a Target,
     source: &'a Source,
@@ -87,25 +91,22 @@ impl Saving<'_> {
     async fn container(&self) -> anyhow::Result<Option<Source>> {
         let repository = self.source.repository();
         let disk = &self.target.place;
-        let task = Task::Pack(Pack {
+        let request = SaveContainer {
             disk: disk.clone(),
             repository: None,
             tag: (&self.tag).into(),
             comment: format!("disk {} of VM {} saved", self.number, disk.vm()),
             credential: self.front.credential(repository.registry())?,
-            from: Running::Refused,
-        });
-        match self.target.call(task).await? {
-            Outcome::State(state) => Ok(Some(state.image)),
-            Outcome::Absent => Ok(None),
-            other => Err(self.target.unexpected(&other)),
-        }
+            if_running: IfRunning::Refuse,
+        };
+        let saved = self.target.call(&request).await?;
+        Ok(saved.map(|saved| saved.image))
     }
 
     /// First the snapshots, so that the image never names one that the registry lacks.
     async fn file(&self) -> anyhow::Result<Source> {
         let seen = match self.target.disk(None).await? {
-            Some(What::File { snapshots }) => snapshots,
+            Some(DiskKind::File { snapshots }) => snapshots,
             _ => Vec::new(),
         };
         for &id in &seen {
@@ -124,17 +125,14 @@ impl Saving<'_> {
 
     async fn save(&self, snapshot: Option<SnapshotId>, tag: &ImageTag) -> anyhow::Result<Digest> {
         let repository = self.source.repository();
-        let task = Task::Save {
+        let request = SaveFile {
             disk: self.target.place.clone(),
             snapshot,
             repository: repository.clone(),
             tag: tag.into(),
             credential: self.front.credential(repository.registry())?,
-            from: Running::Refused,
+            if_running: IfRunning::Refuse,
         };
-        match self.target.call(task).await? {
-            Outcome::Saved { digest } => Ok(digest),
-            other => Err(self.target.unexpected(&other)),
-        }
+        self.target.call(&request).await
     }
 }

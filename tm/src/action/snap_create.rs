@@ -1,14 +1,28 @@
 //! `snap_create` and `snap_create_live host:…/disk.N SNAPSHOT vm datastore`: the disk's present
 //! state is kept. Whether the VM runs is seen on its host.
 
+use std::io::BufRead;
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
 use onedock_common::answer::Answer;
+use onedock_common::descriptor::Snapshot;
+use onedock_common::engine::Engine;
+use onedock_common::reference::ImageTag;
+use onedock_common::secret::Credential;
+use onedock_registry::{Client, ImageStore};
+use serde::{Deserialize, Serialize};
 
-use super::{Front, target};
-use crate::message::{Task, What};
+use super::inventory::DiskKind;
+use super::save::IfRunning;
+use super::save::container::{SaveContainer, SavedContainer, save};
+use super::{FrontEnd, target};
+use crate::location::VmPath;
+use crate::node::{NodeContext, container, disk_file, sidecar, volume};
+use crate::request::{Request, TRANSFER};
 
-pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
     let [disk, id, vm, ..] = arguments else {
         bail!(
             "snap_create needs <host:disk> <snapshot> <vm> <datastore>, got {} arguments",
@@ -18,17 +32,115 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
     let credential = match target.present_disk().await? {
-        What::Container(descriptor) => {
+        DiskKind::Container(descriptor) => {
             front.credential(descriptor.source.repository().registry())?
         }
-        What::File { .. } => None,
-        What::Folder | What::Damaged(_) => bail!("{disk} is not a disk that has snapshots"),
+        DiskKind::File { .. } => None,
+        DiskKind::Folder | DiskKind::Damaged(_) => {
+            bail!("{disk} is not a disk that has snapshots")
+        }
     };
-    let task = Task::SnapCreate {
+    let request = SnapCreate {
         disk: target.place.clone(),
         id,
         credential,
     };
-    target.call(task).await?;
+    target.call(&request).await?;
     Ok(Answer::done())
+}
+
+/// Keep the disk's present state; a running VM is frozen for a moment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapCreate {
+    pub(crate) disk: VmPath,
+    pub(crate) id: SnapshotId,
+    pub(crate) credential: Option<Credential>,
+}
+
+impl Request for SnapCreate {
+    const NAME: &'static str = "snap_create";
+    const DEADLINE: Duration = TRANSFER;
+    type Reply = ();
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<()> {
+        let _lock = node.begin(self.disk.vm()).await?;
+        if disk_file::is_file(&self.disk)? {
+            of_file(node, &self.disk, self.id).await
+        } else {
+            of_container(node, self).await
+        }
+    }
+}
+
+/// A copy beside the disk.
+async fn of_file<E: Engine>(
+    node: &NodeContext<'_, E>,
+    disk: &VmPath,
+    id: SnapshotId,
+) -> anyhow::Result<()> {
+    let path = disk_file::present(disk)?;
+    // One that has the id already is of a call that failed in `oned`'s eyes, and is replaced.
+    match disk_file::copied(node, disk, &path).await? {
+        Some(spool) => volume::snap_keep(&path, id, &spool),
+        None => volume::snap_create(&path, id).await,
+    }
+}
+
+/// An image in the registry, under a tag of the VM's or, when the image is persistent, of the
+/// image's own; the descriptor lists it.
+async fn of_container<E: Engine>(
+    node: &NodeContext<'_, E>,
+    request: SnapCreate,
+) -> anyhow::Result<()> {
+    let SnapCreate {
+        disk,
+        id,
+        credential,
+    } = request;
+    let descriptor = container::descriptor(&disk)?;
+    let tag = ImageTag::disk_snapshot(&descriptor, id);
+    let login = credential.clone();
+    let saving = SaveContainer {
+        disk: disk.clone(),
+        repository: None,
+        tag: (&tag).into(),
+        comment: format!(
+            "snapshot {id} of disk {} of VM {}",
+            descriptor.disk,
+            disk.vm()
+        ),
+        credential,
+        if_running: IfRunning::Freeze,
+    };
+    let SavedContainer {
+        mut descriptor,
+        image,
+        pushed,
+        bytes,
+    } = save(node, &saving, descriptor).await?;
+    if !pushed {
+        // The snapshot is the image that the disk stands on, and needs a name of its own.
+        let repository = image.repository();
+        sidecar::note_repository(&disk.path(), repository)?;
+        let registry = repository.registry();
+        let client = Client::configured_with(node.config, registry, login.as_ref())?;
+        ImageStore::new(client)
+            .tag(repository, image.digest(), &tag)
+            .await
+            .context("the snapshot cannot be kept in the registry")?;
+    }
+    // `oned` gives an id again when the first call failed in its eyes, and for an image of whose
+    // snapshots it knows none: what is there then is a state that nobody asked for now.
+    descriptor.snapshots.retain(|s| s.id != id);
+    descriptor.snapshots.push(Snapshot { id, image, bytes });
+    Ok(descriptor.write(&disk.path())?)
 }

@@ -1,16 +1,23 @@
 //! `snap_delete host:…/disk.N SNAPSHOT vm datastore`. First its tag, then its mention: cut off in
 //! between, the next call finishes it. One that is gone is deleted.
 
+use std::io::BufRead;
+
 use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
 use onedock_common::answer::Answer;
 use onedock_common::descriptor::Descriptor;
+use onedock_common::engine::Engine;
 use onedock_common::reference::ImageTag;
+use serde::{Deserialize, Serialize};
 
-use super::{Front, target};
-use crate::message::{Task, What};
+use super::inventory::DiskKind;
+use super::{FrontEnd, target};
+use crate::location::VmPath;
+use crate::node::{NodeContext, container, disk_file, volume};
+use crate::request::Request;
 
-pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
     let [disk, id, vm, ..] = arguments else {
         bail!(
             "snap_delete needs <host:disk> <snapshot> <vm> <datastore>, got {} arguments",
@@ -20,19 +27,25 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
     match target.present_disk().await? {
-        What::Container(descriptor) => forget(front, &descriptor, id).await?,
-        What::File { .. } => {}
-        What::Folder | What::Damaged(_) => bail!("{disk} is not a disk that has snapshots"),
+        DiskKind::Container(descriptor) => remove_tag(front, &descriptor, id).await?,
+        DiskKind::File { .. } => {}
+        DiskKind::Folder | DiskKind::Damaged(_) => {
+            bail!("{disk} is not a disk that has snapshots")
+        }
     }
-    let task = Task::SnapDelete {
+    let request = SnapDelete {
         disk: target.place.clone(),
         id,
     };
-    target.call(task).await?;
+    target.call(&request).await?;
     Ok(Answer::done())
 }
 
-async fn forget(front: &Front<'_>, descriptor: &Descriptor, id: SnapshotId) -> anyhow::Result<()> {
+async fn remove_tag(
+    front: &FrontEnd<'_>,
+    descriptor: &Descriptor,
+    id: SnapshotId,
+) -> anyhow::Result<()> {
     let images = front.images()?;
     let repository = descriptor.source.repository();
     // The disk stands on it: it stays, under the name of the disk's content.
@@ -47,4 +60,40 @@ async fn forget(front: &Front<'_>, descriptor: &Descriptor, id: SnapshotId) -> a
     }
     let tag = ImageTag::disk_snapshot(descriptor, id);
     Ok(images.untag(repository, &tag).await?)
+}
+
+/// Remove a snapshot from the host, after the front-end half has removed it from the registry.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapDelete {
+    disk: VmPath,
+    id: SnapshotId,
+}
+
+impl Request for SnapDelete {
+    const NAME: &'static str = "snap_delete";
+    type Reply = ();
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<()> {
+        let Self { disk, id } = self;
+        let _lock = node.begin(disk.vm()).await?;
+        if disk_file::is_file(&disk)? {
+            return volume::snap_delete(&disk.path(), id).await;
+        }
+        let mut descriptor = container::descriptor(&disk)?;
+        let before = descriptor.snapshots.len();
+        descriptor.snapshots.retain(|s| s.id != id);
+        if descriptor.snapshots.len() < before {
+            descriptor.write(&disk.path())?;
+        }
+        Ok(())
+    }
 }

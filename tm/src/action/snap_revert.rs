@@ -1,11 +1,21 @@
 //! `snap_revert host:…/disk.N SNAPSHOT vm datastore`: the disk is what it was.
 
-use anyhow::{Context as _, bail};
+use std::io::BufRead;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
 use onedock_common::SnapshotId;
 use onedock_common::answer::Answer;
+use onedock_common::descriptor::{Descriptor, Snapshot};
+use onedock_common::engine::Engine;
+use onedock_registry::Client;
+use serde::{Deserialize, Serialize};
 
 use super::target;
-use crate::message::Task;
+use crate::location::VmPath;
+use crate::node::container::{self, DescriptorState};
+use crate::node::{NodeContext, disk_file, freeze, image, volume};
+use crate::request::{Request, TRANSFER};
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     let [disk, id, vm, ..] = arguments else {
@@ -16,10 +26,87 @@ pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     };
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
-    let task = Task::SnapRevert {
+    let request = SnapRevert {
         disk: target.place.clone(),
         id,
     };
-    target.call(task).await?;
+    target.call(&request).await?;
     Ok(Answer::done())
+}
+
+/// Make the snapshot the disk's content.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapRevert {
+    pub(crate) disk: VmPath,
+    pub(crate) id: SnapshotId,
+}
+
+impl Request for SnapRevert {
+    const NAME: &'static str = "snap_revert";
+    const DEADLINE: Duration = TRANSFER;
+    type Reply = ();
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<()> {
+        let Self { disk, id } = self;
+        let _lock = node.begin(disk.vm()).await?;
+        if disk_file::is_file(&disk)? {
+            freeze::stopped(node, disk.vm()).await?;
+            return volume::snap_revert(&disk.path(), id).await;
+        }
+        let mut descriptor = container::descriptor(&disk)?;
+        let image = find(&descriptor, id)?.image.clone();
+        freeze::stopped(node, disk.vm()).await?;
+        Client::configured(node.config)?
+            .complete(&image)
+            .await
+            .with_context(|| format!("snapshot {id} is not to be had; nothing was changed"))?;
+        match image::fetch(node, &image).await {
+            // On a front-end, where the disk waits for its next host.
+            Err(e) if node.lacks_engine(&e) && descriptor.container.is_none() => {}
+            other => other?,
+        }
+        // The descriptor decides: from here on the disk is the snapshot, and a container that is
+        // found by its name is one of before.
+        let container = descriptor.container.take();
+        descriptor.image = image;
+        descriptor.write(&disk.path())?;
+        let of = (descriptor.vm, descriptor.disk);
+        container::remove_all(node, of, container.as_ref(), DescriptorState::Valid).await
+    }
+}
+
+fn find(descriptor: &Descriptor, id: SnapshotId) -> Result<&Snapshot> {
+    let known = || {
+        let ids: Vec<String> = descriptor
+            .snapshots
+            .iter()
+            .map(|s| s.id.to_string())
+            .collect();
+        if ids.is_empty() {
+            "none".to_owned()
+        } else {
+            ids.join(", ")
+        }
+    };
+    descriptor
+        .snapshots
+        .iter()
+        .find(|s| s.id == id)
+        .with_context(|| {
+            format!(
+                "disk {} of VM {} has no snapshot {id}, it has {}; nothing was changed",
+                descriptor.disk,
+                descriptor.vm,
+                known()
+            )
+        })
 }

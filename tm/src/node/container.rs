@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::boot::BootSpec;
-use onedock_common::descriptor::Descriptor;
+use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::engine::{ContainerInfo, Engine, EngineError};
 use onedock_common::journal;
 use onedock_common::labels;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use tokio::time::{Instant, sleep};
 
-use super::Node;
+use super::NodeContext;
+use crate::location::VmPath;
 
 /// How often a container that is still made, or still ends, is looked for.
 const STEP: Duration = Duration::from_millis(20);
@@ -21,17 +22,37 @@ const ENDING: Duration = Duration::from_secs(30);
 
 /// Whether the descriptor can be trusted to name its container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(crate) enum DescriptorState {
     /// It was read, or there is none.
-    Surely,
+    Valid,
     /// It is damaged: a container may be there.
-    Hardly,
+    Damaged,
+}
+
+/// The descriptor of a disk that must be a container.
+pub(crate) fn descriptor(disk: &VmPath) -> Result<Descriptor> {
+    let path = disk.path();
+    match Descriptor::find(&path)? {
+        Found::Container(descriptor) => {
+            ensure!(
+                descriptor.vm == disk.vm(),
+                "{} belongs to VM {}",
+                path.display(),
+                descriptor.vm
+            );
+            Ok(*descriptor)
+        }
+        _ => bail!(
+            "{} is not there, or not the disk of a container",
+            path.display()
+        ),
+    }
 }
 
 /// The container that holds the disk's changes; `None` before the first `deploy`, and after the
 /// disk came from elsewhere.
-pub(super) async fn of_disk<E: Engine>(
-    node: &Node<'_, E>,
+pub(crate) async fn of_disk<E: Engine>(
+    node: &NodeContext<'_, E>,
     descriptor: &Descriptor,
 ) -> Result<Option<ContainerInfo>> {
     let Some(id) = &descriptor.container else {
@@ -57,8 +78,8 @@ pub(super) async fn of_disk<E: Engine>(
 
 /// The VM's own container, which runs and writes to all of its disks. Where there is no engine,
 /// nothing runs.
-pub(super) async fn of_vm<E: Engine>(
-    node: &Node<'_, E>,
+pub(crate) async fn of_vm<E: Engine>(
+    node: &NodeContext<'_, E>,
     vm: VmId,
 ) -> Result<Option<ContainerInfo>> {
     match node.engine.named(ContainerName::of(vm)).await {
@@ -69,7 +90,10 @@ pub(super) async fn of_vm<E: Engine>(
 }
 
 /// Ends a suspended VM, whose memory cannot be moved: KILL waits in the frozen processes.
-pub(super) async fn end<E: Engine>(node: &Node<'_, E>, container: &ContainerInfo) -> Result<()> {
+pub(crate) async fn end<E: Engine>(
+    node: &NodeContext<'_, E>,
+    container: &ContainerInfo,
+) -> Result<()> {
     node.engine.kill(&container.id).await?;
     let deadline = Instant::now() + ENDING;
     loop {
@@ -90,18 +114,18 @@ pub(super) async fn end<E: Engine>(node: &Node<'_, E>, container: &ContainerInfo
 
 /// Removes the containers of a disk: the one that is known, and those that are found by name and
 /// labels, also when the engine still makes them for a `deploy` that was cut off.
-pub(super) async fn remove_all<E: Engine>(
-    node: &Node<'_, E>,
+pub(crate) async fn remove_all<E: Engine>(
+    node: &NodeContext<'_, E>,
     (vm, disk): (VmId, DiskId),
     id: Option<&ContainerId>,
-    known: Known,
+    state: DescriptorState,
 ) -> Result<()> {
     if let Some(id) = id {
         remove(node, id).await?;
     }
     let root = journal::on_its_way(&node.paths, vm, disk);
     let name = ContainerName::of(vm);
-    if let Some(found) = by_name(node, name, root, known).await?
+    if let Some(found) = by_name(node, name, root, state).await?
         && labels::is_disk(&found, vm, disk)
     {
         remove(node, &found.id).await?;
@@ -111,7 +135,7 @@ pub(super) async fn remove_all<E: Engine>(
     }
     let tree = journal::tree::on_its_way(&node.paths, vm, disk);
     let name = ContainerName::of_tree(vm, disk);
-    if let Some(found) = by_name(node, name, tree, known).await?
+    if let Some(found) = by_name(node, name, tree, state).await?
         && labels::is_tree(&found, vm, disk)
     {
         remove(node, &found.id).await?;
@@ -122,16 +146,17 @@ pub(super) async fn remove_all<E: Engine>(
 
 /// The container of a name; one that is on its way is waited for.
 async fn by_name<E: Engine>(
-    node: &Node<'_, E>,
+    node: &NodeContext<'_, E>,
     name: ContainerName,
     on_its_way: Option<Duration>,
-    known: Known,
+    state: DescriptorState,
 ) -> Result<Option<ContainerInfo>> {
     let mut found = match node.engine.named(name).await {
         Ok(found) => found,
         // What was read and names none, with none on its way, has none: no engine is needed.
         Err(e @ EngineError::Unreachable { .. })
-            if on_its_way.is_none() && (known == Known::Surely || node.has_no_engine(&e)) =>
+            if on_its_way.is_none()
+                && (state == DescriptorState::Valid || node.has_no_engine(&e)) =>
         {
             None
         }
@@ -148,7 +173,7 @@ async fn by_name<E: Engine>(
 }
 
 /// Removes a container with its boot spec; one that is gone is removed.
-pub(super) async fn remove<E: Engine>(node: &Node<'_, E>, id: &ContainerId) -> Result<()> {
+pub(crate) async fn remove<E: Engine>(node: &NodeContext<'_, E>, id: &ContainerId) -> Result<()> {
     BootSpec::remove(&node.paths, id)?;
     node.engine
         .remove(id)

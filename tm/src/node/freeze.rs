@@ -16,12 +16,12 @@ use onedock_node::request::Request;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use super::{Node, container};
+use super::{NodeContext, container};
 
 /// The longest that a VM stands still.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Lets the VM go on if an action that froze it has died. Under the VM's lock.
-pub(super) async fn thaw_left<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
+pub(crate) async fn thaw_left<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> Result<()> {
     if !freezing::is_begun(&node.paths, vm) {
         return Ok(());
     }
@@ -33,7 +33,7 @@ pub(super) async fn thaw_left<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result
 
 /// The VM does not run. One that is suspended is ended, because its disks are to be another's or
 /// others; its memory is given up.
-pub(super) async fn stopped<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
+pub(crate) async fn stopped<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> Result<()> {
     let Some(found) = container::of_vm(node, vm).await?.filter(|c| c.running) else {
         return Ok(());
     };
@@ -62,8 +62,8 @@ pub(super) async fn stopped<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<(
 
 /// Nobody writes to this disk: the VM does not run, or it runs without the disk, which was detached
 /// (`mvds` of a persistent disk follows `detach_disk`). `container` is the disk's own, if it has one.
-pub(super) async fn idle<E: Engine>(
-    node: &Node<'_, E>,
+pub(crate) async fn idle<E: Engine>(
+    node: &NodeContext<'_, E>,
     vm: VmId,
     disk: Option<DiskId>,
     container: Option<&ContainerId>,
@@ -82,8 +82,8 @@ pub(super) async fn idle<E: Engine>(
 
 /// Does `work` while the VM stands still, with its running container; without one when it does
 /// not run. A VM that is suspended stands still already, and stays so.
-pub(super) async fn during<E: Engine, T, F>(
-    node: &Node<'_, E>,
+pub(crate) async fn during<E: Engine, T, F>(
+    node: &NodeContext<'_, E>,
     vm: VmId,
     work: impl FnOnce(Option<ContainerInfo>) -> F,
 ) -> Result<T>

@@ -8,7 +8,7 @@ use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 /// Writes the whole archive to a file without a name in `folder`, so that nothing of it outlives
 /// this process.
-pub(super) async fn spool(mut archive: Archive, folder: &Path) -> anyhow::Result<tokio::fs::File> {
+pub(crate) async fn spool(mut archive: Archive, folder: &Path) -> anyhow::Result<tokio::fs::File> {
     let failed = || {
         format!(
             "the layer cannot be kept in {} on this host",

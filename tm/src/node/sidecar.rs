@@ -10,14 +10,14 @@ use onedock_common::boot;
 use onedock_common::files;
 use onedock_common::reference::Repository;
 
-use crate::location::Place;
+use crate::location::VmPath;
 use crate::system::System;
 
 /// The largest that is read, in bytes.
 const LIMIT: u64 = 4096;
 
 /// What a place's own small files are named after: its disk, or a name within its folder.
-pub(super) fn base(place: &Place) -> PathBuf {
+pub(crate) fn base(place: &VmPath) -> PathBuf {
     match place.disk() {
         Some(_) => place.path(),
         None => place.folder().join("folder"),
@@ -44,24 +44,24 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Notes, before it is so, that the registry keeps something of this disk.
-pub(super) fn note_repository(disk: &Path, repository: &Repository) -> Result<()> {
+pub(crate) fn note_repository(disk: &Path, repository: &Repository) -> Result<()> {
     write(&beside(disk, ".registry"), &repository.to_string())
 }
 
 /// Where the registry may keep something of this disk. A note that is damaged names nothing.
-pub(super) fn repository(disk: &Path) -> Result<Option<Repository>> {
+pub(crate) fn repository(disk: &Path) -> Result<Option<Repository>> {
     Ok(read(&beside(disk, ".registry"))?.and_then(|text| text.parse().ok()))
 }
 
 /// Leaves the token of a move, with this boot of the host: a folder that another machine sees as
 /// well is not the same host.
-pub(super) fn leave_token(disk: &Path, token: &str) -> Result<()> {
+pub(crate) fn leave_token(disk: &Path, token: &str) -> Result<()> {
     write(&beside(disk, ".moving"), &token_here(token)?)
 }
 
 /// Where the token of a move was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(crate) enum Left {
     /// Not in this folder.
     Elsewhere,
     /// In this very folder, on this very machine: it has another name.
@@ -71,7 +71,7 @@ pub(super) enum Left {
 }
 
 /// Where the token was left, as seen from this machine.
-pub(super) fn left(disk: &Path, token: &str) -> Result<Left> {
+pub(crate) fn left(disk: &Path, token: &str) -> Result<Left> {
     let Some(found) = read(&beside(disk, ".moving"))? else {
         return Ok(Left::Elsewhere);
     };
@@ -86,7 +86,7 @@ pub(super) fn left(disk: &Path, token: &str) -> Result<Left> {
 
 /// Whether the disk comes from this very place. In a datastore of ours each host has its own
 /// folder: what is shared would be taken away where it has arrived.
-pub(super) fn is_same_place(disk: &Path, token: &str, system: System) -> Result<bool> {
+pub(crate) fn is_same_place(disk: &Path, token: &str, system: System) -> Result<bool> {
     match left(disk, token)? {
         Left::Elsewhere => Ok(false),
         Left::Here => {
@@ -110,14 +110,14 @@ fn token_here(token: &str) -> Result<String> {
 }
 
 /// Takes the token away.
-pub(super) fn remove_token(disk: &Path) -> Result<()> {
+pub(crate) fn remove_token(disk: &Path) -> Result<()> {
     let path = beside(disk, ".moving");
     files::remove_with_leftovers(&path)
         .with_context(|| format!("{} cannot be removed", path.display()))
 }
 
 /// Takes all of them away.
-pub(super) fn remove(disk: &Path) -> Result<()> {
+pub(crate) fn remove(disk: &Path) -> Result<()> {
     remove_token(disk)?;
     let path = beside(disk, ".registry");
     files::remove_with_leftovers(&path)
@@ -125,7 +125,7 @@ pub(super) fn remove(disk: &Path) -> Result<()> {
 }
 
 /// Renames what belongs to the disk.
-pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     if let Some(text) = read(&beside(from, ".registry"))? {
         write(&beside(to, ".registry"), &text)?;
     }

@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::delete::remove_path;
+use super::folder::remove_path;
 
 /// What stands between the folder's name and the process that writes the new content.
 const INFIX: &str = ".new.";
 
 /// The new content of a folder. What is not put in place is removed with this value.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     folder: PathBuf,
 }
 
 impl Staging {
     /// An empty folder called `<base>.new.<process>`. Those that processes which were killed have
     /// left are removed; the caller holds the VM's lock.
-    pub(super) fn beside(base: &Path) -> Result<Self> {
+    pub(crate) fn beside(base: &Path) -> Result<Self> {
         for leftover in leftovers(base)? {
             remove_path(&leftover)?;
         }
@@ -32,13 +32,13 @@ impl Staging {
         Ok(Self { folder })
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Renames each entry into `target`, where it replaces the entry of the same name whatever
     /// that is, and leaves the others there.
-    pub(super) fn replace_entries(&self, target: &Path) -> Result<()> {
+    pub(crate) fn replace_entries(&self, target: &Path) -> Result<()> {
         for name in entries(&self.folder)? {
             put(&self.folder.join(&name), &target.join(&name))?;
         }
@@ -48,7 +48,7 @@ impl Staging {
     /// Makes `target` a folder with these files only. Folders that are there stay the same ones,
     /// because a container may have them mounted; files are replaced one by one, and what has no
     /// replacement is removed when all of them are in place.
-    pub(super) fn replace_content(&self, target: &Path) -> Result<()> {
+    pub(crate) fn replace_content(&self, target: &Path) -> Result<()> {
         merge(&self.folder, target)
     }
 }
@@ -62,7 +62,7 @@ impl Drop for Staging {
 }
 
 /// Whether the entry of a folder is new content that never got into place.
-pub(super) fn is_leftover(name: &str, base: &str) -> bool {
+pub(crate) fn is_leftover(name: &str, base: &str) -> bool {
     name.strip_prefix(base)
         .is_some_and(|rest| rest.starts_with(INFIX))
 }

@@ -9,7 +9,7 @@ use onedock_common::volume::{LIMIT, Staged, VolumeError};
 
 use super::place::{new_snap_folder, remove_folder, snap_folder, sweep};
 use super::stream::{Head, number};
-use crate::frames::Receiver;
+use crate::checksummed_stream::Receiver;
 
 /// The most kept states of a disk.
 const STATES: usize = 10_000;
@@ -30,7 +30,7 @@ pub(crate) fn receive(disk: &Path, input: &mut impl Read) -> Result<()> {
 
 fn all(disk: &Path, states: &Path, input: &mut impl Read) -> Result<()> {
     let mut receiver = Receiver::new(input);
-    // It reads ahead, but within the frames only.
+    // It reads ahead, but within the pieces only.
     let mut reader = BufReader::new(&mut receiver);
     let mut count = 0;
     let (staged, format) = loop {

@@ -10,7 +10,7 @@ use onedock_common::volume::{self, data_extents};
 
 use super::place::{snap_file, snapshots};
 use super::stream::Head;
-use crate::frames::Sender;
+use crate::checksummed_stream::Sender;
 
 /// Writes the disk to `out`; no VM uses it now.
 pub(crate) fn send(disk: &Path, out: &mut impl Write) -> Result<()> {

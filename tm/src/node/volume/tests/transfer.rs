@@ -106,7 +106,7 @@ fn attack_a_stream_writes_nowhere_but_within_the_disk() {
         ("x".repeat(4096), part(0, 0)),
     ] {
         let mut stream = Vec::new();
-        let mut sender = crate::frames::Sender::new(&mut stream);
+        let mut sender = crate::checksummed_stream::Sender::new(&mut stream);
         sender.write_all(head.as_bytes()).unwrap();
         sender.write_all(&part).unwrap();
         sender.write_all(b"xx").unwrap();

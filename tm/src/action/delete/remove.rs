@@ -5,8 +5,7 @@
 //! What the registry keeps of the VM's own goes before, by the front-end's half, because only the
 //! files here say where it is.
 
-use std::fs;
-use std::io;
+use std::io::BufRead;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -15,49 +14,90 @@ use onedock_common::engine::{Engine, EngineError};
 use onedock_common::reference::{Repository, Source};
 use onedock_common::{ContainerName, DiskId, VmId};
 use onedock_common::{extracted, files, journal, labels};
+use serde::{Deserialize, Serialize};
 
-use super::container::{self, Known};
-use super::{Node, look, sidecar, volume};
-use crate::location::Place;
-use crate::message::{Held, Outcome};
+use crate::location::VmPath;
+use crate::node::container::{self, DescriptorState};
+use crate::node::{NodeContext, folder, sidecar, volume};
+use crate::request::Request;
 use crate::system::System;
 
-/// What is to be removed.
-pub(super) struct Removal<'a> {
-    pub(super) place: &'a Place,
-    pub(super) system: System,
-    pub(super) saved: Option<&'a Source>,
-    pub(super) registry_is_clean: bool,
+/// Remove a disk or a VM's folder, and the containers behind it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Delete {
+    pub(crate) place: VmPath,
+    pub(crate) system: System,
+    /// What the disk was saved as: its state from now on, should the call be cut off.
+    pub(crate) saved: Option<Source>,
+    /// The registry holds nothing of the VM's own any more. Otherwise, where it may hold
+    /// something, nothing is removed and the reply says where.
+    pub(crate) registry_is_clean: bool,
 }
 
-pub(super) async fn run<E: Engine>(node: &Node<'_, E>, what: Removal<'_>) -> Result<Outcome> {
-    let place = what.place;
-    let lock = node.begin(place.vm()).await?;
-    let disks = look::disks(place)?;
-    if !what.registry_is_clean {
-        let held = held(node, place, &disks).await?;
-        if !held.is_empty() {
-            return Ok(Outcome::Held(held));
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Deletion {
+    /// It is gone.
+    Done,
+    /// Nothing was removed, because the registry may hold something of these disks.
+    RegistryFirst(Vec<InRegistry>),
+}
+
+/// Where the registry may hold something of a disk.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InRegistry {
+    pub(crate) disk: DiskId,
+    pub(crate) repository: Repository,
+}
+
+impl Request for Delete {
+    const NAME: &'static str = "delete";
+    type Reply = Deletion;
+
+    fn place(&self) -> &VmPath {
+        &self.place
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<Deletion> {
+        let place = &self.place;
+        let lock = node.begin(place.vm()).await?;
+        let disks = folder::disks(place)?;
+        if !self.registry_is_clean {
+            let held = in_registry(node, place, &disks).await?;
+            if !held.is_empty() {
+                return Ok(Deletion::RegistryFirst(held));
+            }
         }
+        for disk in disks {
+            let path = disk_path(place.folder(), disk);
+            remove_disk(node, (place.vm(), disk), &path, self.saved.as_ref()).await?;
+        }
+        if place.disk().is_none() {
+            remove_root(node, place.vm()).await?;
+            folder::remove_path(place.folder())?;
+        }
+        if !place.folder().exists() || (self.system.is_stock() && !has_container(place)?) {
+            extracted::forget(&node.paths, place.vm())?;
+            lock.forget()
+                .context("the VM's lock file cannot be removed")?;
+        }
+        Ok(Deletion::Done)
     }
-    for disk in disks {
-        let path = disk_path(place.folder(), disk);
-        remove_disk(node, (place.vm(), disk), &path, what.saved).await?;
-    }
-    if place.disk().is_none() {
-        remove_root(node, place.vm()).await?;
-        remove_path(place.folder())?;
-    }
-    if !place.folder().exists() || (what.system.is_stock() && !has_container(place)?) {
-        extracted::forget(&node.paths, place.vm())?;
-        lock.forget()
-            .context("the VM's lock file cannot be removed")?;
-    }
-    Ok(Outcome::Done)
 }
 
-/// Where the registry may keep something of these disks.
-async fn held<E: Engine>(node: &Node<'_, E>, place: &Place, disks: &[DiskId]) -> Result<Vec<Held>> {
+/// Where the registry may hold something of these disks.
+async fn in_registry<E: Engine>(
+    node: &NodeContext<'_, E>,
+    place: &VmPath,
+    disks: &[DiskId],
+) -> Result<Vec<InRegistry>> {
     let mut held = Vec::new();
     for &disk in disks {
         let path = disk_path(place.folder(), disk);
@@ -70,14 +110,14 @@ async fn held<E: Engine>(node: &Node<'_, E>, place: &Place, disks: &[DiskId]) ->
             (None, Ok(_)) => None,
             (None, Err(_)) => by_label(node, place.vm(), disk).await?,
         };
-        held.extend(repository.map(|repository| Held { disk, repository }));
+        held.extend(repository.map(|repository| InRegistry { disk, repository }));
     }
     Ok(held)
 }
 
 /// A damaged descriptor does not say where the image lies; the container's label does.
 async fn by_label<E: Engine>(
-    node: &Node<'_, E>,
+    node: &NodeContext<'_, E>,
     vm: VmId,
     disk: DiskId,
 ) -> Result<Option<Repository>> {
@@ -98,18 +138,18 @@ async fn by_label<E: Engine>(
 }
 
 async fn remove_disk<E: Engine>(
-    node: &Node<'_, E>,
+    node: &NodeContext<'_, E>,
     (vm, disk): (VmId, DiskId),
     path: &Path,
     saved: Option<&Source>,
 ) -> Result<()> {
-    let (found, known) = match Descriptor::find(path) {
-        Ok(found) => (found, Known::Surely),
+    let (found, state) = match Descriptor::find(path) {
+        Ok(found) => (found, DescriptorState::Valid),
         Err(e @ (DescriptorError::Version { .. } | DescriptorError::Io { .. })) => {
             return Err(e.into());
         }
         // Damaged: its container is found by name and labels.
-        Err(_) => (Found::Nothing, Known::Hardly),
+        Err(_) => (Found::Nothing, DescriptorState::Damaged),
     };
     match found {
         Found::Container(mut descriptor) => {
@@ -123,14 +163,14 @@ async fn remove_disk<E: Engine>(
             if id.is_some() || saved.is_some() {
                 descriptor.write(path)?;
             }
-            container::remove_all(node, (vm, disk), id.as_ref(), known).await?;
+            container::remove_all(node, (vm, disk), id.as_ref(), state).await?;
         }
-        Found::Nothing => container::remove_all(node, (vm, disk), None, known).await?,
+        Found::Nothing => container::remove_all(node, (vm, disk), None, state).await?,
         Found::File | Found::Folder => {}
     }
     extracted::forget_disk(&node.paths, vm, disk)?;
     if path.is_dir() {
-        remove_path(path)?;
+        folder::remove_path(path)?;
     } else {
         volume::remove(path)?;
         files::remove_with_leftovers(path)?;
@@ -139,7 +179,7 @@ async fn remove_disk<E: Engine>(
 }
 
 /// The VM's container when the descriptor of its disk was gone before.
-async fn remove_root<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
+async fn remove_root<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> Result<()> {
     match node.engine.named(ContainerName::of(vm)).await {
         Ok(Some(found)) if labels::is_of_vm(&found, vm) => {
             container::remove(node, &found.id).await?;
@@ -154,25 +194,10 @@ async fn remove_root<E: Engine>(node: &Node<'_, E>, vm: VmId) -> Result<()> {
 }
 
 /// Whether another disk of the folder is a container.
-fn has_container(place: &Place) -> Result<bool> {
-    let folder = Place::try_from(place.folder().to_owned())?;
-    Ok(look::disks(&folder)?.into_iter().any(|disk| {
+fn has_container(place: &VmPath) -> Result<bool> {
+    let folder = VmPath::try_from(place.folder().to_owned())?;
+    Ok(folder::disks(&folder)?.into_iter().any(|disk| {
         let path = disk_path(place.folder(), disk);
         matches!(Descriptor::find(&path), Ok(Found::Container(_)) | Err(_))
     }))
-}
-
-/// Removes a file or folder; one that is gone is removed.
-pub(super) fn remove_path(path: &Path) -> Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("{} cannot be removed", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

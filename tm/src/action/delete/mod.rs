@@ -1,13 +1,15 @@
 //! `delete host:path vm datastore`: first each disk, then the VM's folder. What is gone is
 //! deleted. The host tells where the registry keeps something of the VM's own; that goes first.
 
+pub(super) mod remove;
+
 use anyhow::bail;
 use onedock_common::answer::Answer;
 
-use super::{Front, target};
-use crate::message::{Outcome, Task};
+use self::remove::{Delete, Deletion};
+use super::{FrontEnd, target};
 
-pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
     let [path, vm, ..] = arguments else {
         bail!(
             "delete needs <host:path> <vm> <datastore>, got {} arguments",
@@ -15,19 +17,19 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         );
     };
     let target = target(path, vm)?;
-    let task = |registry_is_clean| Task::Delete {
+    let request = |registry_is_clean| Delete {
         place: target.place.clone(),
         system: front.system,
         saved: None,
         registry_is_clean,
     };
-    if let Outcome::Held(held) = target.call(task(false)).await? {
+    if let Deletion::RegistryFirst(disks) = target.call(&request(false)).await? {
         let images = front.images()?;
-        for held in held {
-            let of = (target.place.vm(), held.disk);
-            images.remove_disk(&held.repository, of).await?;
+        for found in disks {
+            let of = (target.place.vm(), found.disk);
+            images.remove_disk(&found.repository, of).await?;
         }
-        target.call(task(true)).await?;
+        target.call(&request(true)).await?;
     }
     Ok(Answer::done())
 }

@@ -9,6 +9,11 @@
 //! In a stock system datastore (`mv.ssh`) the stock `mv` of the folder carries the files, also the
 //! descriptor: there it is rewritten where it is, so that it has no container when it arrives.
 
+mod adopt;
+mod content;
+mod release;
+mod rename;
+
 use std::fs;
 
 use anyhow::{Context as _, bail, ensure};
@@ -17,12 +22,19 @@ use onedock_common::answer::Answer;
 use onedock_common::descriptor::Descriptor;
 use onedock_common::reference::ImageTag;
 
-use super::{Front, Target, target};
-use crate::location::{Location, Place};
-use crate::message::{Outcome, Pack, Running, Task, What};
+pub(super) use self::adopt::Adopt;
+pub(super) use self::content::{Discard, Receive, Send};
+pub(super) use self::release::Release;
+pub(super) use self::rename::Rename;
+use super::inventory::DiskKind;
+use super::save::IfRunning;
+use super::save::container::SaveContainer;
+use super::{FrontEnd, Target, target};
+use crate::location::{Location, VmPath};
 use crate::remote;
+use crate::request::Arrival;
 
-pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
     let [from, to, vm, ..] = arguments else {
         bail!(
             "mv needs <host:path> <host:path> <vm> <datastore>, got {} arguments",
@@ -43,11 +55,11 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
         // The stock scripts rename the folder.
         _ if one_host && front.system.is_stock() => {}
         _ if one_host => {
-            let task = Task::Move {
+            let request = Rename {
                 from: moving.from.place.clone(),
                 to: moving.to.place.clone(),
             };
-            moving.from.call(task).await?;
+            moving.from.call(&request).await?;
         }
         Some(_) => moving.disk().await?,
         None => moving.folder().await?,
@@ -56,7 +68,7 @@ pub(super) async fn run(arguments: &[String], front: &Front<'_>) -> anyhow::Resu
 }
 
 struct Moving<'a> {
-    front: &'a Front<'a>,
+    front: &'a FrontEnd<'a>,
     from: Target,
     to: Target,
 }
@@ -71,7 +83,7 @@ impl Moving<'_> {
                     host: target.location.host.clone(),
                     path: path.clone(),
                 },
-                place: Place::of(path, target.place.vm())?,
+                place: VmPath::of(path, target.place.vm())?,
             })
         };
         Ok(Self {
@@ -87,12 +99,12 @@ impl Moving<'_> {
             // Moved before, or a disk that has nothing in the folder (FILESYSTEM). One that is
             // lost is told by the `deploy` that needs it.
             None => tracing::info!("there is nothing to move"),
-            Some(What::Container(descriptor)) => self.container(&descriptor, token).await?,
-            Some(What::File { .. }) if self.front.system.is_stock() => {}
-            Some(What::File { .. }) => self.content(token).await?,
+            Some(DiskKind::Container(descriptor)) => self.container(&descriptor, token).await?,
+            Some(DiskKind::File { .. }) if self.front.system.is_stock() => {}
+            Some(DiskKind::File { .. }) => self.content(token).await?,
             // Context files go with the folder.
-            Some(What::Folder) => {}
-            Some(What::Damaged(why)) => bail!(
+            Some(DiskKind::Folder) => {}
+            Some(DiskKind::Damaged(why)) => bail!(
                 "host {}: {why}; the disk stays where it is",
                 self.from.location.host.as_str()
             ),
@@ -103,9 +115,9 @@ impl Moving<'_> {
     async fn folder(&self) -> anyhow::Result<()> {
         // Disks whose own scripts leave them to the folder, as the stock `ssh` does.
         let token = token()?;
-        for seen in self.from.look(Some(&token)).await? {
-            if !matches!(seen.what, What::Folder) {
-                Box::pin(self.of(seen.disk)?.disk()).await?;
+        for found in self.from.inventory(Some(&token)).await? {
+            if !matches!(found.kind, DiskKind::Folder) {
+                Box::pin(self.of(found.disk)?.disk()).await?;
             }
         }
         self.content(token).await
@@ -113,70 +125,62 @@ impl Moving<'_> {
 
     async fn container(&self, descriptor: &Descriptor, token: String) -> anyhow::Result<()> {
         let repository = descriptor.source.repository();
-        let task = Task::Pack(Pack {
+        let request = SaveContainer {
             disk: self.from.place.clone(),
             repository: None,
             tag: (&ImageTag::disk(descriptor.vm, descriptor.disk)).into(),
             comment: format!("disk {} of VM {} moved", descriptor.disk, descriptor.vm),
             credential: self.front.credential(repository.registry())?,
-            from: Running::Refused,
-        });
-        let state = match self.from.call(task).await? {
-            Outcome::State(state) => *state,
-            Outcome::Absent => return Ok(()),
-            other => return Err(self.from.unexpected(&other)),
+            if_running: IfRunning::Refuse,
         };
-        if state.pushed {
-            self.front.images()?.verify(&state.image).await?;
+        let Some(saved) = self.from.call(&request).await? else {
+            return Ok(());
+        };
+        if saved.pushed {
+            self.front.images()?.verify(&saved.image).await?;
         }
-        let container = state.descriptor.container.clone();
-        let arriving = Descriptor {
-            image: state.image.clone(),
+        let container = saved.descriptor.container.clone();
+        let descriptor = Descriptor {
+            image: saved.image.clone(),
             container: None,
-            ..state.descriptor
+            ..saved.descriptor
         };
-        let task = Task::Arrive {
+        let request = Adopt {
             disk: self.to.place.clone(),
             system: self.front.system,
-            descriptor: Box::new(arriving),
+            descriptor,
             token,
         };
-        match self.to.call(task).await? {
-            Outcome::Done => {}
-            // Two names of one host: nothing has to move.
-            Outcome::Same => return Ok(()),
-            other => return Err(self.to.unexpected(&other)),
+        // Two names of one host: nothing has to move.
+        if self.to.call(&request).await? == Arrival::SameFolder {
+            return Ok(());
         }
-        let task = Task::Depart {
+        let request = Release {
             disk: self.from.place.clone(),
             system: self.front.system,
-            state: state.image,
+            content: saved.image,
             container,
         };
-        self.from.call(task).await?;
-        Ok(())
+        self.from.call(&request).await
     }
 
     /// A disk in a file, or what is left of the folder.
     async fn content(&self, token: String) -> anyhow::Result<()> {
-        let sent = Task::Send {
+        let sent = Send {
             place: self.from.place.clone(),
         };
-        let received = Task::Receive {
+        let received = Receive {
             place: self.to.place.clone(),
             token,
         };
         let (from, to) = (&self.from.location.host, &self.to.location.host);
-        match remote::stream((from, sent), (to, received)).await? {
-            Outcome::Done => {}
-            Outcome::Same => return Ok(()),
-            other => return Err(self.to.unexpected(&other)),
+        if remote::stream((from, &sent), (to, &received)).await? == Arrival::SameFolder {
+            return Ok(());
         }
-        let task = Task::Discard {
+        let request = Discard {
             place: self.from.place.clone(),
         };
-        self.from.call(task).await?;
-        Ok(())
+        self.from.call(&request).await
     }
 }
 

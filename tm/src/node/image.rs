@@ -1,79 +1,27 @@
-//! The image on this host, once for all VMs, and the disk's descriptor.
+//! An image on this host, once for all VMs.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::descriptor::{Descriptor, Snapshot, VERSION};
 use onedock_common::engine::Engine;
 use onedock_common::reference::Source;
 use tokio::time::{Instant, sleep};
 
-use super::container;
-use super::{Node, prepare, sidecar};
-use crate::location::Place;
-use crate::message::Outcome;
-use crate::system::System;
+use super::NodeContext;
 
 /// How long a VM waits for the fetch of another one; the engine gives a silent transfer up before.
 const FETCHING: Duration = Duration::from_secs(3600);
 /// How often it looks whether that has ended.
 const STEP: Duration = Duration::from_millis(50);
 
-/// What the descriptor will say.
-pub(super) struct Wanted {
-    pub(super) image: Source,
-    pub(super) source: Source,
-    pub(super) persistent: bool,
-    pub(super) dockerrun: Option<String>,
-    pub(super) snapshots: Vec<Snapshot>,
-}
-
-pub(super) async fn run<E: Engine>(
-    node: &Node<'_, E>,
-    disk: &Place,
-    system: System,
-    wanted: Wanted,
-) -> anyhow::Result<Outcome> {
-    let id = disk
-        .disk()
-        .context("an image is staged as a disk, not as a VM's folder")?;
-    let _lock = node.begin(disk.vm()).await?;
-    let path = disk.path();
-    // A second call for a disk that was staged, or a disk of an earlier life of this VM.
-    let before = Descriptor::read(&path).ok();
-    prepare(disk, system)?;
-    fetch(node, &wanted.image).await?;
-    if let Some(former) = before.and_then(|d| d.container) {
-        tracing::warn!(
-            container = former.short(),
-            "the disk is staged anew, its former container goes"
-        );
-        container::remove(node, &former).await?;
-    }
-    if wanted.persistent {
-        // Its snapshots and its state may get names of the VM's own in the registry.
-        sidecar::note_repository(&path, wanted.source.repository())?;
-    }
-    let descriptor = Descriptor {
-        version: VERSION,
-        vm: disk.vm(),
-        disk: id,
-        image: wanted.image,
-        source: wanted.source,
-        persistent: wanted.persistent,
-        dockerrun: wanted.dockerrun,
-        container: None,
-        snapshots: wanted.snapshots,
-    };
-    descriptor.write(&path)?;
-    Ok(Outcome::Done)
-}
-
 /// Fetches the image unless it is here. Of many VMs that want it at once one fetches, the others
 /// wait for it (fault 32); one that is ended meanwhile lets go of the lock with its life.
-pub(super) async fn fetch<E: Engine>(node: &Node<'_, E>, image: &Source) -> anyhow::Result<()> {
+pub(crate) async fn fetch<E: Engine>(
+    node: &NodeContext<'_, E>,
+    image: &Source,
+) -> anyhow::Result<()> {
     if node.engine.image(image).await?.is_some() {
         return Ok(());
     }

@@ -16,8 +16,8 @@ use onedock_common::engine::{Docker, Engine, LayerSize};
 use onedock_common::{DiskId, SnapshotId, VmId, labels};
 use tokio::time::timeout;
 
-use super::{look, volume};
-use crate::location::Place;
+use crate::location::VmPath;
+use crate::node::{folder, volume};
 
 /// How long the engine may take: it reads every layer.
 const LAYERS: Duration = Duration::from_secs(60);
@@ -39,12 +39,12 @@ async fn measure<E: Engine>(folder: &Path, engine: &E) -> anyhow::Result<Answer>
     let mut lines = Vec::new();
     for entry in fs::read_dir(folder).with_context(unread)? {
         let entry = entry.with_context(unread)?;
-        let Ok(place) = Place::try_from(entry.path()) else {
+        let Ok(place) = VmPath::try_from(entry.path()) else {
             continue;
         };
         let mut text = String::new();
         // A VM that goes meanwhile is left out.
-        for disk in look::disks(&place).unwrap_or_default() {
+        for disk in folder::disks(&place).unwrap_or_default() {
             let path = disk_path(place.folder(), disk);
             match Descriptor::find(&path) {
                 Ok(Found::File) => file(&mut text, disk, &path),

@@ -9,13 +9,20 @@ use onedock_common::engine::{CreateSpec, Engine as _, Limits};
 use onedock_common::journal::freezing;
 use onedock_common::{ContainerName, DiskId, SnapshotId, VmId};
 
-use super::fault_tests::{Bed, source};
-use crate::message::{Held, Outcome, Running, State, Task};
+use super::delete::remove::{Delete, Deletion, InRegistry};
+use super::fault_tests::{TestHost, source};
+use super::inventory::{FoundDisk, Inventory};
+use super::mv::{Adopt, Release};
+use super::save::IfRunning;
+use super::save::container::{SaveContainer, SavedContainer};
+use super::snap_create::SnapCreate;
+use super::snap_revert::SnapRevert;
+use crate::request::Arrival;
 use crate::system::System;
 
 const VM: VmId = VmId::new(5);
 
-impl Bed {
+impl TestHost {
     fn running(&self) {
         self.stage().unwrap();
         self.deploy();
@@ -30,38 +37,38 @@ impl Bed {
         Descriptor::read(&self.folder.join("disk.0")).unwrap()
     }
 
-    fn look(&self) -> Outcome {
+    fn inventory(&self) -> Vec<FoundDisk> {
         let place = self.place("disk.0");
-        self.perform(Task::Look { place, token: None }).unwrap()
+        self.perform(Inventory { place, token: None }).unwrap()
     }
 
-    fn snapshot(&self, id: u32) -> anyhow::Result<Outcome> {
-        self.perform(Task::SnapCreate {
+    fn snapshot(&self, id: u32) -> anyhow::Result<()> {
+        self.perform(SnapCreate {
             disk: self.place("disk.0"),
             id: SnapshotId::new(id),
             credential: None,
         })
     }
 
-    fn arrive(&self, system: System, state: &State) -> anyhow::Result<Outcome> {
+    fn adopt(&self, system: System, state: &SavedContainer) -> anyhow::Result<Arrival> {
         let descriptor = Descriptor {
             image: state.image.clone(),
             container: None,
             ..state.descriptor.clone()
         };
-        self.perform(Task::Arrive {
+        self.perform(Adopt {
             disk: self.place("disk.0"),
             system,
-            descriptor: Box::new(descriptor),
+            descriptor,
             token: "token".to_owned(),
         })
     }
 
-    fn depart(&self, system: System, state: &State) -> anyhow::Result<Outcome> {
-        self.perform(Task::Depart {
+    fn release(&self, system: System, state: &SavedContainer) -> anyhow::Result<()> {
+        self.perform(Release {
             disk: self.place("disk.0"),
             system,
-            state: state.image.clone(),
+            content: state.image.clone(),
             container: state.descriptor.container.clone(),
         })
     }
@@ -101,13 +108,10 @@ impl Bed {
 }
 
 /// What the front-end does for a move, until the first failure.
-fn mv(from: &Bed, to: &Bed) -> anyhow::Result<()> {
-    match from.pack(Running::Refused)? {
-        Outcome::State(state) => {
-            to.arrive(System::Onedock, &state)?;
-            from.depart(System::Onedock, &state)?;
-        }
-        other => assert_eq!(other, Outcome::Absent),
+fn mv(from: &TestHost, to: &TestHost) -> anyhow::Result<()> {
+    if let Some(saved) = from.save(IfRunning::Refuse)? {
+        to.adopt(System::Onedock, &saved)?;
+        from.release(System::Onedock, &saved)?;
     }
     Ok(())
 }
@@ -116,50 +120,48 @@ fn mv(from: &Bed, to: &Bed) -> anyhow::Result<()> {
 fn fault_67_a_live_snapshot_cut_off_at_any_call_leaves_no_frozen_vm_and_is_taken_once() {
     for call in 1..=9 {
         for failure in [Failure::Before(call), Failure::After(call)] {
-            let bed = Bed::new();
-            bed.running();
-            bed.node.engine.fail(failure);
-            let first = bed.snapshot(0);
-            assert!(!bed.is_paused(), "{failure:?}");
-            assert!(!freezing::is_begun(&bed.node.paths, VM), "{failure:?}");
-            bed.node.engine.heal();
-            let kept = bed.descriptor().snapshots.len();
+            let host = TestHost::new();
+            host.running();
+            host.node.engine.fail(failure);
+            let first = host.snapshot(0);
+            assert!(!host.is_paused(), "{failure:?}");
+            assert!(!freezing::is_begun(&host.node.paths, VM), "{failure:?}");
+            host.node.engine.heal();
+            let kept = host.descriptor().snapshots.len();
             assert_eq!(kept, usize::from(first.is_ok()), "{failure:?}");
             for _ in 0..2 {
-                bed.snapshot(0).unwrap();
+                host.snapshot(0).unwrap();
             }
-            assert_eq!(bed.descriptor().snapshots.len(), 1, "{failure:?}");
-            assert!(!bed.is_paused());
-            assert!(bed.node.engine.containers()[0].info.running);
+            assert_eq!(host.descriptor().snapshots.len(), 1, "{failure:?}");
+            assert!(!host.is_paused());
+            assert!(host.node.engine.containers()[0].info.running);
         }
     }
 }
 
 #[test]
 fn a_vm_that_a_dead_action_froze_goes_on_with_the_next_one_and_a_suspended_one_does_not() {
-    let bed = Bed::new();
-    bed.running();
-    bed.node.engine.change("one-5", |c| c.info.paused = true);
-    bed.look();
-    assert!(bed.is_paused(), "suspended");
-    freezing::begin(&bed.node.paths, VM).unwrap();
-    bed.look();
-    assert!(!bed.is_paused());
-    assert!(!freezing::is_begun(&bed.node.paths, VM));
+    let host = TestHost::new();
+    host.running();
+    host.node.engine.change("one-5", |c| c.info.paused = true);
+    host.inventory();
+    assert!(host.is_paused(), "suspended");
+    freezing::begin(&host.node.paths, VM).unwrap();
+    host.inventory();
+    assert!(!host.is_paused());
+    assert!(!freezing::is_begun(&host.node.paths, VM));
 }
 
 #[test]
 fn a_suspended_vm_is_ended_before_its_disk_moves_and_not_for_a_snapshot() {
-    let bed = Bed::new();
-    bed.running();
-    bed.node.engine.change("one-5", |c| c.info.paused = true);
-    bed.snapshot(0).unwrap();
-    assert!(bed.is_paused());
-    assert!(matches!(
-        bed.pack(Running::Refused).unwrap(),
-        Outcome::State(state) if state.pushed
-    ));
-    assert!(!bed.node.engine.containers()[0].info.running);
+    let host = TestHost::new();
+    host.running();
+    host.node.engine.change("one-5", |c| c.info.paused = true);
+    host.snapshot(0).unwrap();
+    assert!(host.is_paused());
+    let saved = host.save(IfRunning::Refuse).unwrap();
+    assert!(saved.unwrap().pushed);
+    assert!(!host.node.engine.containers()[0].info.running);
 }
 
 #[test]
@@ -167,7 +169,7 @@ fn fault_64_a_move_cut_off_at_any_call_of_either_host_is_finished_by_the_next() 
     for call in 1..=8 {
         for failure in [Failure::Before(call), Failure::After(call)] {
             for source_fails in [true, false] {
-                let (from, to) = (Bed::new(), Bed::new());
+                let (from, to) = (TestHost::new(), TestHost::new());
                 from.stage().unwrap();
                 from.deploy();
                 let failing = if source_fails { &from } else { &to };
@@ -194,19 +196,17 @@ fn fault_64_a_move_cut_off_at_any_call_of_either_host_is_finished_by_the_next() 
 
 #[test]
 fn in_a_stock_datastore_the_descriptor_stays_for_the_stock_scripts_and_names_the_state() {
-    let (from, to) = (Bed::new(), Bed::new());
+    let (from, to) = (TestHost::new(), TestHost::new());
     from.stage().unwrap();
     from.deploy();
-    let Outcome::State(state) = from.pack(Running::Refused).unwrap() else {
-        panic!("no state");
-    };
-    assert_eq!(to.arrive(System::Ssh, &state).unwrap(), Outcome::Done);
+    let state = from.save(IfRunning::Refuse).unwrap().unwrap();
+    assert_eq!(to.adopt(System::Ssh, &state).unwrap(), Arrival::Done);
     assert!(!to.folder.exists());
     let context = from.node.paths.context_folder(VM);
     for _ in 0..2 {
         // The driver's own copy of the context, which no stock script knows.
         fs::create_dir_all(&context).unwrap();
-        from.depart(System::Ssh, &state).unwrap();
+        from.release(System::Ssh, &state).unwrap();
         assert!(!context.exists());
         assert_eq!(from.descriptor().image, state.image);
         assert_eq!(from.descriptor().container, None);
@@ -216,108 +216,106 @@ fn in_a_stock_datastore_the_descriptor_stays_for_the_stock_scripts_and_names_the
 
 #[test]
 fn what_the_registry_keeps_is_told_before_anything_is_removed() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.deploy();
-    let task = |registry_is_clean| Task::Delete {
-        place: bed.place(""),
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.deploy();
+    let request = |registry_is_clean| Delete {
+        place: host.place(""),
         system: System::Onedock,
         saved: None,
         registry_is_clean,
     };
     for _ in 0..2 {
-        let told = bed.perform(task(false)).unwrap();
-        let held = Held {
+        let told = host.perform(request(false)).unwrap();
+        let held = InRegistry {
             disk: DiskId::new(0),
             repository: source().repository().clone(),
         };
-        assert_eq!(told, Outcome::Held(vec![held]));
-        assert_eq!(bed.node.engine.containers().len(), 1);
+        assert_eq!(told, Deletion::RegistryFirst(vec![held]));
+        assert_eq!(host.node.engine.containers().len(), 1);
     }
     // Also of a descriptor that is damaged: by the note beside it, else by the label.
-    fs::write(bed.folder.join("disk.0"), "{\"version\":2,").unwrap();
+    fs::write(host.folder.join("disk.0"), "{\"version\":2,").unwrap();
     assert!(matches!(
-        bed.perform(task(false)).unwrap(),
-        Outcome::Held(_)
+        host.perform(request(false)).unwrap(),
+        Deletion::RegistryFirst(_)
     ));
-    fs::remove_file(bed.folder.join("disk.0.registry")).unwrap();
-    bed.node.engine.change("one-5", |c| {
+    fs::remove_file(host.folder.join("disk.0.registry")).unwrap();
+    host.node.engine.change("one-5", |c| {
         let label = "org.opennebula.source".to_owned();
         c.info.labels.insert(label, source().to_string());
     });
     assert!(matches!(
-        bed.perform(task(false)).unwrap(),
-        Outcome::Held(_)
+        host.perform(request(false)).unwrap(),
+        Deletion::RegistryFirst(_)
     ));
     for _ in 0..2 {
-        assert_eq!(bed.perform(task(true)).unwrap(), Outcome::Done);
+        assert_eq!(host.perform(request(true)).unwrap(), Deletion::Done);
     }
-    assert!(bed.node.engine.containers().is_empty() && !bed.folder.exists());
+    assert!(host.node.engine.containers().is_empty() && !host.folder.exists());
 }
 
 #[test]
 fn the_tree_of_a_further_image_is_saved_without_having_run_and_goes_with_its_disk() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.deploy();
-    bed.tree();
-    let task = Task::Pack(crate::message::Pack {
-        disk: bed.place("disk.1"),
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.deploy();
+    host.tree();
+    let request = SaveContainer {
+        disk: host.place("disk.1"),
         repository: None,
         tag: "vm-5-disk-1".parse().unwrap(),
         comment: "saved".to_owned(),
         credential: None,
-        from: Running::Refused,
-    });
-    assert!(matches!(
-        bed.perform(task.clone()).unwrap(),
-        Outcome::State(state) if state.pushed
-    ));
-    bed.node.engine.change("one-5", |c| c.info.running = true);
-    let refused = bed.perform(task.clone()).unwrap_err().to_string();
+        if_running: IfRunning::Refuse,
+    };
+    let saved = host.perform(request.clone()).unwrap();
+    assert!(saved.unwrap().pushed);
+    host.node.engine.change("one-5", |c| c.info.running = true);
+    let refused = host.perform(request.clone()).unwrap_err().to_string();
     assert!(refused.contains("still runs"), "{refused}");
     // Whose file is gone is not taken for one that was saved and deleted.
-    let file = bed.folder.join("disk.1");
+    let file = host.folder.join("disk.1");
     let text = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
-    let refused = bed.perform(task.clone()).unwrap_err().to_string();
+    let refused = host.perform(request.clone()).unwrap_err().to_string();
     assert!(refused.contains("its container is there"), "{refused}");
     fs::write(&file, text).unwrap();
-    bed.delete("disk.1").unwrap();
-    assert_eq!(bed.perform(task).unwrap(), Outcome::Absent);
-    assert_eq!(bed.node.engine.containers().len(), 1);
-    assert_eq!(bed.node.engine.containers()[0].name, "one-5");
+    host.delete("disk.1").unwrap();
+    assert_eq!(host.perform(request).unwrap(), None);
+    assert_eq!(host.node.engine.containers().len(), 1);
+    assert_eq!(host.node.engine.containers()[0].name, "one-5");
 }
 
 #[test]
 fn an_attempt_to_go_back_to_what_was_never_kept_changes_nothing() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.deploy();
-    let before = bed.descriptor();
-    let task = Task::SnapRevert {
-        disk: bed.place("disk.0"),
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.deploy();
+    let before = host.descriptor();
+    let request = SnapRevert {
+        disk: host.place("disk.0"),
         id: SnapshotId::new(3),
     };
-    let refused = bed.perform(task).unwrap_err().to_string();
+    let refused = host.perform(request).unwrap_err().to_string();
     assert!(refused.contains("no snapshot 3, it has none"), "{refused}");
-    assert_eq!(bed.descriptor(), before);
-    assert_eq!(bed.node.engine.containers().len(), 1);
+    assert_eq!(host.descriptor(), before);
+    assert_eq!(host.node.engine.containers().len(), 1);
 }
 
 #[test]
 fn our_state_of_a_vm_in_a_stock_datastore_goes_with_its_last_container() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.deploy();
-    let paths = &bed.node.paths;
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.deploy();
+    let paths = &host.node.paths;
     fs::create_dir_all(paths.context_folder(VM)).unwrap();
     fs::create_dir_all(paths.extracted_folder(VM, DiskId::new(2))).unwrap();
-    fs::write(bed.folder.join("vm.xml"), "<VM/>").unwrap();
+    fs::write(host.folder.join("vm.xml"), "<VM/>").unwrap();
     for _ in 0..2 {
-        bed.delete_in("disk.0", System::Ssh).unwrap();
+        host.delete_in("disk.0", System::Ssh).unwrap();
     }
-    assert!(bed.folder.join("vm.xml").exists(), "the stock script's");
+    assert!(host.folder.join("vm.xml").exists(), "the stock script's");
     assert!(!paths.context_folder(VM).exists() && !paths.extracted_of(VM).exists());
     assert!(!paths.vm_lock(VM).exists());
 }

@@ -5,43 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use onedock_common::descriptor::{Descriptor, DescriptorError, Found, disk_path};
 use onedock_common::{DiskId, SnapshotId};
 
-use super::sidecar;
-use crate::location::Place;
-use crate::message::{Outcome, Seen, What};
-
-pub(super) fn run(place: &Place, token: Option<&str>) -> Result<Outcome> {
-    if let Some(token) = token
-        && place.path().exists()
-    {
-        sidecar::leave_token(&sidecar::base(place), token)?;
-    }
-    let mut seen = Vec::new();
-    for disk in disks(place)? {
-        if let Some(what) = what(&disk_path(place.folder(), disk))? {
-            seen.push(Seen { disk, what });
-        }
-    }
-    Ok(Outcome::Seen(seen))
-}
-
-fn what(path: &Path) -> Result<Option<What>> {
-    Ok(match Descriptor::find(path) {
-        Ok(Found::Nothing) => None,
-        Ok(Found::Container(descriptor)) => Some(What::Container(descriptor)),
-        Ok(Found::File) => Some(What::File {
-            snapshots: snapshots(path)?,
-        }),
-        Ok(Found::Folder) => Some(What::Folder),
-        Err(e @ DescriptorError::Io { .. }) => return Err(e.into()),
-        Err(e) => Some(What::Damaged(e.to_string())),
-    })
-}
+use crate::location::VmPath;
 
 /// The disks that a place names: itself, or all in the folder.
-pub(super) fn disks(place: &Place) -> Result<Vec<DiskId>> {
+pub(crate) fn disks(place: &VmPath) -> Result<Vec<DiskId>> {
     if let Some(disk) = place.disk() {
         return Ok(vec![disk]);
     }
@@ -54,14 +23,14 @@ pub(super) fn disks(place: &Place) -> Result<Vec<DiskId>> {
 }
 
 /// The folder of the snapshots of a disk in a file.
-pub(super) fn snapshot_folder(disk: &Path) -> PathBuf {
+pub(crate) fn snapshot_folder(disk: &Path) -> PathBuf {
     let mut name = disk.as_os_str().to_owned();
     name.push(".snap");
     name.into()
 }
 
 /// The snapshots of a disk in a file.
-pub(super) fn snapshots(disk: &Path) -> Result<Vec<SnapshotId>> {
+pub(crate) fn snapshots(disk: &Path) -> Result<Vec<SnapshotId>> {
     let names = names(&snapshot_folder(disk))?;
     let mut ids: Vec<SnapshotId> = names.iter().filter_map(|n| n.parse().ok()).collect();
     ids.sort_unstable();
@@ -69,7 +38,7 @@ pub(super) fn snapshots(disk: &Path) -> Result<Vec<SnapshotId>> {
 }
 
 /// The names in a folder; one that is not there has none.
-pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
     let unread = || format!("{} cannot be read", folder.display());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -83,4 +52,19 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Removes a file or folder; one that is gone is removed.
+pub(crate) fn remove_path(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -2,6 +2,9 @@
 //! the disk's descriptor, or, of an image that is a disk, make the disk's file. The content goes
 //! from the registry to the host; nothing passes through the front-end.
 
+pub(super) mod fetch;
+pub(super) mod stage;
+
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
@@ -12,8 +15,9 @@ use onedock_common::reference::Source;
 use onedock_registry::{Attributes, ImageStore, Kind as Content, Resolved};
 use serde::Deserialize;
 
-use super::{Front, target};
-use crate::message::{Kept, Task};
+use self::fetch::{DiskSnapshot, Fetch};
+use self::stage::Stage;
+use super::{FrontEnd, target};
 
 /// Why an image is staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub(crate) enum Kind {
 
 pub(super) async fn run(
     arguments: &[String],
-    front: &Front<'_>,
+    front: &FrontEnd<'_>,
     kind: Kind,
 ) -> anyhow::Result<Answer> {
     let [source, disk, vm, ..] = arguments else {
@@ -55,38 +59,41 @@ pub(super) async fn run(
     };
     let (disk, system) = (target.place.clone(), front.system);
     let persistent = kind == Kind::Persistent;
-    let task = match found.content {
-        Content::Image => Task::Stage {
-            disk,
-            system,
-            image: found.image,
-            dockerrun: found.attributes.dockerrun,
-            persistent,
-            source,
-            snapshots: found.snapshots,
-        },
+    match found.content {
+        Content::Image => {
+            let request = Stage {
+                disk,
+                system,
+                image: found.image,
+                dockerrun: found.attributes.dockerrun,
+                persistent,
+                source,
+                snapshots: found.snapshots,
+            };
+            target.call(&request).await?;
+        }
         Content::Disk(meta) => {
             let mut snapshots = Vec::new();
             for snapshot in found.snapshots {
                 if let Content::Disk(meta) = images.client().kind(&snapshot.image).await? {
                     let Snapshot { id, image, .. } = snapshot;
-                    snapshots.push(Kept { id, image, meta });
+                    snapshots.push(DiskSnapshot { id, image, meta });
                 }
             }
-            Task::Fetch {
+            let request = Fetch {
                 disk,
                 system,
                 image: found.image,
                 meta,
                 persistent,
                 snapshots,
-            }
+            };
+            target.call(&request).await?;
         }
         Content::Reserved => bail!(
             "the image {source} has no content yet: it was reserved for a disk that is still to be saved"
         ),
-    };
-    target.call(task).await?;
+    }
     Ok(Answer::done())
 }
 

@@ -5,14 +5,10 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onedock_common::engine::Engine;
-use onedock_common::extracted;
 
 use super::staging::{self, Staging};
-use super::{Node, delete, look, sidecar, volume};
-use crate::frames::{Receiver, Sender};
-use crate::location::Place;
-use crate::message::Outcome;
+use super::{folder, volume};
+use crate::checksummed_stream::{Receiver, Sender};
 
 /// What received files are called, in the VM's folder, before they are put in place.
 const STAGED: &str = "received";
@@ -25,11 +21,11 @@ fn stays(name: &str) -> bool {
         || (name.starts_with("disk.") && (name.ends_with(".registry") || volume::is_leftover(name)))
 }
 
-pub(super) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
+pub(crate) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
     let unread = || format!("{} cannot be sent", folder.display());
     let mut archive = tar::Builder::new(Sender::new(out));
     archive.follow_symlinks(false);
-    for name in look::names(folder)?.iter().filter(|n| !stays(n)) {
+    for name in folder::names(folder)?.iter().filter(|n| !stays(n)) {
         let path = folder.join(name);
         let meta = path.symlink_metadata().with_context(unread)?;
         if meta.is_dir() {
@@ -44,7 +40,7 @@ pub(super) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
 }
 
 /// Puts what arrives in place of what is there under the same names, when all of it has arrived.
-pub(super) fn receive(folder: &Path, input: &mut impl Read) -> Result<()> {
+pub(crate) fn receive(folder: &Path, input: &mut impl Read) -> Result<()> {
     let unwritten = || format!("{} cannot be written", folder.display());
     let staging = Staging::beside(&folder.join(STAGED))?;
     let mut receiver = Receiver::new(input);
@@ -58,22 +54,6 @@ pub(super) fn receive(folder: &Path, input: &mut impl Read) -> Result<()> {
     }
     receiver.finish().with_context(unwritten)?;
     staging.replace_entries(folder)
-}
-
-/// Removes what was received elsewhere: one disk in a file, or the folder without a container.
-pub(super) async fn discard<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<Outcome> {
-    let lock = node.begin(place.vm()).await?;
-    if place.disk().is_some() {
-        let path = place.path();
-        volume::remove(&path)?;
-        sidecar::remove(&path)?;
-        return Ok(Outcome::Done);
-    }
-    delete::remove_path(place.folder())?;
-    extracted::forget(&node.paths, place.vm())?;
-    lock.forget()
-        .context("the VM's lock file cannot be removed")?;
-    Ok(Outcome::Done)
 }
 
 #[cfg(test)]
@@ -106,7 +86,7 @@ mod tests {
         for end in (0..sent.len()).step_by(97).chain([sent.len() - 1]) {
             assert!(receive(&to, &mut &sent[..end]).is_err(), "{end}");
             assert_eq!(fs::read_to_string(to.join("vm.xml")).unwrap(), "<OLD/>");
-            assert_eq!(look::names(&to).unwrap(), ["vm.xml"]);
+            assert_eq!(folder::names(&to).unwrap(), ["vm.xml"]);
         }
         fs::create_dir(to.join("received.new.7")).unwrap();
         for _ in 0..2 {

@@ -2,46 +2,64 @@
 //! is, and the container where it is.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, BufRead};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onedock_common::descriptor::{Descriptor, Found, prepare_system_dir};
+use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::engine::Engine;
+use serde::{Deserialize, Serialize};
 
-use super::{Node, sidecar, volume};
-use crate::location::Place;
-use crate::message::Outcome;
+use crate::location::VmPath;
+use crate::node::{NodeContext, prepare, sidecar, volume};
+use crate::request::{Request, TRANSFER};
+use crate::system::System;
 
-pub(super) async fn run<E: Engine>(
-    node: &Node<'_, E>,
-    from: &Place,
-    to: &Place,
-) -> Result<Outcome> {
-    let _lock = node.begin(from.vm()).await?;
-    prepare_system_dir(to.folder(), Some("onedock"))
-        .with_context(|| format!("{} cannot be made", to.folder().display()))?;
-    fs::set_permissions(to.folder(), fs::Permissions::from_mode(0o750))?;
-    if from.disk().is_some() {
-        rename_disk(&from.path(), &to.path()).await?;
-        return Ok(Outcome::Done);
+/// Rename within this host.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rename {
+    pub(crate) from: VmPath,
+    pub(crate) to: VmPath,
+}
+
+impl Request for Rename {
+    const NAME: &'static str = "rename";
+    const DEADLINE: Duration = TRANSFER;
+    type Reply = ();
+
+    fn place(&self) -> &VmPath {
+        &self.from
     }
-    // The disks have gone before; this is what is left of the folder.
-    let entries = match fs::read_dir(from.folder()) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Done),
-        Err(e) => {
-            return Err(e).with_context(|| format!("{} cannot be read", from.folder().display()));
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<()> {
+        let Self { from, to } = self;
+        let _lock = node.begin(from.vm()).await?;
+        prepare(&to, System::Onedock)?;
+        if from.disk().is_some() {
+            return rename_disk(&from.path(), &to.path()).await;
         }
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        rename(&from.folder().join(&name), &to.folder().join(&name))?;
+        // The disks have gone before; this is what is left of the folder.
+        let entries = match fs::read_dir(from.folder()) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => {
+                return Err(e)
+                    .with_context(|| format!("{} cannot be read", from.folder().display()));
+            }
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            rename(&from.folder().join(&name), &to.folder().join(&name))?;
+        }
+        fs::remove_dir(from.folder())
+            .with_context(|| format!("{} cannot be removed", from.folder().display()))
     }
-    fs::remove_dir(from.folder())
-        .with_context(|| format!("{} cannot be removed", from.folder().display()))?;
-    Ok(Outcome::Done)
 }
 
 /// The disk with all that is named after it. One that is on neither side is none of ours: `oned`
@@ -92,6 +110,8 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

@@ -3,26 +3,55 @@
 //! whole archive has arrived. One that was cut off changes nothing.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::descriptor::prepare_system_dir;
+use onedock_common::engine::Engine;
 use onedock_common::files;
+use serde::{Deserialize, Serialize};
 use tar::EntryType;
 
-use super::staging::Staging;
-use crate::frames::Receiver;
-use crate::location::Place;
+use crate::checksummed_stream::Receiver;
+use crate::location::VmPath;
+use crate::node::NodeContext;
+use crate::node::staging::Staging;
+use crate::request::Request;
 
 /// The most that all context files may have, in bytes.
 const LIMIT: u64 = 256 << 20;
 /// The most files.
 const COUNT: usize = 10_000;
 
+/// Replace the context's files with those that follow.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReplaceContext {
+    pub(crate) disk: VmPath,
+}
+
+impl Request for ReplaceContext {
+    const NAME: &'static str = "context";
+    type Reply = ();
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        content: &mut dyn BufRead,
+    ) -> anyhow::Result<()> {
+        let _lock = node.begin(self.disk.vm()).await?;
+        receive(&self.disk, content)
+    }
+}
+
 /// Reads the archive from `input` and puts its files in place of those that are there.
-pub(super) fn receive(disk: &Place, input: impl Read) -> Result<()> {
+fn receive(disk: &VmPath, input: impl Read) -> Result<()> {
     ensure!(disk.disk().is_some(), "context files go into a disk");
     prepare_system_dir(disk.folder(), Some("onedock"))?;
     // Passwords are among them. The folder below is open, because the container's users may be
@@ -104,7 +133,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::frames::Sender;
+    use crate::checksummed_stream::Sender;
 
     fn archive(files: &[(&str, &str)]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -131,12 +160,12 @@ mod tests {
         framed(&archive(files))
     }
 
-    fn disk(dir: &Path) -> Place {
-        Place::try_from(dir.join("101/5/disk.5")).unwrap()
+    fn disk(dir: &Path) -> VmPath {
+        VmPath::try_from(dir.join("101/5/disk.5")).unwrap()
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names = crate::node::look::names(folder).unwrap();
+        let mut names = crate::node::folder::names(folder).unwrap();
         names.sort();
         names
     }

@@ -1,32 +1,83 @@
 //! The present state of a container disk as an image in the registry: its own layer upon the
 //! image that it stands on. Where nothing was changed, the state is that image.
 
+use std::io::BufRead;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::reference::{Repository, Source};
+use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::secret::Credential;
 use onedock_common::{ContainerName, labels};
 use onedock_registry::Client;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
-use super::{Node, container, freeze, layer, sidecar};
-use crate::location::Place;
-use crate::message::{Outcome, Pack, Running, State};
+use super::IfRunning;
+use crate::location::VmPath;
+use crate::node::{NodeContext, container, freeze, layer, sidecar};
+use crate::request::{Request, TRANSFER};
 
 /// The most layers of an image: overlay takes 128 of them, some engines fewer. One that would
 /// have more is packed as one.
 const DEEPEST: usize = 100;
 
-pub(super) async fn run<E: Engine>(node: &Node<'_, E>, job: &Pack) -> Result<Outcome> {
-    let _lock = node.begin(job.disk.vm()).await?;
-    let Some(descriptor) = described(node, job).await? else {
-        return Ok(Outcome::Absent);
-    };
-    let state = state(node, job, descriptor).await?;
-    Ok(Outcome::State(Box::new(state)))
+/// Push a container disk as an image under a tag.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SaveContainer {
+    pub(crate) disk: VmPath,
+    /// Where to; `None`: the image's own repository.
+    pub(crate) repository: Option<Repository>,
+    pub(crate) tag: Tag,
+    /// For the image's history.
+    pub(crate) comment: String,
+    pub(crate) credential: Option<Credential>,
+    pub(crate) if_running: IfRunning,
 }
 
-async fn described<E: Engine>(node: &Node<'_, E>, job: &Pack) -> Result<Option<Descriptor>> {
+/// A container disk as the registry has it.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedContainer {
+    /// The disk as it was found.
+    pub(crate) descriptor: Descriptor,
+    /// Its content.
+    pub(crate) image: Source,
+    /// Whether it was pushed now; otherwise it is the image that the disk stands on.
+    pub(crate) pushed: bool,
+    /// What was pushed, in bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Request for SaveContainer {
+    const NAME: &'static str = "save_container";
+    const DEADLINE: Duration = TRANSFER;
+    /// `None`: there is no such disk.
+    type Reply = Option<SavedContainer>;
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<Option<SavedContainer>> {
+        let _lock = node.begin(self.disk.vm()).await?;
+        match described(node, &self).await? {
+            Some(descriptor) => save(node, &self, descriptor).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+async fn described<E: Engine>(
+    node: &NodeContext<'_, E>,
+    job: &SaveContainer,
+) -> Result<Option<Descriptor>> {
     let path = job.disk.path();
     let descriptor = match Descriptor::find(&path)? {
         Found::Container(descriptor) => *descriptor,
@@ -50,7 +101,7 @@ async fn described<E: Engine>(node: &Node<'_, E>, job: &Pack) -> Result<Option<D
 }
 
 /// Whether the disk's container is there: the VM's own, or a tree.
-async fn is_left<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<bool> {
+async fn is_left<E: Engine>(node: &NodeContext<'_, E>, place: &VmPath) -> Result<bool> {
     let (vm, Some(disk)) = (place.vm(), place.disk()) else {
         return Ok(false);
     };
@@ -66,11 +117,11 @@ async fn is_left<E: Engine>(node: &Node<'_, E>, place: &Place) -> Result<bool> {
 }
 
 /// Under the VM's lock.
-pub(super) async fn state<E: Engine>(
-    node: &Node<'_, E>,
-    job: &Pack,
+pub(crate) async fn save<E: Engine>(
+    node: &NodeContext<'_, E>,
+    job: &SaveContainer,
     descriptor: Descriptor,
-) -> Result<State> {
+) -> Result<SavedContainer> {
     let image = descriptor.image.clone();
     let target = job
         .repository
@@ -99,7 +150,7 @@ pub(super) async fn state<E: Engine>(
         Some((state, bytes)) => (true, state, bytes),
         None => (false, image.clone(), 0),
     };
-    Ok(State {
+    Ok(SavedContainer {
         descriptor,
         image: state,
         pushed,
@@ -108,8 +159,8 @@ pub(super) async fn state<E: Engine>(
 }
 
 struct Job<'a, E> {
-    node: &'a Node<'a, E>,
-    job: &'a Pack,
+    node: &'a NodeContext<'a, E>,
+    job: &'a SaveContainer,
     image: &'a Source,
     target: &'a Repository,
 }
@@ -118,7 +169,7 @@ impl<E: Engine> Job<'_, E> {
     /// The new image and its layer's size; `None` when nothing was changed.
     async fn push(&self, container: &ContainerInfo) -> Result<Option<(Source, u64)>> {
         let vm = self.job.disk.vm();
-        if self.job.from == Running::Refused {
+        if self.job.if_running == IfRunning::Refuse {
             freeze::idle(self.node, vm, self.job.disk.disk(), Some(&container.id)).await?;
         }
         let Some(folder) = self.node.engine.layer(&container.id).await? else {
@@ -161,7 +212,7 @@ impl<E: Engine> Job<'_, E> {
         archive: impl AsyncRead + Send,
         whole: bool,
     ) -> Result<Option<(Source, u64)>> {
-        let Pack { tag, comment, .. } = self.job;
+        let SaveContainer { tag, comment, .. } = self.job;
         let appended = client
             .append_layer(self.image, self.target, tag, archive, whole, comment)
             .await

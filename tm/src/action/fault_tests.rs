@@ -1,4 +1,4 @@
-//! The host's tasks interrupted at every call of the engine and repeated, with the engine in
+//! The node halves interrupted at every call of the engine and repeated, with the engine in
 //! memory: what is left must be as if each had run once, or not at all.
 
 use std::fs;
@@ -16,13 +16,18 @@ use onedock_common::reference::Source;
 use onedock_common::{ContainerName, DiskId, VmId};
 use onedock_node::client::Helper;
 
-use super::Node;
-use crate::location::Place;
-use crate::message::{Outcome, Pack, Running, Task};
+use super::clone::stage::Stage;
+use super::delete::remove::{Delete, Deletion};
+use super::mv::Rename;
+use super::save::IfRunning;
+use super::save::container::{SaveContainer, SavedContainer};
+use crate::location::VmPath;
+use crate::node::NodeContext;
+use crate::request::Request;
 use crate::system::System;
 
-pub(super) struct Bed {
-    pub(super) node: Node<'static, FakeEngine>,
+pub(super) struct TestHost {
+    pub(super) node: NodeContext<'static, FakeEngine>,
     pub(super) folder: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -36,14 +41,14 @@ pub(super) fn source() -> Source {
     .unwrap()
 }
 
-impl Bed {
+impl TestHost {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::at(dir.path().join("state"));
         fs::create_dir_all(paths.boot_dir()).unwrap();
         fs::create_dir_all(paths.state().join("lock")).unwrap();
         let config: &'static Config = Box::leak(Box::default());
-        let node = Node {
+        let node = NodeContext {
             engine: FakeEngine::default(),
             paths,
             config,
@@ -56,20 +61,20 @@ impl Bed {
         }
     }
 
-    pub(super) fn place(&self, name: &str) -> Place {
-        Place::try_from(self.folder.join(name)).unwrap()
+    pub(super) fn place(&self, name: &str) -> VmPath {
+        VmPath::try_from(self.folder.join(name)).unwrap()
     }
 
-    pub(super) fn perform(&self, task: Task) -> anyhow::Result<Outcome> {
+    pub(super) fn perform<R: Request>(&self, request: R) -> anyhow::Result<R::Reply> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(self.node.perform(task))
+        runtime.block_on(request.perform(&self.node, &mut std::io::empty()))
     }
 
-    pub(super) fn stage(&self) -> anyhow::Result<Outcome> {
-        self.perform(Task::Stage {
+    pub(super) fn stage(&self) -> anyhow::Result<()> {
+        self.perform(Stage {
             disk: self.place("disk.0"),
             system: System::Onedock,
             image: source(),
@@ -80,12 +85,12 @@ impl Bed {
         })
     }
 
-    pub(super) fn delete(&self, name: &str) -> anyhow::Result<Outcome> {
+    pub(super) fn delete(&self, name: &str) -> anyhow::Result<Deletion> {
         self.delete_in(name, System::Onedock)
     }
 
-    pub(super) fn delete_in(&self, name: &str, system: System) -> anyhow::Result<Outcome> {
-        self.perform(Task::Delete {
+    pub(super) fn delete_in(&self, name: &str, system: System) -> anyhow::Result<Deletion> {
+        self.perform(Delete {
             place: self.place(name),
             system,
             saved: None,
@@ -93,24 +98,24 @@ impl Bed {
         })
     }
 
-    pub(super) fn pack(&self, from: Running) -> anyhow::Result<Outcome> {
-        self.perform(Task::Pack(Pack {
+    pub(super) fn save(&self, if_running: IfRunning) -> anyhow::Result<Option<SavedContainer>> {
+        self.perform(SaveContainer {
             disk: self.place("disk.0"),
             repository: None,
             tag: "vm-5-disk-0".parse().unwrap(),
             comment: "saved".to_owned(),
             credential: None,
-            from,
-        }))
+            if_running,
+        })
     }
 
-    fn push(&self) -> anyhow::Result<Outcome> {
-        self.pack(Running::Refused)
+    fn push(&self) -> anyhow::Result<Option<SavedContainer>> {
+        self.save(IfRunning::Refuse)
     }
 
     /// Whether the disk's state was pushed by this call.
     fn pushes(&self) -> bool {
-        matches!(self.push().unwrap(), Outcome::State(state) if state.pushed)
+        self.push().unwrap().is_some_and(|saved| saved.pushed)
     }
 
     /// A container as `deploy` makes it.
@@ -159,12 +164,12 @@ impl Bed {
 
 #[test]
 fn fault_32_a_staged_image_is_fetched_once_and_the_disk_is_described_again_at_a_retry() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.node.engine.heal();
-    bed.stage().unwrap();
-    assert!(!bed.node.engine.calls().contains(&"pull"));
-    let descriptor = Descriptor::read(&bed.folder.join("disk.0")).unwrap();
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.node.engine.heal();
+    host.stage().unwrap();
+    assert!(!host.node.engine.calls().contains(&"pull"));
+    let descriptor = Descriptor::read(&host.folder.join("disk.0")).unwrap();
     assert_eq!((descriptor.image, descriptor.persistent), (source(), true));
 }
 
@@ -172,12 +177,12 @@ fn fault_32_a_staged_image_is_fetched_once_and_the_disk_is_described_again_at_a_
 fn a_staging_that_is_cut_off_at_any_call_is_finished_by_the_next() {
     for call in 1..=4 {
         for failure in [Failure::Before(call), Failure::After(call)] {
-            let bed = Bed::new();
-            bed.node.engine.fail(failure);
-            bed.stage().expect_err(&format!("{failure:?}"));
-            assert!(!bed.folder.join("disk.0").exists());
-            bed.node.engine.heal();
-            bed.stage().unwrap();
+            let host = TestHost::new();
+            host.node.engine.fail(failure);
+            host.stage().expect_err(&format!("{failure:?}"));
+            assert!(!host.folder.join("disk.0").exists());
+            host.node.engine.heal();
+            host.stage().unwrap();
         }
     }
 }
@@ -185,15 +190,15 @@ fn a_staging_that_is_cut_off_at_any_call_is_finished_by_the_next() {
 #[test]
 fn fault_66_a_deletion_removes_container_boot_spec_and_files_in_any_order_and_twice() {
     for order in [&["disk.0", ""][..], &[""], &["", "disk.0"]] {
-        let bed = Bed::new();
-        bed.stage().unwrap();
-        bed.deploy();
+        let host = TestHost::new();
+        host.stage().unwrap();
+        host.deploy();
         for name in order {
-            bed.delete(name).unwrap();
-            bed.delete(name).unwrap();
+            host.delete(name).unwrap();
+            host.delete(name).unwrap();
         }
         if order.last() == Some(&"") || order.len() == 2 {
-            assert!(bed.is_empty(), "{order:?}");
+            assert!(host.is_empty(), "{order:?}");
         }
     }
 }
@@ -202,14 +207,14 @@ fn fault_66_a_deletion_removes_container_boot_spec_and_files_in_any_order_and_tw
 fn fault_66_a_deletion_cut_off_at_any_call_is_finished_by_the_next() {
     for call in 1..=2 {
         for failure in [Failure::Before(call), Failure::After(call)] {
-            let bed = Bed::new();
-            bed.stage().unwrap();
-            bed.deploy();
-            bed.node.engine.fail(failure);
-            bed.delete("").expect_err(&format!("{failure:?}"));
-            bed.node.engine.heal();
-            bed.delete("").unwrap();
-            assert!(bed.is_empty(), "{failure:?}");
+            let host = TestHost::new();
+            host.stage().unwrap();
+            host.deploy();
+            host.node.engine.fail(failure);
+            host.delete("").expect_err(&format!("{failure:?}"));
+            host.node.engine.heal();
+            host.delete("").unwrap();
+            assert!(host.is_empty(), "{failure:?}");
         }
     }
 }
@@ -217,132 +222,132 @@ fn fault_66_a_deletion_cut_off_at_any_call_is_finished_by_the_next() {
 #[test]
 fn fault_66_a_save_whose_deletion_was_cut_off_has_nothing_to_save_and_goes_on_to_delete() {
     for failure in [Failure::Before(1), Failure::After(1), Failure::Before(2)] {
-        let bed = Bed::new();
-        bed.stage().unwrap();
-        bed.deploy();
-        bed.node.engine.fail(failure);
-        bed.delete("disk.0").expect_err(&format!("{failure:?}"));
-        bed.node.engine.heal();
-        assert!(!bed.pushes(), "{failure:?}");
-        bed.delete("disk.0").unwrap();
-        bed.delete("").unwrap();
-        assert!(bed.is_empty(), "{failure:?}");
+        let host = TestHost::new();
+        host.stage().unwrap();
+        host.deploy();
+        host.node.engine.fail(failure);
+        host.delete("disk.0").expect_err(&format!("{failure:?}"));
+        host.node.engine.heal();
+        assert!(!host.pushes(), "{failure:?}");
+        host.delete("disk.0").unwrap();
+        host.delete("").unwrap();
+        assert!(host.is_empty(), "{failure:?}");
     }
 }
 
 #[test]
 fn fault_2_a_container_that_the_engine_still_makes_for_a_deploy_cut_off_goes_with_its_disk() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.deploy();
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.deploy();
     let id = onedock_common::ContainerId::numbered(1);
-    BootSpec::remove(&bed.node.paths, &id).unwrap();
-    let mut descriptor = Descriptor::read(&bed.folder.join("disk.0")).unwrap();
+    BootSpec::remove(&host.node.paths, &id).unwrap();
+    let mut descriptor = Descriptor::read(&host.folder.join("disk.0")).unwrap();
     descriptor.container = None;
-    descriptor.write(&bed.folder.join("disk.0")).unwrap();
+    descriptor.write(&host.folder.join("disk.0")).unwrap();
     let (vm, disk) = (VmId::new(5), DiskId::new(0));
-    journal::creating(&bed.node.paths, vm, disk).unwrap();
-    bed.node.engine.hide(3);
-    bed.delete("disk.0").unwrap();
-    bed.delete("").unwrap();
-    assert!(bed.is_empty());
-    assert_eq!(journal::on_its_way(&bed.node.paths, vm, disk), None);
+    journal::creating(&host.node.paths, vm, disk).unwrap();
+    host.node.engine.hide(3);
+    host.delete("disk.0").unwrap();
+    host.delete("").unwrap();
+    assert!(host.is_empty());
+    assert_eq!(journal::on_its_way(&host.node.paths, vm, disk), None);
 }
 
 #[test]
 fn fault_20_a_container_that_never_comes_is_waited_for_once_and_not_for_ever() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
+    let host = TestHost::new();
+    host.stage().unwrap();
     let (vm, disk) = (VmId::new(5), DiskId::new(0));
-    journal::creating(&bed.node.paths, vm, disk).unwrap();
+    journal::creating(&host.node.paths, vm, disk).unwrap();
     let noted = SystemTime::now() - (journal::MAKING - Duration::from_millis(200));
     fs::File::options()
         .write(true)
-        .open(bed.node.paths.journal(vm))
+        .open(host.node.paths.journal(vm))
         .unwrap()
         .set_modified(noted)
         .unwrap();
-    bed.delete("disk.0").unwrap();
-    assert_eq!(journal::on_its_way(&bed.node.paths, vm, disk), None);
+    host.delete("disk.0").unwrap();
+    assert_eq!(journal::on_its_way(&host.node.paths, vm, disk), None);
 }
 
 #[test]
 fn a_container_without_a_descriptor_goes_with_its_disk_and_a_foreign_one_stays() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.deploy();
-    fs::remove_file(bed.folder.join("disk.0")).unwrap();
-    bed.delete("disk.0").unwrap();
-    assert!(bed.node.engine.containers().is_empty());
-    bed.node.engine.add(
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.deploy();
+    fs::remove_file(host.folder.join("disk.0")).unwrap();
+    host.delete("disk.0").unwrap();
+    assert!(host.node.engine.containers().is_empty());
+    host.node.engine.add(
         "one-5",
         [("org.opennebula.vm".to_owned(), "5".to_owned())].into(),
     );
-    bed.delete("disk.0").unwrap();
-    bed.delete("").unwrap();
-    assert_eq!(bed.node.engine.containers().len(), 1);
+    host.delete("disk.0").unwrap();
+    host.delete("").unwrap();
+    assert_eq!(host.node.engine.containers().len(), 1);
 }
 
 #[test]
 fn fault_8_what_is_saved_leaves_no_local_tag_even_when_the_push_fails() {
     for call in 1..=4 {
-        let bed = Bed::new();
-        bed.stage().unwrap();
-        bed.deploy();
-        bed.node.engine.fail(Failure::After(call));
-        bed.push().unwrap_err();
-        bed.node.engine.heal();
-        assert!(bed.pushes());
-        assert_eq!(bed.node.engine.containers().len(), 1);
+        let host = TestHost::new();
+        host.stage().unwrap();
+        host.deploy();
+        host.node.engine.fail(Failure::After(call));
+        host.push().unwrap_err();
+        host.node.engine.heal();
+        assert!(host.pushes());
+        assert_eq!(host.node.engine.containers().len(), 1);
     }
 }
 
 #[test]
 fn a_disk_that_never_ran_or_was_saved_and_deleted_before_has_nothing_to_save() {
-    let bed = Bed::new();
-    assert_eq!(bed.push().unwrap(), Outcome::Absent);
-    bed.stage().unwrap();
-    assert!(!bed.pushes());
+    let host = TestHost::new();
+    assert_eq!(host.push().unwrap(), None);
+    host.stage().unwrap();
+    assert!(!host.pushes());
 }
 
 #[test]
 fn a_running_vm_s_disk_is_not_saved() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    bed.deploy();
-    bed.node.engine.change("one-5", |c| c.info.running = true);
-    assert!(bed.push().unwrap_err().to_string().contains("still runs"));
+    let host = TestHost::new();
+    host.stage().unwrap();
+    host.deploy();
+    host.node.engine.change("one-5", |c| c.info.running = true);
+    assert!(host.push().unwrap_err().to_string().contains("still runs"));
 }
 
 #[test]
 fn a_move_to_another_system_datastore_takes_descriptor_and_context_along() {
-    let bed = Bed::new();
-    bed.stage().unwrap();
-    fs::create_dir(bed.folder.join("disk.1")).unwrap();
-    let other = bed
+    let host = TestHost::new();
+    host.stage().unwrap();
+    fs::create_dir(host.folder.join("disk.1")).unwrap();
+    let other = host
         .folder
         .parent()
         .and_then(Path::parent)
         .unwrap()
         .join("102/5");
-    let to = |name: &str| Place::try_from(other.join(name)).unwrap();
+    let to = |name: &str| VmPath::try_from(other.join(name)).unwrap();
     for _ in 0..2 {
-        bed.perform(Task::Move {
-            from: bed.place("disk.0"),
+        host.perform(Rename {
+            from: host.place("disk.0"),
             to: to("disk.0"),
         })
         .unwrap();
-        bed.perform(Task::Move {
-            from: bed.place(""),
+        host.perform(Rename {
+            from: host.place(""),
             to: to(""),
         })
         .unwrap();
     }
     assert!(Descriptor::read(&other.join("disk.0")).is_ok());
     assert!(other.join("disk.1").is_dir());
-    assert!(!bed.folder.exists());
+    assert!(!host.folder.exists());
     assert!(
-        BootSpec::read(&bed.node.paths, &onedock_common::ContainerId::numbered(1))
+        BootSpec::read(&host.node.paths, &onedock_common::ContainerId::numbered(1))
             .unwrap()
             .is_none()
     );

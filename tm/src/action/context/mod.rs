@@ -1,6 +1,8 @@
 //! `context context.sh [files…] host:…/disk.N vm datastore`: the context's files on the host, as a
 //! folder that the container sees read-only. No ISO image: there is nothing to mount.
 
+pub(super) mod unpack;
+
 use std::fs::File;
 use std::io::Seek as _;
 use std::path::{Component, Path};
@@ -8,9 +10,9 @@ use std::path::{Component, Path};
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::answer::Answer;
 
+use self::unpack::ReplaceContext;
 use super::target;
-use crate::frames::Sender;
-use crate::message::Task;
+use crate::checksummed_stream::Sender;
 use crate::remote::{self, Payload};
 
 pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
@@ -27,12 +29,8 @@ pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
         "context needs a disk to put the files into, got {disk}"
     );
     let archive = pack(files)?;
-    remote::call(
-        &target.location.host,
-        Task::Context { disk: target.place },
-        Payload::File(archive),
-    )
-    .await?;
+    let request = ReplaceContext { disk: target.place };
+    remote::call(&target.location.host, &request, Payload::File(archive)).await?;
     Ok(Answer::done())
 }
 
@@ -79,7 +77,7 @@ fn pack(files: &[String]) -> anyhow::Result<File> {
     let mut file = tempfile::tempfile().context("the context's archive cannot be made")?;
     let mut archive = tar::Builder::new(Sender::new(&mut file));
     archive.mode(tar::HeaderMode::Deterministic);
-    // Whole, whatever holes a file has: the host's half reads plain files only.
+    // Whole, whatever holes a file has: the node half reads plain files only.
     archive.sparse(false);
     for text in files {
         let Item { path, name } = item(text)?;
@@ -112,7 +110,7 @@ mod tests {
         file.set_len(1 << 20).unwrap();
         std::os::unix::fs::FileExt::write_at(&file, b"end", 1 << 20).unwrap();
         let packed = pack(&[path.display().to_string()]).unwrap();
-        let mut archive = tar::Archive::new(crate::frames::Receiver::new(packed));
+        let mut archive = tar::Archive::new(crate::checksummed_stream::Receiver::new(packed));
         let entry = archive.entries().unwrap().next().unwrap().unwrap();
         assert!(entry.header().entry_type().is_file());
         assert_eq!(entry.size(), (1 << 20) + 3);

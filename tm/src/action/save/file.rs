@@ -1,0 +1,65 @@
+//! A disk in a file into the registry.
+
+use std::io::BufRead;
+use std::time::Duration;
+
+use onedock_common::engine::Engine;
+use onedock_common::reference::{Repository, Tag};
+use onedock_common::secret::Credential;
+use onedock_common::{Digest, SnapshotId};
+use onedock_registry::Client;
+use serde::{Deserialize, Serialize};
+
+use super::IfRunning;
+use crate::location::VmPath;
+use crate::node::{NodeContext, disk_file, freeze, volume};
+use crate::request::{Request, TRANSFER};
+
+/// Put a disk in a file, or one of its snapshots, into the registry under a tag.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SaveFile {
+    pub(crate) disk: VmPath,
+    /// `None`: the disk itself.
+    pub(crate) snapshot: Option<SnapshotId>,
+    pub(crate) repository: Repository,
+    pub(crate) tag: Tag,
+    pub(crate) credential: Option<Credential>,
+    pub(crate) if_running: IfRunning,
+}
+
+impl Request for SaveFile {
+    const NAME: &'static str = "save_file";
+    const DEADLINE: Duration = TRANSFER;
+    type Reply = Digest;
+
+    fn place(&self) -> &VmPath {
+        &self.disk
+    }
+
+    async fn perform<E: Engine>(
+        self,
+        node: &NodeContext<'_, E>,
+        _content: &mut dyn BufRead,
+    ) -> anyhow::Result<Digest> {
+        let disk = &self.disk;
+        let _lock = node.begin(disk.vm()).await?;
+        let path = disk_file::present(disk)?;
+        let (repository, tag) = (&self.repository, &self.tag);
+        let login = self.credential.as_ref();
+        let client = Client::configured_with(node.config, repository.registry(), login)?;
+        let spooled = match (self.snapshot, self.if_running) {
+            // A snapshot does not change.
+            (Some(_), _) => None,
+            (None, IfRunning::Refuse) => {
+                freeze::idle(node, disk.vm(), disk.disk(), None).await?;
+                None
+            }
+            (None, IfRunning::Freeze) => disk_file::copied(node, disk, &path).await?,
+        };
+        match &spooled {
+            Some(spool) => volume::save_file(&client, spool.path(), repository, tag).await,
+            None => volume::save(&client, &path, self.snapshot, repository, tag).await,
+        }
+    }
+}
