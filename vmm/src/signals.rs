@@ -47,15 +47,18 @@ fn number(name: &str) -> Option<u32> {
     }
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |text: &str| match text.get(1..) {
-        None => Some(0),
-        Some(digits) => digits.parse::<u32>().ok().filter(|n| *n <= RTMAX - RTMIN),
+    let offset = |text: &str, sign: char| {
+        if text.is_empty() {
+            return Some(0);
+        }
+        let digits = text.strip_prefix(sign)?;
+        digits.parse::<u32>().ok().filter(|n| *n <= RTMAX - RTMIN)
     };
     if let Some(more) = short.strip_prefix("RTMIN") {
-        return offset(more).map(|n| RTMIN + n);
+        return offset(more, '+').map(|n| RTMIN + n);
     }
     if let Some(less) = short.strip_prefix("RTMAX") {
-        return offset(less).map(|n| RTMAX - n);
+        return offset(less, '-').map(|n| RTMAX - n);
     }
     let signal = Signal::from_str(&format!("SIG{short}")).ok()?;
     u32::try_from(signal as i32).ok()
@@ -79,7 +82,13 @@ mod tests {
             ("SIGRTMAX-1", Some(63)),
             ("0", None),
             ("65", None),
-            ("RTMIN+99", None),
+            ("RTMIN+30", Some(64)),
+            ("RTMIN+31", None),
+            ("RTMAX-30", Some(34)),
+            ("RTMAX-31", None),
+            ("RTMIN-3", None),
+            ("RTMAX+1", None),
+            ("64", Some(64)),
             ("NONSENSE", None),
             ("", None),
         ] {

@@ -33,11 +33,11 @@ impl Bed {
         self.act(name, &arguments, &hotplug(disk))
     }
 
-    fn attach(&self, disk: u32) -> anyhow::Result<Answer> {
+    pub(super) fn attach(&self, disk: u32) -> anyhow::Result<Answer> {
         self.plug("attach_disk", disk)
     }
 
-    fn detach(&self, disk: u32) -> anyhow::Result<Answer> {
+    pub(super) fn detach(&self, disk: u32) -> anyhow::Result<Answer> {
         self.plug("detach_disk", disk)
     }
 }

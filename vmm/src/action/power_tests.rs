@@ -44,14 +44,14 @@ impl Bed {
         (root.info.running, root.info.paused, root.starts)
     }
 
-    fn resize(&self, memory: &str) -> anyhow::Result<Answer> {
+    pub(super) fn resize(&self, memory: &str) -> anyhow::Result<Answer> {
         let memory = format!("<MEMORY><![CDATA[{memory}]]>");
         let text = small().replace("<MEMORY><![CDATA[256]]>", &memory);
         let text = text.replace("<CPU><![CDATA[0.5]]>", "<CPU><![CDATA[2]]>");
         self.act("resize", &["one-5", "5", "node1"], &action(&text, 62))
     }
 
-    fn resize_disk(&self, disk: &str, size: &str) -> anyhow::Result<Answer> {
+    pub(super) fn resize_disk(&self, disk: &str, size: &str) -> anyhow::Result<Answer> {
         let arguments = ["one-5", disk, size, "PFZN", "node1", "5", "node1"];
         self.act("resize_disk", &arguments, &action(TRACED, 61))
     }

@@ -1,12 +1,14 @@
 //! Every action twice at once, in two threads, with the VM's real lock: both succeed, and what is
 //! left is what one of them alone leaves. The engine and root are in memory.
 
+use std::fs;
 use std::sync::Barrier;
 use std::thread;
 
 use onedock_common::answer::Answer;
+use onedock_node::request::Request;
 
-use super::bed::{Bed, TRACED, action, small};
+use super::bed::{Bed, TRACED, action, modest, small};
 
 /// Two actions get in one another's way in some rounds only.
 const ROUNDS: u32 = 20;
@@ -124,5 +126,74 @@ fn two_resets_leave_one_running_container() {
             assert_eq!(containers.len(), 1, "{containers:?}");
             assert!(containers[0].info.running && !containers[0].info.paused);
         }
+    }
+}
+
+#[test]
+fn two_attaches_plug_the_disk_once_and_two_detaches_take_it_out_once() {
+    for _ in 0..ROUNDS {
+        let bed = Bed::full();
+        bed.deploy().unwrap();
+        for (disk, containers) in [(1, 1), (3, 2)] {
+            bed.at_once(|bed| bed.attach(disk), |bed| bed.attach(disk));
+            assert_eq!(
+                (bed.shown(), bed.host.root.plugged()),
+                (vec![disk], vec![disk])
+            );
+            assert_eq!(bed.names().len(), containers, "of a further image one tree");
+            bed.assert_journal_is_empty();
+            bed.at_once(|bed| bed.detach(disk), |bed| bed.detach(disk));
+            assert_eq!((bed.shown(), bed.host.root.plugged()), (vec![], vec![]));
+            bed.assert_journal_is_empty();
+        }
+    }
+}
+
+#[test]
+fn an_attach_of_two_disks_at_once_shows_both() {
+    for _ in 0..ROUNDS {
+        let bed = Bed::full();
+        bed.deploy().unwrap();
+        bed.at_once(|bed| bed.attach(1), |bed| bed.attach(4));
+        let mut shown = bed.shown();
+        shown.sort_unstable();
+        assert_eq!((shown, bed.host.root.plugged()), (vec![1, 4], vec![1, 4]));
+    }
+}
+
+#[test]
+fn two_resizes_set_the_capacity_once() {
+    for _ in 0..ROUNDS {
+        let bed = Bed::new();
+        bed.deploy().unwrap();
+        bed.host.engine.heal();
+        bed.at_once(|bed| bed.resize("512"), |bed| bed.resize("512"));
+        let calls = bed.host.engine.calls();
+        assert_eq!(calls.iter().filter(|call| **call == "limit").count(), 1);
+        assert_eq!(
+            bed.host.engine.containers()[0].info.limits.memory,
+            512 << 20
+        );
+        bed.assert_runs_once(1);
+    }
+}
+
+#[test]
+fn two_resizes_of_a_disk_leave_it_in_the_new_size() {
+    for _ in 0..ROUNDS {
+        let bed = Bed::full();
+        bed.deploy_with(&modest()).unwrap();
+        bed.at_once(
+            |bed| bed.resize_disk("1", "80"),
+            |bed| bed.resize_disk("1", "80"),
+        );
+        assert_eq!(fs::metadata(bed.disk(1)).unwrap().len(), 80 << 20);
+        let grown: Vec<Request> = bed.host.root.asked();
+        let sizes = grown.iter().filter_map(|asked| match asked {
+            Request::GrowDisk { size_mib, .. } => Some(*size_mib),
+            _ => None,
+        });
+        assert!(sizes.into_iter().all(|size| size == 80));
+        assert_eq!(bed.shown(), [1, 3, 4]);
     }
 }
