@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use super::row::matches;
 use super::*;
 
 const TRACED: [&str; 2] = [
-    include_str!("../../common/testdata/deploy-7.4.0.xml"),
-    include_str!("../../common/testdata/deploy-6.10.xml"),
+    include_str!("../../../common/testdata/deploy-7.4.0.xml"),
+    include_str!("../../../common/testdata/deploy-6.10.xml"),
 ];
-const PAGE: &str = include_str!("../../docs/attributes.md");
+const PAGE: &str = include_str!("../../../docs/attributes.md");
 
 fn vm(text: &str) -> Vm {
     Vm::from_deployment(text.as_bytes()).unwrap()
@@ -338,7 +339,7 @@ fn page() -> String {
                 Verdict::Served => "by whom",
             }
         );
-        for row in TABLE.iter().filter(|row| row.verdict == verdict) {
+        for row in table().filter(|row| row.verdict == verdict) {
             let place = match row.section {
                 Section::Template => "the template",
                 Section::User => "the template, for others than OpenNebula",

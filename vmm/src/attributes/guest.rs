@@ -1,0 +1,118 @@
+//! What a template asks of the inside of the VM (CONTEXT), and what others read (USER_TEMPLATE).
+
+use super::row::{Row, Section, Verdict, row, row_if};
+
+/// The rows, in the order in which they count.
+pub(super) const ROWS: &[Row] = {
+    use Section::{Context, User};
+    use Verdict::{Said, Served, WithoutMeaning};
+    &[
+        // CONTEXT
+        row(
+            Context,
+            Said,
+            &[
+                "START_SCRIPT",
+                "START_SCRIPT_BASE64",
+                "INIT_SCRIPTS",
+                "READY_SCRIPT",
+                "READY_SCRIPT_PATH",
+            ],
+            "no script is run; it lies in /context for a program of the image",
+        ),
+        row(
+            Context,
+            Said,
+            &["SSH_PUBLIC_KEY", "EC2_PUBLIC_KEY"],
+            "no key is put into the VM; it lies in /context for a program of the image",
+        ),
+        row(
+            Context,
+            Said,
+            &[
+                "PASSWORD",
+                "PASSWORD_BASE64",
+                "CRYPTED_PASSWORD*",
+                "USERNAME",
+            ],
+            "no user is made and no password is set",
+        ),
+        row(
+            Context,
+            Said,
+            &["REPORT_READY"],
+            "nobody reports READY to OneGate for the VM",
+        ),
+        row(
+            Context,
+            Said,
+            &["TIMEZONE"],
+            "the VM keeps the time zone of its image",
+        ),
+        row(
+            Context,
+            Said,
+            &["DNS_HOSTNAME", "EC2_HOSTNAME"],
+            "the VM's name is SET_HOSTNAME, or that of the VM",
+        ),
+        row(
+            Context,
+            Said,
+            &[
+                "USER_DATA",
+                "USERDATA",
+                "USER_DATA_ENCODING",
+                "USERDATA_ENCODING",
+            ],
+            "no cloud-init reads it; it lies in /context for a program of the image",
+        ),
+        row(
+            Context,
+            Said,
+            &["ETH*_ROUTES"],
+            "the NIC has its default route only",
+        ),
+        row_if(
+            Context,
+            Said,
+            &["ETH*_IP6_METHOD"],
+            "the NIC's IPv6 addresses are set as OpenNebula leased them",
+            is_not_static,
+        ),
+        row(
+            Context,
+            WithoutMeaning,
+            &[
+                "GROW_FS",
+                "GROW_ROOTFS",
+                "SECURETTY",
+                "DEV_PREFIX",
+                "DRIVER",
+            ],
+            "disks grow with their file systems by themselves, and a container has no consoles",
+        ),
+        row(
+            Context,
+            Served,
+            &["*"],
+            "every variable is in the files at /context; NETWORK, ETHx_…, DNS, SEARCH_DOMAIN and SET_HOSTNAME are in force besides",
+        ),
+        // USER_TEMPLATE
+        row(
+            User,
+            Said,
+            &["DOCKER", "DOCKER_*"],
+            "the container has the environment, the user and the rights of its image",
+        ),
+        row(
+            User,
+            WithoutMeaning,
+            &["*"],
+            "they are for other programs, or for people",
+        ),
+    ]
+};
+
+fn is_not_static(value: &str) -> bool {
+    !value.eq_ignore_ascii_case("static")
+}
