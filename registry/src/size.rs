@@ -1,7 +1,12 @@
 //! How large a layer is when unpacked, without unpacking it: the rule and its reasons are in
 //! `docs/decisions/0003-image-size.md`.
 
-use std::io;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use flate2::bufread::GzDecoder;
+use flate2::write::MultiGzDecoder;
+use tokio::time::timeout;
 
 use crate::client::Size;
 use crate::compression::{Compression, MAGIC};
@@ -23,6 +28,14 @@ const ZSTD_ESTIMATE: u64 = 4;
 /// Smaller layers are fetched and unpacked to learn their size, in bytes: a request that brings
 /// the last four of them takes as long. Unpacked it is 66 MB at most.
 const SMALL: u64 = 64 * 1024;
+/// How long a layer of several gzip members is downloaded at most to count them all; `oned` waits
+/// 90 s for the size of an image.
+const COUNTING: Duration = Duration::from_secs(40);
+/// How many places in the last bytes of a layer are tried as the beginning of a gzip member.
+const BEGINNINGS: usize = 16;
+/// The first bytes of a gzip member (RFC 1952, 2.3), and the flags that are reserved.
+const MEMBER: [u8; 3] = [0x1f, 0x8b, 8];
+const RESERVED: u8 = 0xe0;
 
 impl Size {
     /// Nothing yet.
@@ -118,8 +131,37 @@ pub(crate) fn from_zstd_header(packed: u64, header: &[u8]) -> Size {
     }
 }
 
+/// Whether a gzip stream with these first and last bytes is seen to have several members: the
+/// first one ends within `head`, or the last one begins within `tail`.
+fn has_several_members(head: &[u8], tail: &[u8]) -> bool {
+    let is_whole = |bytes: &[u8]| io::copy(&mut GzDecoder::new(bytes), &mut io::sink()).is_ok();
+    let beginnings = tail.windows(MEMBER.len() + 1).enumerate();
+    is_whole(head)
+        || beginnings
+            .filter(|(_, bytes)| {
+                let flags = bytes.last().copied().unwrap_or(RESERVED);
+                bytes.starts_with(&MEMBER) && flags & RESERVED == 0
+            })
+            .take(BEGINNINGS)
+            .any(|(at, _)| tail.get(at..).is_some_and(is_whole))
+}
+
+/// Counts what is written into it.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Remote {
-    /// The unpacked size of an image: one small request a layer.
+    /// The unpacked size of an image: one or two small requests a layer; a layer that is seen to
+    /// have several gzip members is downloaded.
     pub(crate) async fn unpacked_size(&self, image: &ImageManifest) -> Result<Size, Error> {
         let mut sum = Size::EMPTY;
         for layer in &image.layers {
@@ -133,14 +175,7 @@ impl Remote {
         Ok(match packing {
             Packing::Tar => known(layer.size),
             Packing::Gzip if layer.size <= SMALL => self.small_layer_size(layer).await?,
-            Packing::Gzip => {
-                let trailer = match layer.size.checked_sub(4) {
-                    Some(start) => self.range(&layer.digest, start, 4).await?,
-                    None => None,
-                };
-                let trailer = trailer.and_then(|t| <[u8; 4]>::try_from(t).ok());
-                from_gzip_trailer(layer.size, trailer)
-            }
+            Packing::Gzip => self.large_layer_size(layer).await?,
             Packing::Zstd => {
                 let header = self.range(&layer.digest, 0, layer.size.min(18)).await?;
                 from_zstd_header(layer.size, &header.unwrap_or_default())
@@ -166,6 +201,45 @@ impl Remote {
             Ok(bytes) => Ok(known(bytes)),
             Err(_) => Ok(from_gzip_trailer(layer.size, None)),
         }
+    }
+
+    /// The size of a gzip layer that is too large to be fetched for it: its trailer tells it, unless
+    /// its first or its last bytes show that it has several members.
+    async fn large_layer_size(&self, layer: &Descriptor) -> Result<Size, Error> {
+        let head = self.range(&layer.digest, 0, SMALL).await?;
+        let start = layer.size.saturating_sub(SMALL);
+        let tail = self.range(&layer.digest, start, SMALL).await?;
+        let (Some(head), Some(tail)) = (head, tail) else {
+            return Ok(from_gzip_trailer(layer.size, None));
+        };
+        let trailer = tail.last_chunk().copied();
+        let seen = tokio::task::spawn_blocking(move || has_several_members(&head, &tail)).await;
+        if seen.unwrap_or_default() {
+            self.counted_size(layer).await
+        } else {
+            Ok(from_gzip_trailer(layer.size, trailer))
+        }
+    }
+
+    /// The size of a gzip layer, over all its members, which is downloaded for it; an estimate when
+    /// that takes too long.
+    async fn counted_size(&self, layer: &Descriptor) -> Result<Size, Error> {
+        let mut counter = MultiGzDecoder::new(Counter(0));
+        let whole = timeout(COUNTING, async {
+            let mut packed = self.download(layer);
+            while let Some(piece) = packed.next().await? {
+                if counter.write_all(&piece).is_err() {
+                    return Ok(false);
+                }
+            }
+            Ok(counter.try_finish().is_ok())
+        });
+        let whole = whole.await.unwrap_or(Ok(false))?;
+        let counted = counter.get_ref().0;
+        Ok(match whole {
+            true => known(counted),
+            false => guess(counted.max(layer.size.saturating_mul(GZIP_ESTIMATE))),
+        })
     }
 
     /// The first bytes of a blob, which tell how it is compressed.
@@ -229,5 +303,78 @@ mod tests {
             guess(4000)
         );
         assert_eq!(from_zstd_header(1000, b""), guess(4000));
+    }
+
+    #[test]
+    fn a_sum_is_exact_only_when_every_part_is() {
+        for (a, b, exact) in [
+            (known(1), known(2), true),
+            (known(1), guess(2), false),
+            (guess(1), known(2), false),
+        ] {
+            let sum = a.plus(b);
+            assert_eq!((sum.bytes, sum.exact), (3, exact));
+        }
+    }
+
+    #[test]
+    fn of_two_possible_sizes_the_one_that_is_twice_the_packed_one_is_taken_as_an_estimate() {
+        const M: u64 = 1 << 20;
+        let packed = 1024 * M;
+        assert_eq!(
+            from_gzip_trailer(packed, trailer(1500 * M)),
+            guess(1500 * M + WRAP)
+        );
+        assert_eq!(
+            from_gzip_trailer(packed, trailer(2100 * M)),
+            guess(2100 * M)
+        );
+        // A little archive that gzip makes larger.
+        assert_eq!(from_gzip_trailer(1100, trailer(512)), known(512));
+    }
+
+    #[test]
+    fn the_size_in_a_zstd_header_has_one_to_eight_bytes_behind_a_window_and_a_dictionary() {
+        let header =
+            |descriptor: u8, rest: &[u8]| [&b"\x28\xb5\x2f\xfd"[..], &[descriptor], rest].concat();
+        for (descriptor, rest, bytes) in [
+            // Two bytes count from 256 on.
+            (0x60, &[0x00, 0x01][..], 512),
+            // A window and a dictionary of one byte stand before four bytes.
+            (0x81, &[0x58, 7, 0x00, 0x10, 0, 0], 4096),
+            (0xe0, &[0x00, 0x02, 0, 0, 0, 0, 0, 0], 512),
+        ] {
+            assert_eq!(
+                from_zstd_header(600, &header(descriptor, rest)),
+                guess(bytes)
+            );
+        }
+        // One byte is never that of an archive but of nothing; one that is no whole number of
+        // blocks, and one that is far too small, are those of another frame.
+        assert_eq!(from_zstd_header(0, &header(0x20, &[0])), guess(0));
+        assert_eq!(from_zstd_header(1000, &header(0x60, &[1, 1])), guess(4000));
+        assert_eq!(
+            from_zstd_header(100_000, &header(0x60, &[0, 1])),
+            guess(400_000)
+        );
+    }
+
+    #[test]
+    fn several_members_show_at_either_end_of_a_stream() {
+        let gzip = |bytes: &[u8]| {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let one = gzip(b"content");
+        let part = &one[..one.len() - 1];
+        let rest = &one[one.len() - 6..];
+        assert!(!has_several_members(part, rest));
+        assert!(has_several_members(&[&one, part].concat(), rest));
+        assert!(has_several_members(part, &[rest, &one].concat()));
+        // What begins like a member and is none.
+        let fake = [&MEMBER[..], &[0xff], &one].concat();
+        assert!(!has_several_members(part, &fake[..fake.len() - 1]));
     }
 }

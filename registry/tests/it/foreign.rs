@@ -8,7 +8,7 @@ use onedock_registry::{Client, Error, Options, Platform, Size};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::{Value, json};
 
-use crate::images::{TestImage, gzip};
+use crate::images::{TestImage, gzip, noise};
 use crate::lying::{Lying, Seen, ranged, reply};
 use crate::{amd64, at, client, options, told};
 
@@ -298,6 +298,59 @@ async fn of_several_variants_the_one_for_every_machine_is_taken() {
 }
 
 #[tokio::test]
+async fn every_member_of_a_large_gzip_layer_counts() {
+    // The last member alone would do for the whole layer by its length.
+    let small_first: Pack = |bytes| {
+        let (a, b) = bytes.split_at(512);
+        [gzip(a), gzip(b)].concat()
+    };
+    let small_last: Pack = |bytes| {
+        let (a, b) = bytes.split_at(200 << 10);
+        [gzip(a), gzip(b)].concat()
+    };
+    for (pack, content) in [
+        (small_first, noise(1, 256 << 10)),
+        (
+            small_last,
+            [noise(2, 200 << 10), vec![0; 300 << 10]].concat(),
+        ),
+    ] {
+        let mut image = TestImage::new(1).unwrap();
+        let whole = Size {
+            bytes: content.len() as u64,
+            exact: true,
+        };
+        image.layers = vec![content];
+        let mut content = Content::default();
+        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let manifest = content.packed(&image, kind, pack);
+        assert!(manifest["layers"][0]["size"].as_u64() > Some(64 << 10));
+        content.manifest(&manifest);
+        let hub = content.serve(true).await;
+        let size = knowing(&hub).unpacked_size(&source(), &amd64()).await;
+        assert_eq!(size.unwrap(), whole);
+    }
+}
+
+#[tokio::test]
+async fn a_large_gzip_layer_of_several_members_that_is_damaged_is_estimated() {
+    let mut image = TestImage::new(1).unwrap();
+    image.layers = vec![noise(1, 256 << 10)];
+    let damaged: Pack = |bytes| {
+        let (a, b) = bytes.split_at(512);
+        [gzip(a), gzip(b), vec![b'x'; 512]].concat()
+    };
+    let mut content = Content::default();
+    let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let manifest = content.packed(&image, kind, damaged);
+    content.manifest(&manifest);
+    let hub = content.serve(true).await;
+    let size = knowing(&hub).unpacked_size(&source(), &amd64()).await;
+    let size = size.unwrap();
+    assert!(!size.exact && size.bytes >= 3 * (256 << 10), "{size:?}");
+}
+
+#[tokio::test]
 async fn every_member_of_a_small_gzip_layer_counts() {
     let mut image = TestImage::new(1).unwrap();
     image.layers = vec![vec![0; 2 << 20]];
@@ -319,4 +372,54 @@ async fn every_member_of_a_small_gzip_layer_counts() {
         exact: true,
     };
     assert_eq!(size.unwrap(), whole);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_download_is_told_and_not_that_its_layer_cannot_be_unpacked() {
+    let mut image = TestImage::new(1).unwrap();
+    image.layers = vec![noise(1, 300_000)];
+    let kind = "application/vnd.oci.image.layer.v1.tar+zstd";
+    let mut content = Content::default();
+    let manifest = content.packed(&image, kind, zstd);
+    content.manifest(&manifest);
+    // The same length, and still a stream that can be unpacked.
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    let mut wrong = content.blobs[&digest].clone();
+    let middle = wrong.len() / 2;
+    wrong[middle] ^= 1;
+    content.blobs.insert(digest.clone(), wrong.clone());
+    let error = copied(content, &[amd64()]).await.unwrap_err();
+    let found = Digest::of(&wrong);
+    assert!(
+        error.contains(&digest) && error.contains(found.as_str()),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn attack_17_a_layer_that_is_packed_anew_has_a_limit_unpacked() {
+    let mut image = TestImage::new(1).unwrap();
+    image.layers = vec![vec![0; 4 << 20]];
+    let kind = "application/vnd.oci.image.layer.v1.tar+zstd";
+    let mut content = Content::default();
+    let manifest = content.packed(&image, kind, zstd);
+    content.manifest(&manifest);
+    let hub = content.serve(true).await;
+    let own = RegistryServer::start(&Setup::default()).unwrap();
+    let target = at(&own, "onedock/img-1");
+    let copy = async |image_limit: u64| {
+        let client = client(Options {
+            endpoints: BTreeMap::from([("hub.test".parse().unwrap(), hub.url.clone())]),
+            image_limit,
+            ..options()
+        });
+        let tag = "v1".parse().unwrap();
+        client.copy(&source(), &target, &tag, &[amd64()]).await
+    };
+    let error = told(&copy((4 << 20) - 1).await.unwrap_err());
+    assert!(
+        error.contains("cannot be unpacked: file too large"),
+        "{error}"
+    );
+    copy(4 << 20).await.unwrap();
 }
