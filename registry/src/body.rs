@@ -114,7 +114,7 @@ fn messages(bytes: &[u8]) -> String {
 
 /// Whether an answer is a web page. Registries behind a single sign-on or a captive portal answer
 /// with one, and with status 200.
-fn is_web_page(bytes: &[u8]) -> bool {
+pub(crate) fn is_web_page(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     bytes.trim_ascii_start().first() == Some(&b'<')
 }
@@ -124,9 +124,16 @@ pub(crate) fn no_page(endpoint: &Endpoint, bytes: &[u8], what: &str) -> Result<(
     if !is_web_page(bytes) {
         return Ok(());
     }
-    Err(endpoint.refuse(format!(
-        "in place of {what} came a web page; does a login page or a proxy stand in front of it?"
-    )))
+    Err(endpoint.came_a_page(what))
+}
+
+impl Endpoint {
+    /// The error of a web page in place of what was asked for.
+    pub(crate) fn came_a_page(&self, what: &str) -> Error {
+        self.refuse(format!(
+            "in place of {what} came a web page; does a login page or a proxy stand in front of it?"
+        ))
+    }
 }
 
 #[cfg(test)]

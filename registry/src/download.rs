@@ -8,8 +8,7 @@ use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::body::into_error;
-use crate::body::read_all;
+use crate::body::{into_error, is_web_page, no_page, read_all};
 use crate::error::Error;
 use crate::manifest::Descriptor;
 use crate::pieces::Stop;
@@ -31,6 +30,8 @@ pub(crate) struct Download {
     hasher: Sha256,
     resumes: u32,
     ended: bool,
+    /// Whether what came looks like a web page, which counts only when it is not the blob.
+    page: bool,
     stop: Stop,
 }
 
@@ -56,6 +57,7 @@ impl Remote {
             hasher: Sha256::new(),
             resumes: 0,
             ended: false,
+            page: false,
             stop: Stop::default(),
         }
     }
@@ -162,11 +164,14 @@ impl Download {
                 .insert(RANGE, range(&format!("bytes={}-", self.offset)));
         }
         let endpoint = &self.remote.endpoint;
-        let answer = endpoint.send(&ask, self.remote.deadline).await?;
+        let mut answer = endpoint.send(&ask, self.remote.deadline).await?;
         self.skip = match answer.status() {
             StatusCode::OK => {
                 let said = answer.content_length();
                 if let Some(found) = said.filter(|said| *said != self.blob.size) {
+                    if let Ok(Ok(Some(piece))) = timeout(endpoint.idle, answer.chunk()).await {
+                        no_page(endpoint, &piece, &ask.what)?;
+                    }
                     return Err(self.wrong_length(found));
                 }
                 self.offset
@@ -191,6 +196,9 @@ impl Download {
     }
 
     fn accept(&mut self, piece: Bytes) -> Result<Bytes, Error> {
+        if self.offset == 0 {
+            self.page = is_web_page(&piece);
+        }
         self.offset += piece.len() as u64;
         if self.offset > self.blob.size {
             return Err(self.wrong_length(self.offset));
@@ -208,6 +216,9 @@ impl Download {
         let found = Digest::from_hasher(std::mem::take(&mut self.hasher));
         if found == self.blob.digest {
             return Ok(());
+        }
+        if self.page {
+            return Err(self.web_page());
         }
         Err(Error::Digest {
             what: format!("a blob of {}", self.remote.name()),
@@ -229,7 +240,15 @@ impl Download {
         Ok(())
     }
 
+    fn web_page(&self) -> Error {
+        let what = format!("blob {} of {}", self.blob.digest, self.remote.path);
+        self.remote.endpoint.came_a_page(&what)
+    }
+
     fn wrong_length(&self, found: u64) -> Error {
+        if self.page {
+            return self.web_page();
+        }
         Error::Length {
             what: format!("blob {} of {}", self.blob.digest, self.remote.name()),
             expected: self.blob.size,

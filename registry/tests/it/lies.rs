@@ -651,3 +651,98 @@ async fn a_login_page_in_place_of_an_answer_is_named() {
         assert!(text.contains("a web page; does a login page"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_login_page_in_place_of_a_configuration_or_a_layer_is_named() {
+    const PAGE: &[u8] = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>";
+    let test = TestImage::new(1).unwrap();
+    let config = Digest::of(&test.config()).hex().to_owned();
+    // With a length, without one, and as long as the blob.
+    let mut long = PAGE.to_vec();
+    long.resize(test.config().len(), b' ');
+    let chunked = format!(
+        "HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        PAGE.len(),
+        String::from_utf8_lossy(PAGE)
+    );
+    let endless = Reply::Endless(chunked.into_bytes(), Vec::new(), Duration::from_millis(50));
+    for page in [reply(200, &[], PAGE), endless, reply(200, &[], &long)] {
+        let config = config.clone();
+        let evil = Lying::start(move |seen| {
+            (is_blob(seen) && seen.path.contains(&config)).then(|| page.clone())
+        })
+        .await;
+        evil.hold(&test);
+        let client = knowing(&evil, |_| {});
+        let reference = image("evil.test/a:v1");
+        let error = client.image_config(&reference, &amd64()).await.unwrap_err();
+        let text = told(&error);
+        assert!(text.contains("in place of blob sha256:"), "{text}");
+        assert!(text.contains("a web page; does a login page"), "{text}");
+    }
+    let evil = Lying::start(move |seen| {
+        (is_blob(seen) && !seen.path.contains(&config)).then(|| reply(200, &[], PAGE))
+    })
+    .await;
+    evil.hold(&test);
+    let (copied, tags) = copy(&evil).await;
+    let text = told(&copied.unwrap_err());
+    assert!(text.contains("a web page; does a login page"), "{text}");
+    assert_eq!(tags, 0);
+}
+
+#[tokio::test]
+async fn each_refusal_of_a_token_service_is_told_as_what_it_is() {
+    let reference = image("evil.test/a:v1");
+    for status in [400, 401, 403] {
+        let evil = with_token_service(move |_| reply(status, &[], b"")).await;
+        let (_dir, auth) = login();
+        for (auth_file, reason) in [
+            (Some(auth), "is wrong or has too few rights"),
+            (None, "asks for a login and none is kept"),
+        ] {
+            let client = knowing(&evil, |o| o.auth_file = auth_file);
+            let error = client.resolve(&reference).await.unwrap_err();
+            assert!(matches!(error, Error::Denied { .. }), "{}", told(&error));
+            assert!(told(&error).contains(reason), "{}", told(&error));
+        }
+    }
+    let evil = with_token_service(|_| reply(404, &[], GOOD)).await;
+    let error = knowing(&evil, |_| {}).resolve(&reference).await;
+    let text = told(&error.unwrap_err());
+    assert!(
+        text.contains("answered 404 to the request for a token"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_service_that_redirects_without_end_is_given_up() {
+    let evil = with_token_service(|_| reply(307, &[("location", "/token/again")], b"")).await;
+    let error = knowing(&evil, |_| {})
+        .resolve(&image("evil.test/a:v1"))
+        .await;
+    let text = told(&error.unwrap_err());
+    assert!(text.contains("redirects more than 5 times"), "{text}");
+    let asked = evil
+        .seen()
+        .iter()
+        .filter(|s| s.path.starts_with("/token"))
+        .count();
+    assert_eq!(asked, 6);
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_is_not_shown_again_and_again() {
+    let evil =
+        Lying::start(|_| Some(reply(401, &[("www-authenticate", "Basic realm=x")], b""))).await;
+    let (_dir, auth) = login();
+    let client = knowing(&evil, |o| o.auth_file = Some(auth));
+    let error = client.resolve(&image("evil.test/a:v1")).await.unwrap_err();
+    assert!(
+        told(&error).contains("the login that is kept for it is wrong"),
+        "{}",
+        told(&error)
+    );
+    assert_eq!(evil.seen().len(), 2);
+}
