@@ -457,4 +457,90 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_parts_of_a_challenge_are_read_whatever_their_case_and_blanks() {
+        let bearer = |realm: &str, service: Option<&str>| {
+            Some(Challenge::Bearer {
+                realm: realm.to_owned(),
+                service: service.map(str::to_owned),
+            })
+        };
+        for text in [
+            "bearer realm=\"https://a\", service=\"s\"",
+            "BEARER Realm=\"https://a\",\tSERVICE=\"s\"",
+            "Bearer realm= https://a , service=s",
+            // The first of two counts.
+            "Bearer realm=\"https://a\",service=\"s\",realm=\"https://b\"",
+        ] {
+            assert_eq!(challenge(&[text]), bearer("https://a", Some("s")), "{text}");
+        }
+        let long = format!("Bearer realm=\"{}\"", "a".repeat(CHALLENGE_LIMIT));
+        let mut headers = HeaderMap::new();
+        headers.append(WWW_AUTHENTICATE, long.parse().unwrap());
+        assert_eq!(read_challenge(&headers), None);
+    }
+
+    #[test]
+    fn a_token_is_not_shown_and_less_than_a_second_is_no_life() {
+        let token = read_token(br#"{"token":"a"}"#).unwrap();
+        assert!(token.header.is_sensitive());
+        for (said, seconds) in [
+            (serde_json::json!(0.5), DEFAULT_LIFE),
+            (serde_json::json!(1), 1),
+            (serde_json::json!(" 300 "), 300),
+            (serde_json::json!(LONGEST_LIFE), LONGEST_LIFE),
+        ] {
+            assert_eq!(life(&said), seconds, "{said}");
+        }
+    }
+
+    #[test]
+    fn the_url_for_a_token_says_the_service_and_each_scope() {
+        let scopes = Scopes::of("a/b", "pull").and("c", "pull,push");
+        let realm = Url::parse("https://auth.example/token?x=y").unwrap();
+        assert_eq!(
+            token_url(realm, Some("registry one"), &scopes).as_str(),
+            "https://auth.example/token?x=y&service=registry+one&scope=repository%3Aa%2Fb%3Apull&scope=repository%3Ac%3Apull%2Cpush"
+        );
+    }
+
+    #[test]
+    fn attack_42_the_login_goes_to_the_registry_its_parents_and_named_hosts_only() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let endpoint = |registry: &str| {
+            let registry = registry.parse().unwrap();
+            let hosts = vec!["sso.example".to_owned()];
+            let options = crate::options::Options {
+                certs_dir: "/nonexistent".into(),
+                token_hosts: std::collections::BTreeMap::from([(
+                    "r.example.com".parse().unwrap(),
+                    hosts,
+                )]),
+                ..crate::options::Options::default()
+            };
+            let credentials = crate::credentials::Credentials::default();
+            let opened = Endpoint::open(&options, &credentials, &registry);
+            runtime.block_on(opened).unwrap()
+        };
+        for (registry, realm, good) in [
+            ("r.example.com", "r.example.com", true),
+            ("r.example.com", "example.com", true),
+            ("r.example.com", "sso.example", true),
+            ("other.example.com", "sso.example", false),
+            ("r.example.com", "com", false),
+            ("r.example.com", "ple.com", false),
+            ("r.example.com", "auth.r.example.com", false),
+            ("r.example.com", "auth.docker.io", false),
+            ("docker.io", "auth.docker.io", true),
+        ] {
+            let endpoint = endpoint(registry);
+            let realm = Url::parse(&format!("https://{realm}/token")).unwrap();
+            let seen = endpoint.auth.may_see_login(&endpoint, &realm);
+            assert_eq!(seen, good, "{registry} {realm}");
+        }
+    }
 }

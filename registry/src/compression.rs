@@ -289,4 +289,18 @@ mod tests {
         let error = read(5, Instant::now()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
+
+    #[test]
+    fn each_of_the_sixteen_skippable_frames_is_zstd() {
+        for first in 0x50..=0x5f {
+            let frame = [first, 0x2a, 0x4d, 0x18];
+            assert_eq!(Compression::of(&frame), Compression::Zstd, "{first:x}");
+        }
+        for other in [0x4f, 0x60] {
+            assert_eq!(
+                Compression::of(&[other, 0x2a, 0x4d, 0x18]),
+                Compression::None
+            );
+        }
+    }
 }

@@ -227,4 +227,38 @@ mod tests {
         assert!(check_platform(&arm, &[]).is_ok());
         assert!(check_platform(&config("{}"), &[amd64]).is_ok());
     }
+
+    #[test]
+    fn the_platform_of_a_configuration_has_linux_and_its_variant_where_nothing_else_is_said() {
+        let platform = |json: &str| parse(json.as_bytes()).unwrap().platform();
+        let text = |json: &str| parse(json.as_bytes()).unwrap().platform_text();
+        assert_eq!(platform(r#"{"os":"linux"}"#), None);
+        assert_eq!(text(r#"{"os":"linux"}"#), "no platform said");
+        assert_eq!(
+            text(r#"{"architecture":"amd64","variant":""}"#),
+            "linux/amd64"
+        );
+        assert_eq!(
+            text(r#"{"architecture":"arm","os":"linux","variant":"v7"}"#),
+            "linux/arm/v7"
+        );
+    }
+
+    #[test]
+    fn a_single_image_is_checked_with_its_variant_and_linux_where_it_says_no_system() {
+        let check = |json: &str, platform: &str| {
+            let config = parse(json.as_bytes()).unwrap();
+            check_platform(&config, &[platform.parse().unwrap()]).is_ok()
+        };
+        assert!(check(r#"{"architecture":"amd64"}"#, "linux/amd64"));
+        let v6 = r#"{"architecture":"arm","os":"linux","variant":"v6"}"#;
+        assert!(check(v6, "linux/arm/v6"));
+        assert!(!check(v6, "linux/arm/v7"));
+    }
+
+    #[test]
+    fn a_stop_signal_that_is_empty_is_none() {
+        let image = parse(br#"{"config":{"StopSignal":""}}"#).unwrap().image;
+        assert_eq!(image.stop_signal, None);
+    }
 }

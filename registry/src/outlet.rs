@@ -131,3 +131,65 @@ pub(crate) fn for_each_piece(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outlet_hands_pieces_over_as_they_fill_and_tells_size_and_digest() {
+        let (sender, mut pieces) = mpsc::channel(2);
+        let mut outlet = Outlet::new(sender);
+        let bytes = vec![7; PIECE];
+        outlet.write_all(&bytes).unwrap();
+        let first = pieces.try_recv().unwrap().unwrap();
+        assert_eq!(first.len(), PIECE);
+        outlet.write_all(b"rest").unwrap();
+        assert!(pieces.try_recv().is_err());
+        let (size, digest) = outlet.finish().unwrap();
+        assert_eq!(pieces.try_recv().unwrap().unwrap(), b"rest"[..]);
+        assert!(pieces.try_recv().is_err());
+        assert_eq!(size, PIECE as u64 + 4);
+        assert_eq!(digest, Digest::of(&[&bytes[..], b"rest"].concat()));
+    }
+
+    #[test]
+    fn an_outlet_without_bytes_hands_nothing_over() {
+        let (sender, mut pieces) = mpsc::channel(2);
+        let (size, digest) = Outlet::new(sender).finish().unwrap();
+        assert_eq!((size, digest), (0, Digest::of(b"")));
+        assert!(pieces.try_recv().is_err());
+    }
+
+    #[test]
+    fn writing_into_an_outlet_to_which_nobody_listens_is_an_error() {
+        let (sender, pieces) = mpsc::channel(2);
+        let mut outlet = Outlet::new(sender);
+        drop(pieces);
+        let error = outlet.write_all(&vec![0; PIECE]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn an_archive_larger_than_the_limit_is_not_packed() {
+        let pack = |limit| {
+            let (sender, _pieces) = mpsc::channel(8);
+            let packed = pack_anew(&mut &b"12345"[..], Outlet::new(sender), limit);
+            packed.map(|(_, plain)| plain.finish())
+        };
+        assert_eq!(pack(5).unwrap(), Digest::of(b"12345"));
+        assert_eq!(pack(4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_reader_is_left_as_soon_as_its_pieces_are_not_wanted_any_more() {
+        let mut rest = &[0; 3 * BUFFER][..];
+        let mut seen = 0;
+        for_each_piece(&mut rest, |_| {
+            seen += 1;
+            Ok(seen < 2)
+        })
+        .unwrap();
+        assert_eq!((seen, rest.len()), (2, BUFFER));
+    }
+}

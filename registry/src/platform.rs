@@ -132,4 +132,37 @@ mod tests {
         assert!(amd64.runs("linux", "amd64", Some("v2")));
         assert!(!amd64.runs("windows", "amd64", None));
     }
+
+    #[test]
+    fn each_machine_has_its_platform() {
+        for (machine, platform) in [
+            ("x86_64", "linux/amd64"),
+            ("aarch64", "linux/arm64"),
+            ("armv7l", "linux/arm/v7"),
+            ("ppc64le", "linux/ppc64le"),
+            ("s390x", "linux/s390x"),
+            ("riscv64", "linux/riscv64"),
+        ] {
+            let found = Platform::of_machine(machine).unwrap();
+            assert_eq!(found.to_string(), platform);
+        }
+        assert_eq!(Platform::of_machine("vax"), None);
+    }
+
+    #[test]
+    fn a_variant_that_is_empty_is_none() {
+        let v7: Platform = "linux/arm/v7".parse().unwrap();
+        assert!(!v7.runs("linux", "arm", Some("")));
+        let v8: Platform = "linux/arm64/v8".parse().unwrap();
+        assert!(v8.runs("linux", "arm64", Some("")));
+    }
+
+    #[test]
+    fn the_words_of_a_platform_have_at_most_32_letters() {
+        let word = "a".repeat(32);
+        assert!(format!("linux/{word}").parse::<Platform>().is_ok());
+        assert!(format!("linux/{word}a").parse::<Platform>().is_err());
+        assert!("linux/a._-b".parse::<Platform>().is_ok());
+        assert!("linux/-a".parse::<Platform>().is_err());
+    }
 }

@@ -309,3 +309,196 @@ fn what_go_writes_as_null_is_empty() {
     value["manifests"] = Value::Null;
     assert!(index_of(&value).entries.is_empty());
 }
+
+#[test]
+fn what_a_registry_and_a_manifest_say_of_its_type_must_agree() {
+    let told =
+        |value: &Value, header: Option<&str>| media_type(value.to_string().as_bytes(), header);
+    let index = index(&[("linux", "amd64")]);
+    assert!(
+        told(&image(), Some(OCI_INDEX))
+            .unwrap_err()
+            .contains("another type")
+    );
+    assert_eq!(
+        told(&image(), Some(OCI_MANIFEST)).as_deref(),
+        Ok(DOCKER_MANIFEST)
+    );
+    assert_eq!(
+        told(&image(), Some("text/plain")).as_deref(),
+        Ok(DOCKER_MANIFEST)
+    );
+    let untyped = |mut value: Value| {
+        value.as_object_mut().unwrap().remove("mediaType");
+        value
+    };
+    assert_eq!(told(&untyped(index), None).as_deref(), Ok(OCI_INDEX));
+    assert_eq!(told(&untyped(image()), None).as_deref(), Ok(OCI_MANIFEST));
+    // The type that was told counts when the document is read.
+    let bytes = image().to_string();
+    assert!(
+        parse(bytes.as_bytes(), OCI_MANIFEST)
+            .unwrap_err()
+            .contains("another type")
+    );
+    let mut first = untyped(image());
+    first["schemaVersion"] = json!(1);
+    assert!(parse(first.to_string().as_bytes(), OCI_MANIFEST).is_err());
+}
+
+#[test]
+fn an_index_has_at_most_a_thousand_entries() {
+    let entries = |count| read(&index(&vec![("linux", "amd64"); count]));
+    assert!(entries(ENTRY_LIMIT).is_ok());
+    assert!(
+        entries(ENTRY_LIMIT + 1)
+            .unwrap_err()
+            .contains("1001 entries")
+    );
+}
+
+#[test]
+fn one_layer_more_and_one_byte_more_than_is_served_are_refused() {
+    let mut value = image();
+    let layers: Vec<Value> = (0..=LAYER_LIMIT)
+        .map(|n| descriptor(DOCKER_LAYER_GZIP, 1, n + 1))
+        .collect();
+    value["layers"] = Value::Array(layers);
+    assert!(read(&value).unwrap_err().contains("has 126 layers"));
+    // The configuration and every layer count.
+    let with = |config: u64, first: u64, second: u64| {
+        let mut value = image();
+        value["config"]["size"] = json!(config);
+        value["layers"][0]["size"] = json!(first);
+        let mut layer = descriptor(DOCKER_LAYER_GZIP, 0, 2);
+        layer["size"] = json!(second);
+        value["layers"].as_array_mut().unwrap().push(layer);
+        read(&value)
+    };
+    assert!(with(100, LIMIT / 2, LIMIT / 2 - 100).is_ok());
+    assert!(with(101, LIMIT / 2, LIMIT / 2 - 100).is_err());
+    assert!(with(CONFIG_LIMIT, 1, 1).is_ok());
+    assert!(
+        with(CONFIG_LIMIT + 1, 1, 1)
+            .unwrap_err()
+            .contains("its configuration")
+    );
+    let mut value = image();
+    value["config"]["urls"] = json!(["https://cdn.example/x"]);
+    assert!(read(&value).unwrap_err().contains("kept elsewhere"));
+}
+
+#[test]
+fn each_mark_alone_makes_an_entry_or_a_layer_one_about_an_image() {
+    for platform in [
+        json!({"os": "unknown", "architecture": "amd64"}),
+        json!({"os": "linux", "architecture": "unknown"}),
+    ] {
+        let mut value = index(&[("linux", "amd64")]);
+        value["manifests"][0]["platform"] = platform;
+        assert!(index_of(&value).entries[0].is_attachment());
+    }
+    for half in [
+        json!({"os": "linux", "architecture": ""}),
+        json!({"os": "", "architecture": "amd64"}),
+    ] {
+        let mut value = index(&[("linux", "amd64")]);
+        value["manifests"][0]["platform"] = half;
+        assert!(index_of(&value).entries[0].said_platform().is_none());
+    }
+    for kind in ["application/spdx+json", "text/in-toto", "text/cosign"] {
+        assert!(is_about(kind), "{kind}");
+    }
+    assert!(!is_about(OCI_LAYER_GZIP));
+    // Builders say what an image is for with `artifactType`, too.
+    let mut value = image();
+    value["artifactType"] = json!("application/vnd.example.image");
+    assert!(read(&value).is_ok());
+    let mut value = image();
+    value["layers"][0]["mediaType"] =
+        json!("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
+    assert!(read(&value).unwrap_err().contains("kept elsewhere"));
+}
+
+#[test]
+fn a_layer_has_the_type_of_its_packing_in_its_manifest_s_family() {
+    for (manifest, packing, kind) in [
+        (DOCKER_MANIFEST, Packing::Tar, DOCKER_LAYER_TAR),
+        (DOCKER_MANIFEST, Packing::Gzip, DOCKER_LAYER_GZIP),
+        (OCI_MANIFEST, Packing::Tar, OCI_LAYER_TAR),
+        (OCI_MANIFEST, Packing::Gzip, OCI_LAYER_GZIP),
+    ] {
+        assert_eq!(layer_type(manifest, packing), kind);
+        // One that is packed in another way than its type says.
+        let layer = Descriptor::new(OCI_LAYER_ZSTD, 1, Digest::of(b"x"));
+        assert_eq!(
+            ImageManifest::usual(manifest, &layer, packing).media_type,
+            kind
+        );
+    }
+}
+
+#[test]
+fn a_manifest_is_rewritten_where_a_layer_or_the_type_of_its_configuration_changes() {
+    let rewritten = |value: &Value, layers: Option<Vec<Descriptor>>| {
+        let Ok(Manifest::Image(found)) = read(value) else {
+            panic!("no image");
+        };
+        let layers = layers.unwrap_or(found.layers.clone());
+        let bytes = value.to_string();
+        let new = found.rewritten(bytes.as_bytes(), DOCKER_MANIFEST, &layers);
+        serde_json::from_slice::<Value>(&new.unwrap()).unwrap()
+    };
+    let mut value = image();
+    value["config"]["mediaType"] = json!("application/json");
+    let new = rewritten(&value, None);
+    assert_eq!(new["config"]["mediaType"], DOCKER_CONFIG);
+    // What is not said of the type is said then.
+    value.as_object_mut().unwrap().remove("mediaType");
+    let bare = value.to_string();
+    let Manifest::Image(found) = parse(bare.as_bytes(), OCI_MANIFEST).unwrap() else {
+        panic!("no image");
+    };
+    let layers = found.layers.clone();
+    let new = found
+        .rewritten(bare.as_bytes(), OCI_MANIFEST, &layers)
+        .unwrap();
+    let new: Value = serde_json::from_slice(&new).unwrap();
+    assert_eq!(new["mediaType"], OCI_MANIFEST);
+    // Another blob in a layer's place.
+    let blob = Descriptor::new(DOCKER_LAYER_GZIP, 77, Digest::of(b"new"));
+    let new = rewritten(&image(), Some(vec![blob]));
+    assert_eq!(new["layers"][0]["size"], 77);
+    assert_eq!(new["layers"][0]["digest"], Digest::of(b"new").as_str());
+    // The bytes of one that stays are not touched, not even their blanks.
+    let bytes = serde_json::to_string_pretty(&image()).unwrap();
+    let Manifest::Image(found) = parse(bytes.as_bytes(), DOCKER_MANIFEST).unwrap() else {
+        panic!("no image");
+    };
+    let same = found.rewritten(bytes.as_bytes(), DOCKER_MANIFEST, &found.layers);
+    assert_eq!(same.unwrap(), bytes.as_bytes());
+}
+
+#[test]
+fn an_index_is_rewritten_when_entries_go_from_its_end_or_stand_for_others() {
+    let mut value = index(&[("linux", "amd64"), ("linux", "arm64")]);
+    value.as_object_mut().unwrap().remove("mediaType");
+    let (bytes, read) = (value.to_string(), index_of(&value));
+    let first = &read.entries[0];
+    let kept = [(first.digest.clone(), first.clone())];
+    let new = read.rewritten(bytes.as_bytes(), OCI_INDEX, &kept).unwrap();
+    let new: Value = serde_json::from_slice(&new).unwrap();
+    assert_eq!(new["manifests"].as_array().map(Vec::len), Some(1));
+    assert_eq!(new["mediaType"], OCI_INDEX);
+    // What the platform says here stands before what it said.
+    let mut other = first.clone();
+    other.platform = Some(EntryPlatform {
+        os: "linux".into(),
+        architecture: "riscv64".into(),
+        variant: None,
+    });
+    let kept = [(first.digest.clone(), other)];
+    let new = read.rewritten(bytes.as_bytes(), OCI_INDEX, &kept).unwrap();
+    let new: Value = serde_json::from_slice(&new).unwrap();
+    assert_eq!(new["manifests"][0]["platform"]["architecture"], "riscv64");
+}
