@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use onedock_common::disk_image::{DiskFormat, DiskMeta};
 use onedock_common::image::ImageKind;
 use onedock_common::volume;
-use onedock_registry::is_compressed;
+use onedock_registry::{is_compressed, is_tar};
 
 use crate::local_file::LocalFile;
 
@@ -71,9 +71,11 @@ impl Content {
     }
 }
 
-/// A tar archive of this century, or what an archive is packed with.
+/// A tar archive, or what an archive is packed with. One with the mark of POSIX is an archive even
+/// when its header is damaged, which is said when it is read.
 fn is_archive(beginning: &[u8]) -> bool {
-    beginning.get(257..262) == Some(b"ustar") || is_compressed(beginning)
+    let has_mark = beginning.get(257..262) == Some(b"ustar");
+    has_mark || is_tar(beginning) || is_compressed(beginning)
 }
 
 fn fill(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -132,6 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn a_tar_of_unix_version_7_is_known_by_its_checksum() {
+        let mut header = tar::Header::new_old();
+        header.set_path("manifest.json").unwrap();
+        header.set_size(2);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut archive = header.as_bytes().to_vec();
+        assert_eq!(archive.get(257..262), Some(&[0; 5][..]));
+        assert!(is_archive(&archive));
+        archive[0] ^= 1;
+        assert!(!is_archive(&archive));
+    }
+
+    #[test]
     fn archives_are_known_packed_and_unpacked() {
         let mut tar = [0; 512];
         tar[257..262].copy_from_slice(b"ustar");
@@ -145,6 +161,7 @@ mod tests {
             assert!(is_archive(packed));
         }
         assert!(!is_archive(b"QFI\xfb"));
+        assert!(!is_archive(&[0; 512]));
         assert!(!is_archive(b""));
     }
 }

@@ -62,3 +62,4 @@ pub use kind::Kind;
 pub use onedock_common::disk_image::DiskMeta;
 pub use options::Options;
 pub use platform::{BadPlatform, Platform};
+pub use tar_end::is_tar;

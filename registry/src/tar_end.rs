@@ -136,12 +136,7 @@ impl TarEnd {
         }
         let damaged = || "its archive has a damaged header".to_owned();
         let field = |from: usize, to: usize| block.get(from..to).unwrap_or_default();
-        let sum: u64 = block
-            .iter()
-            .enumerate()
-            .map(|(at, b)| u64::from(if (148..156).contains(&at) { b' ' } else { *b }))
-            .sum();
-        if number(field(148, 156)) != Some(sum) {
+        if !has_checksum(block) {
             return Err(damaged());
         }
         self.entries += 1;
@@ -175,6 +170,23 @@ impl TarEnd {
         };
         Ok(())
     }
+}
+
+/// Whether a file that begins with these bytes is a tar archive: its first block is a header whose
+/// checksum is right. That holds for every form; the oldest (version 7 of Unix) has no other mark.
+pub fn is_tar(beginning: &[u8]) -> bool {
+    beginning.get(..BLOCK).is_some_and(has_checksum)
+}
+
+/// Whether a header holds the sum of its bytes, its own field counted as blanks (POSIX.1-1988,
+/// 10.1.1).
+fn has_checksum(header: &[u8]) -> bool {
+    let sum: u64 = header
+        .iter()
+        .enumerate()
+        .map(|(at, b)| u64::from(if (148..156).contains(&at) { b' ' } else { *b }))
+        .sum();
+    header.get(148..156).and_then(number) == Some(sum)
 }
 
 fn content(size: u64) -> Next {

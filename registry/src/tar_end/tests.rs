@@ -94,3 +94,128 @@ fn sizes_are_octal_or_binary() {
     assert_eq!(number(&[0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None);
     assert_eq!(number(b"0000000008\0\0"), None);
 }
+
+/// A header of an entry, with its checksum.
+fn header(kind: u8, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("x").unwrap();
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    header
+}
+
+fn blocks(all: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for block in all {
+        bytes.extend_from_slice(block);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    }
+    bytes
+}
+
+const END: &[u8] = &[0; 1024];
+
+#[test]
+fn an_archive_ends_with_two_blocks_of_zeros_where_a_header_could_stand() {
+    let entry = header(b'0', 700);
+    let content = [b'c'; 700];
+    let whole = blocks(&[entry.as_bytes(), &content, END]);
+    assert_eq!(look(&whole, 512), Ok(1));
+    assert!(look(&whole[..whole.len() - 512], 512).is_err(), "one block");
+    assert!(look(&whole[..whole.len() - 1], 512).is_err(), "cut block");
+    assert!(look(&[&whole[..], &[0; 100]].concat(), 512).is_err());
+    // Zeros that are content are no end.
+    let zeros = blocks(&[header(b'0', 4096).as_bytes(), &[0; 2048]]);
+    assert!(look(&zeros, 512).is_err());
+    // Blocks of zeros that are followed by content only.
+    let early = blocks(&[END, header(b'0', 0).as_bytes()]);
+    assert!(look(&early, 512).is_err());
+}
+
+#[test]
+fn what_has_no_content_has_none_whatever_its_size_says() {
+    for kind in b'1'..=b'6' {
+        let link = header(kind, 4096);
+        let whole = blocks(&[link.as_bytes(), header(b'0', 0).as_bytes(), END]);
+        assert_eq!(look(&whole, 512), Ok(2), "{}", char::from(kind));
+    }
+    // The size that was said for a link is not that of the entry behind it.
+    let text = b"13 size=4096\n";
+    let extended = header(b'x', text.len() as u64);
+    let (link, file) = (header(b'2', 0), header(b'0', 512));
+    let whole = blocks(&[
+        extended.as_bytes(),
+        text,
+        link.as_bytes(),
+        file.as_bytes(),
+        &[b'c'; 512],
+        END,
+    ]);
+    assert_eq!(look(&whole, 512), Ok(3));
+}
+
+#[test]
+fn a_long_name_has_its_own_size_and_the_entry_behind_it_the_one_that_was_said() {
+    let text = b"13 size=1024\n";
+    let extended = header(b'x', text.len() as u64);
+    let name = [b'n'; 600];
+    let (long, file) = (header(b'L', 600), header(b'0', 0));
+    let whole = blocks(&[
+        extended.as_bytes(),
+        text,
+        long.as_bytes(),
+        &name,
+        file.as_bytes(),
+        &[b'c'; 1024],
+        END,
+    ]);
+    assert_eq!(look(&whole, 512), Ok(3));
+}
+
+#[test]
+fn an_extended_header_may_be_empty_or_longer_than_a_block_but_has_a_limit() {
+    let (empty, file) = (header(b'x', 0), header(b'0', 0));
+    let whole = blocks(&[empty.as_bytes(), file.as_bytes(), END]);
+    assert_eq!(look(&whole, 512), Ok(2));
+    let mut text = format!("1000 SCHILY.xattr.user.x={}", "v".repeat(1000 - 26)).into_bytes();
+    text.push(b'\n');
+    assert_eq!(text.len(), 1000);
+    text.extend_from_slice(b"13 size=1024\n");
+    let extended = header(b'x', text.len() as u64);
+    let whole = blocks(&[extended.as_bytes(), &text, file.as_bytes(), &[1; 1024], END]);
+    assert_eq!(look(&whole, 512), Ok(2));
+    let huge = header(b'x', EXTENDED_LIMIT + 1);
+    assert!(look(huge.as_bytes(), 512).unwrap_err().contains("damaged"));
+    let most = header(b'x', EXTENDED_LIMIT);
+    assert!(
+        look(most.as_bytes(), 512)
+            .unwrap_err()
+            .contains("breaks off")
+    );
+}
+
+#[test]
+fn the_map_of_a_file_with_holes_goes_on_over_as_many_blocks_as_say_so() {
+    let mut sparse = header(b'S', 512);
+    sparse.as_gnu_mut().unwrap().set_is_extended(true);
+    sparse.set_cksum();
+    let (mut more, last) = ([1; 512], [1; 504]);
+    more[504] = 1;
+    let whole = blocks(&[sparse.as_bytes(), &more, &last, &[b'c'; 512], END]);
+    assert_eq!(look(&whole, 512), Ok(1));
+}
+
+#[test]
+fn a_tar_archive_is_known_by_the_checksum_of_its_first_header_alone() {
+    let mut old = tar::Header::new_old();
+    old.set_path("x").unwrap();
+    old.set_size(0);
+    old.set_cksum();
+    assert!(is_tar(old.as_bytes()));
+    assert!(is_tar(&archive()));
+    assert!(!is_tar(&old.as_bytes()[..511]));
+    assert!(!is_tar(&[0; 512]));
+    assert!(!is_tar(&[b' '; 512]));
+}
