@@ -1,6 +1,9 @@
-//! `onedock-init`: process 1 of a VM whose image has no command of its own, or a bare shell that
-//! would end at once without a terminal. It does nothing, reaps what is orphaned, and ends with
-//! status 0 as soon as it is asked to stop, so that a shutdown takes no time.
+//! `onedock-init`: process 1 of a VM that has nothing to run, and that lives until it is told to
+//! stop. `onedock-runtime` starts it where the boot spec says keep-alive
+//! (`onedock_common::boot::FirstProcess`): for an image without a command, and for a bare shell in
+//! a container that an earlier version made without a terminal, where the shell would end at once.
+//! It does nothing, reaps what is orphaned (what `docker exec` starts and leaves behind), and ends
+//! with status 0 as soon as it is asked to stop, so that a shutdown takes no time.
 //!
 //! The program runs in any image: it is static, needs no library, no file and no heap. The
 //! build script makes it from the same sources as this library, which is only there to have

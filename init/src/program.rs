@@ -52,6 +52,14 @@ mod tests {
     use super::stops;
 
     #[test]
+    fn every_signal_ends_it_but_those_of_children_terminals_job_control_and_faults() {
+        let ignored = [4, 5, 7, 8, 11, 17, 18, 20, 21, 22, 23, 28, 31];
+        for signal in 1..=64 {
+            assert_eq!(stops(signal), !ignored.contains(&signal), "{signal}");
+        }
+    }
+
+    #[test]
     fn every_usual_stop_signal_ends_it_and_no_other() {
         // HUP, INT, QUIT, USR1, USR2, TERM, PWR, RTMIN+3 of glibc (37).
         for signal in [1, 2, 3, 10, 12, 15, 30, 37, 64] {
