@@ -248,6 +248,31 @@ mod tests {
     }
 
     #[test]
+    fn an_optional_step_is_checked_done_once_and_only_told_in_a_dry_run_like_any_other() {
+        let done = Rc::new(Cell::new(0));
+        let steps = || counter(&done).into_iter().map(optional).collect::<Steps>();
+        let mut out = Vec::new();
+        for (mode, count, changed) in [(Mode::Tell, 0, 1), (Mode::Apply, 1, 1), (Mode::Apply, 1, 0)]
+        {
+            let summary = run(&steps(), mode, &mut out).unwrap();
+            assert_eq!((done.get(), summary.changed()), (count, changed));
+            assert_eq!(summary.has_changed("the counter"), changed == 1);
+        }
+        // One that cannot even be checked is reported, too, and is not applied.
+        let blind = act(
+            "kmod",
+            || Err(Error::refused("no such folder")),
+            || panic!("applied"),
+        );
+        let summary = run(&[optional(blind)], Mode::Apply, &mut out).unwrap();
+        let outcome = Outcome::Failed("no such folder".into());
+        assert_eq!(summary.outcomes, [("kmod".to_owned(), outcome)]);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("not done kmod: no such folder"), "{text}");
+        assert!(text.ends_with("0 done, 0 already so.\n"), "{text}");
+    }
+
+    #[test]
     fn what_changed_in_a_folder_is_told_from_what_changed_beside_it() {
         let outcome = |subject: &str| (subject.to_owned(), Outcome::Changed("x".into()));
         let outcomes = vec![
