@@ -35,7 +35,8 @@ pub(super) fn steps(host: &Host, remote_scripts: &Path) -> Steps {
         (SSH_SOCKETS, 0o700),
         ("/run/lock/one", 0o755),
     ] {
-        steps.push(missing_folder(host.path(path), mode));
+        let oneadmin = Owner::names(ONEADMIN, ONEADMIN);
+        steps.push(missing_folder(host.path(path), mode, oneadmin));
     }
     steps
 }
@@ -55,10 +56,10 @@ fn tmpfiles(remote_scripts: &Path) -> String {
     TMPFILES.replace(REMOTE_SCRIPTS, &remote_scripts.display().to_string())
 }
 
-/// A folder of oneadmin's that is made when it is missing; one that is there stays as it is.
-pub(super) fn missing_folder(path: PathBuf, mode: u32) -> Box<dyn Step> {
+/// A folder that is made for `owner` when it is missing; one that is there stays as it is.
+pub(super) fn missing_folder(path: PathBuf, mode: u32, owner: Owner) -> Box<dyn Step> {
     let place = path.clone();
-    let folder = Folder::new(path.clone(), mode, Owner::names(ONEADMIN, ONEADMIN));
+    let folder = Folder::new(path.clone(), mode, owner);
     act(
         path.display().to_string(),
         move || Ok(State::needed_if(!place.is_dir(), "make it")),

@@ -19,9 +19,10 @@ use onedock_common::reference::RegistryName;
 use crate::error::Result;
 use crate::file_step::{EditFile, Edited};
 use crate::host::Host;
+use crate::owner::Owner;
 use crate::setup::distribution::Role;
 use crate::setup::join::{self, Join};
-use crate::setup::{Plan, packages, restart};
+use crate::setup::{Plan, packages, restart, run_folders};
 use crate::step::{Step, Steps};
 
 /// What the administrator says.
@@ -59,6 +60,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         execrc::edit,
     ));
     steps.extend(ssh_config::steps(host, &owner)?);
+    steps.extend(synchronised_step(host, layout.remote_scripts(), &owner));
 
     let mut notes = kept;
     notes.extend(kept_too);
@@ -101,6 +103,15 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
 fn registry_of(host: &Host) -> Option<RegistryName> {
     let join = Join::read(&host.path(join::PATH)).ok()?;
     Some(join.registry)
+}
+
+/// The folder of the drivers on the front-end itself, where SCRIPTS_REMOTE_DIR is not the stock one.
+/// OpenNebula 7.4.0 calls `ssh -n HOST exec 2>/dev/null; mkdir -p 'DIR'/` (`HostSyncManager.rb`), so
+/// that the `mkdir` runs here, as oneadmin; where it fails no host is ever monitored, and the error
+/// has no text. oneadmin can always make the stock folder, in `/var/tmp`.
+fn synchronised_step(host: &Host, folder: PathBuf, owner: &Owner) -> Option<Box<dyn Step>> {
+    let stock = Path::new(run_folders::REMOTE_SCRIPTS);
+    (folder != stock).then(|| run_folders::missing_folder(host.path(folder), 0o755, owner.clone()))
 }
 
 /// A configuration edit as a step, and what the administrator has otherwise and keeps.
@@ -147,4 +158,25 @@ fn next_commands(layout: &Layout, has_unit: bool, restarts: bool, sync: bool) ->
         "  onehost create NODE -i onedock -v onedock     (a NODE is made by `onedock setup node` on it)".to_owned(),
     ]);
     commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::State;
+
+    #[test]
+    fn the_front_end_has_a_scripts_folder_that_oneadmin_could_not_make() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("opt")).unwrap();
+        let host = Host::at(dir.path());
+        let owner = Owner::of(dir.path()).unwrap();
+        let step = synchronised_step(&host, "/opt/one-scripts".into(), &owner).unwrap();
+        assert!(matches!(step.check().unwrap(), State::Needed(_)));
+        step.apply().unwrap();
+        assert!(dir.path().join("opt/one-scripts").is_dir());
+        assert!(matches!(step.check().unwrap(), State::AlreadySo));
+        let stock = run_folders::REMOTE_SCRIPTS.into();
+        assert!(synchronised_step(&host, stock, &owner).is_none());
+    }
 }

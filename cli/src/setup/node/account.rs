@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::getent;
+use crate::owner::Owner;
 use crate::setup::ONEADMIN;
 use crate::setup::join::Join;
 use crate::step::{State, Step, Steps, act};
@@ -68,7 +69,7 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
                 Command::new("useradd").args(arguments).run().map(drop)
             },
         ),
-        super::missing_folder(HOME.into(), 0o750),
+        super::missing_folder(HOME.into(), 0o750, Owner::names(ONEADMIN, ONEADMIN)),
     ]
 }
 

@@ -111,7 +111,7 @@ fn folders(host: &Host, join: Option<&Join>) -> Steps {
         || PathBuf::from("/var/lib/one/datastores"),
         |join| join.datastores.clone(),
     );
-    steps.push(missing_folder(datastores, 0o750));
+    steps.push(missing_folder(datastores, 0o750, oneadmin()));
     let scripts = remote_scripts_folder(host, join);
     steps.extend(run_folders::steps(host, &scripts));
     steps.push(remote_scripts::step(scripts, oneadmin()));
