@@ -18,7 +18,7 @@ mod sshd;
 mod sudo;
 mod trust;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use engine::Engine;
 
@@ -114,8 +114,20 @@ fn folders(host: &Host, join: Option<&Join>) -> Steps {
     steps.push(missing_folder(datastores, 0o750, oneadmin()));
     let scripts = remote_scripts_folder(host, join);
     steps.extend(run_folders::steps(host, &scripts));
+    steps.extend(
+        agent_folder(&scripts).map(|folder| missing_folder(host.path(folder), 0o755, oneadmin())),
+    );
     steps.push(remote_scripts::step(scripts, oneadmin()));
     steps
+}
+
+/// Where the monitor agent keeps its files: beside the drivers (docs/decisions/0027-killed-agent.md).
+/// oneadmin makes it in `/var/tmp`; beside drivers elsewhere it may not, and the agent would go back
+/// to the stock folder, which the agent of another OpenNebula uses too.
+fn agent_folder(scripts: &Path) -> Option<PathBuf> {
+    let mut name = scripts.as_os_str().to_owned();
+    name.push("_db");
+    (scripts != Path::new(run_folders::REMOTE_SCRIPTS)).then(|| name.into())
 }
 
 /// Where the front-end puts the drivers: as the join file says, else as the OpenNebula of this
@@ -214,6 +226,22 @@ mod tests {
         assert!(
             alone.contains("no keys of the front-end and no account") && alone.contains("--join")
         );
+    }
+
+    #[test]
+    fn the_agent_has_a_folder_beside_drivers_that_are_not_at_the_stock_place() {
+        let folder = agent_folder(Path::new("/var/opt/one"));
+        assert_eq!(folder, Some("/var/opt/one_db".into()));
+        assert_eq!(agent_folder(Path::new("/var/tmp/one")), None);
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        std::fs::create_dir_all(host.path("/etc/one")).unwrap();
+        std::fs::create_dir_all(host.path("/var/lib/one/remotes/vmm")).unwrap();
+        let settings = "SCRIPTS_REMOTE_DIR=/var/opt/one\n";
+        std::fs::write(host.path("/etc/one/oned.conf"), settings).unwrap();
+        let beside = host.path("/var/opt/one_db").display().to_string();
+        let steps = folders(&host, None);
+        assert!(steps.iter().any(|step| step.subject() == beside));
     }
 
     #[test]
