@@ -248,12 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn an_optional_step_is_checked_done_once_and_only_told_in_a_dry_run_like_any_other() {
+    fn an_optional_step_is_checked_done_once_and_only_listed_in_a_dry_run_like_any_other() {
         let done = Rc::new(Cell::new(0));
         let steps = || counter(&done).into_iter().map(optional).collect::<Steps>();
         let mut out = Vec::new();
-        for (mode, count, changed) in [(Mode::Tell, 0, 1), (Mode::Apply, 1, 1), (Mode::Apply, 1, 0)]
-        {
+        for (mode, count, changed) in [
+            (Mode::DryRun, 0, 1),
+            (Mode::Apply, 1, 1),
+            (Mode::Apply, 1, 0),
+        ] {
             let summary = run(&steps(), mode, &mut out).unwrap();
             assert_eq!((done.get(), summary.changed()), (count, changed));
             assert_eq!(summary.has_changed("the counter"), changed == 1);
@@ -269,7 +272,7 @@ mod tests {
         assert_eq!(summary.outcomes, [("kmod".to_owned(), outcome)]);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("not done kmod: no such folder"), "{text}");
-        assert!(text.ends_with("0 done, 0 already so.\n"), "{text}");
+        assert!(text.ends_with("0 done, 0 unchanged.\n"), "{text}");
     }
 
     #[test]

@@ -175,7 +175,7 @@ mod tests {
         assert!(matches!(step.check().unwrap(), State::Needed(_)));
         step.apply().unwrap();
         assert!(dir.path().join("opt/one-scripts").is_dir());
-        assert!(matches!(step.check().unwrap(), State::AlreadySo));
+        assert!(matches!(step.check().unwrap(), State::Unchanged));
         let stock = run_folders::REMOTE_SCRIPTS.into();
         assert!(synchronised_step(&host, stock, &owner).is_none());
     }
