@@ -271,36 +271,6 @@ fn host_ends_that_outlive_their_namespace_for_50_ms_are_removed() -> Result<()> 
 }
 
 #[test]
-fn plugging_one_nic_takes_a_few_milliseconds_at_most() -> Result<()> {
-    on_a_host(|bed| {
-        let mut times = Vec::new();
-        for vm in 1..=60 {
-            let bed = Bed {
-                container: new_network()?,
-            };
-            let mut nic = nic(vm, 0, "10.1.0.5/16");
-            nic.gateway = Some("10.1.0.1".parse()?);
-            let begin = Instant::now();
-            bed.plug(vm, &[nic])?;
-            times.push(begin.elapsed());
-        }
-        drop(bed.inside("link")?);
-        times.sort();
-        println!(
-            "plugging one NIC: median {:?}, p95 {:?}",
-            times[30], times[56]
-        );
-        // The promise is 2 ms of an optimised build on a quiet machine; this is neither.
-        ensure!(
-            times[30] < Duration::from_millis(20),
-            "median {:?}",
-            times[30]
-        );
-        Ok(())
-    })
-}
-
-#[test]
 fn onedock_node_answers_one_request_and_refuses_all_else() -> Result<()> {
     use std::io::Write;
     on_a_host(|bed| {
