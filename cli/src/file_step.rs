@@ -1,11 +1,13 @@
 //! Files and folders as steps: put one there, edit one. An edit keeps what it does not touch
 //! byte for byte, keeps owner and mode, and leaves a time-stamped copy of what was there.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use onedock_common::files;
 
 use crate::error::{Error, Result};
@@ -116,8 +118,29 @@ impl Step for Folder {
 
     fn apply(&self) -> Result<()> {
         fs::create_dir_all(&self.path).map_err(Error::file("make", &self.path))?;
-        give(&self.path, self.mode, &self.owner)
+        give_folder(&self.path, self.mode, &self.owner)
     }
+}
+
+/// Gives the folder itself, not one that a link of somebody else's leads to: the folder above may
+/// be writable by the owner-to-be, who could exchange it meanwhile.
+fn give_folder(path: &Path, mode: u32, owner: &Owner) -> Result<()> {
+    let (uid, gid) = owner.resolve()?;
+    let meta = fs::symlink_metadata(path).map_err(Error::file("read", path))?;
+    let mut flags = OFlag::O_DIRECTORY;
+    if !(meta.is_symlink() && meta.uid() == geteuid().as_raw()) {
+        flags |= OFlag::O_NOFOLLOW;
+    }
+    let folder = File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
+        .map_err(Error::file("open", path))?;
+    fchown(&folder, Some(uid.as_raw()), Some(gid.as_raw()))
+        .map_err(Error::file("give away", path))?;
+    folder
+        .set_permissions(Permissions::from_mode(mode))
+        .map_err(Error::file("protect", path))
 }
 
 fn rights(path: &Path, mode: u32, owner: &Owner) -> Result<State> {

@@ -160,16 +160,18 @@ fn succeeded(status: ExitStatus, reason: &[u8]) -> anyhow::Result<()> {
 }
 
 /// How long a request may take. Root's part cannot be ended from here (sudo runs it), so that each
-/// is longer than what root itself waits for.
+/// is longer than what root itself waits for, where that is bound.
 const fn deadline(request: &Request) -> Duration {
     Duration::from_secs(match request {
         Request::Unplug { .. } => 10,
         Request::BoundLayer { .. } => 60,
         // A disk would be shown of which OpenNebula believes that it is not. Root waits a minute
-        // for another call, and checks and grows a file system in up to three runs of two minutes.
+        // for another call, and checks and grows a file system in up to three runs of two minutes;
+        // only the growth of an ext2, which has no journal, is not bound.
         Request::PlugDisk { .. } => 480,
-        // A daemon that lets go of a disk writes first what it has not written.
-        Request::UnplugDisk { .. } | Request::GrowDisk { .. } | Request::SettleDisks { .. } => 180,
+        // A daemon that lets go of a disk writes first what it has not written; a growing disk waits
+        // for the daemon's new size and two minutes for its file system, behind another call.
+        Request::UnplugDisk { .. } | Request::GrowDisk { .. } | Request::SettleDisks { .. } => 300,
         // As long as a VM is frozen for it.
         Request::SyncDisk { .. } => 600,
         Request::PackLayer { .. } => STANDSTILL.as_secs(),

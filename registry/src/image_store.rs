@@ -150,7 +150,7 @@ impl ImageStore {
             .await
             .map(drop)
             .map_err(failed(format!(
-                "cannot store the attributes of image {image}"
+                "cannot store the attributes (DOCKERRUN) of image {image}"
             )))
     }
 

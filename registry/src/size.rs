@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::{self, GzDecoder};
 use flate2::write::MultiGzDecoder;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::client::Size;
 use crate::compression::{Compression, MAGIC};
@@ -28,8 +28,8 @@ const ZSTD_ESTIMATE: u64 = 4;
 /// Smaller layers are fetched and unpacked to learn their size, in bytes: a request that brings
 /// the last four of them takes as long. Unpacked it is 66 MB at most.
 const SMALL: u64 = 64 * 1024;
-/// How long a layer of several gzip members is downloaded at most to count them all; `oned` waits
-/// 90 s for the size of an image.
+/// How long the layers of several gzip members of one image are downloaded at most to count them;
+/// `oned` waits 90 s for the size of an image.
 const COUNTING: Duration = Duration::from_secs(40);
 /// How many places in the last bytes of a layer are tried as the beginning of a gzip member.
 const BEGINNINGS: usize = 16;
@@ -135,6 +135,9 @@ pub(crate) fn from_zstd_header(packed: u64, header: &[u8]) -> Size {
 /// first one ends within `head`, or the last one begins within `tail`.
 fn has_several_members(head: &[u8], tail: &[u8]) -> bool {
     let is_whole = |bytes: &[u8]| io::copy(&mut GzDecoder::new(bytes), &mut io::sink()).is_ok();
+    // To the very end: a gzip file that is stored within the layer has other bytes behind it.
+    let is_last =
+        |bytes: &[u8]| io::copy(&mut bufread::MultiGzDecoder::new(bytes), &mut io::sink()).is_ok();
     let beginnings = tail.windows(MEMBER.len() + 1).enumerate();
     is_whole(head)
         || beginnings
@@ -143,7 +146,7 @@ fn has_several_members(head: &[u8], tail: &[u8]) -> bool {
                 bytes.starts_with(&MEMBER) && flags & RESERVED == 0
             })
             .take(BEGINNINGS)
-            .any(|(at, _)| tail.get(at..).is_some_and(is_whole))
+            .any(|(at, _)| tail.get(at..).is_some_and(is_last))
 }
 
 /// Counts what is written into it.
@@ -164,18 +167,19 @@ impl Remote {
     /// have several gzip members is downloaded.
     pub(crate) async fn unpacked_size(&self, image: &ImageManifest) -> Result<Size, Error> {
         let mut sum = Size::EMPTY;
+        let until = Instant::now() + COUNTING;
         for layer in &image.layers {
-            sum = sum.plus(self.layer_size(layer).await?);
+            sum = sum.plus(self.layer_size(layer, until).await?);
         }
         Ok(sum)
     }
 
-    async fn layer_size(&self, layer: &Descriptor) -> Result<Size, Error> {
+    async fn layer_size(&self, layer: &Descriptor, until: Instant) -> Result<Size, Error> {
         let packing = layer.packing().map_err(|reason| self.refuse(reason))?;
         Ok(match packing {
             Packing::Tar => known(layer.size),
             Packing::Gzip if layer.size <= SMALL => self.small_layer_size(layer).await?,
-            Packing::Gzip => self.large_layer_size(layer).await?,
+            Packing::Gzip => self.large_layer_size(layer, until).await?,
             Packing::Zstd => {
                 let header = self.range(&layer.digest, 0, layer.size.min(18)).await?;
                 from_zstd_header(layer.size, &header.unwrap_or_default())
@@ -205,7 +209,7 @@ impl Remote {
 
     /// The size of a gzip layer that is too large to be fetched for it: its trailer tells it, unless
     /// its first or its last bytes show that it has several members.
-    async fn large_layer_size(&self, layer: &Descriptor) -> Result<Size, Error> {
+    async fn large_layer_size(&self, layer: &Descriptor, until: Instant) -> Result<Size, Error> {
         let head = self.range(&layer.digest, 0, SMALL).await?;
         let start = layer.size.saturating_sub(SMALL);
         let tail = self.range(&layer.digest, start, SMALL).await?;
@@ -215,7 +219,7 @@ impl Remote {
         let trailer = tail.last_chunk().copied();
         let seen = tokio::task::spawn_blocking(move || has_several_members(&head, &tail)).await;
         if seen.unwrap_or_default() {
-            self.counted_size(layer).await
+            self.counted_size(layer, until).await
         } else {
             Ok(from_gzip_trailer(layer.size, trailer))
         }
@@ -223,9 +227,9 @@ impl Remote {
 
     /// The size of a gzip layer, over all its members, which is downloaded for it; an estimate when
     /// that takes too long.
-    async fn counted_size(&self, layer: &Descriptor) -> Result<Size, Error> {
+    async fn counted_size(&self, layer: &Descriptor, until: Instant) -> Result<Size, Error> {
         let mut counter = MultiGzDecoder::new(Counter(0));
-        let whole = timeout(COUNTING, async {
+        let whole = timeout_at(until, async {
             let mut packed = self.download(layer);
             while let Some(piece) = packed.next().await? {
                 if counter.write_all(&piece).is_err() {
@@ -373,6 +377,8 @@ mod tests {
         assert!(!has_several_members(part, rest));
         assert!(has_several_members(&[&one, part].concat(), rest));
         assert!(has_several_members(part, &[rest, &one].concat()));
+        // A gzip file within the content of the only member.
+        assert!(!has_several_members(part, &[rest, &one, b"more"].concat()));
         // What begins like a member and is none.
         let fake = [&MEMBER[..], &[0xff], &one].concat();
         assert!(!has_several_members(part, &fake[..fake.len() - 1]));

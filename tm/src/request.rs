@@ -2,6 +2,7 @@
 //! some requests send content in the form of [`crate::checksummed_stream`]; one line of JSON comes
 //! back, or content. Each request is a type in the module of its script.
 
+use std::fmt;
 use std::io::BufRead;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ pub(crate) const TRANSFER: Duration = Duration::from_secs(3 * 60 * 60);
 /// The deadline of everything else: the wait for another action on the VM, then some calls of the
 /// engine.
 const WORK: Duration = Duration::from_secs(600);
+
+/// Two builds of one version may differ.
+const UNREADABLE: &str =
+    "the request cannot be read; run 'onehost sync -f' on the front-end if its build differs";
 
 /// A request to a host.
 pub(crate) trait Request: Serialize + DeserializeOwned {
@@ -60,7 +65,7 @@ pub(crate) enum Arrival {
 }
 
 /// The line of a request.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Call<B = Value> {
     /// The sender's version: both halves must be one build.
@@ -69,6 +74,15 @@ pub(crate) struct Call<B = Value> {
     pub(crate) request: String,
     /// The request.
     pub(crate) body: B,
+}
+
+/// Without the body, which may hold the registry's password.
+impl<B> fmt::Debug for Call<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The line that asks for `request`.
@@ -96,12 +110,12 @@ impl Call {
             version == here,
             "the front-end has onedock {version} and this host has {here}; run 'onehost sync -f' on the front-end"
         );
-        serde_json::from_slice(line).context("the request cannot be read")
+        serde_json::from_slice(line).context(UNREADABLE)
     }
 
     /// The request itself.
     pub(crate) fn body<R: Request>(self) -> Result<R> {
-        serde_json::from_value(self.body).context("the request cannot be read")
+        serde_json::from_value(self.body).context(UNREADABLE)
     }
 }
 
@@ -125,6 +139,16 @@ mod tests {
         assert_eq!(call.request, Resize::NAME);
         let read: Resize = call.body().unwrap();
         assert_eq!((read.place(), read.size_mib), (resize().place(), 7));
+    }
+
+    #[test]
+    fn the_password_in_a_request_is_not_printed() {
+        let line = line(&resize()).unwrap();
+        let printed = format!("{:?}", Call::parse(&line).unwrap());
+        assert!(
+            printed.contains("resize") && !printed.contains("size_mib"),
+            "{printed}"
+        );
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod shims;
 mod ssh_config;
 pub mod tree;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 pub use layout::Layout;
+use nix::unistd::geteuid;
 use onedock_common::reference::RegistryName;
 
 use crate::error::Result;
@@ -60,9 +62,19 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         execrc::edit,
     ));
     steps.extend(ssh_config::steps(host, &owner)?);
-    steps.extend(synchronised_step(host, layout.remote_scripts(), &owner));
+    let scripts = layout.remote_scripts();
+    let is_trusted = is_only_ours(host, &layout.etc().join("oned.conf"));
+    if is_trusted {
+        steps.extend(synchronised_step(host, &scripts, &owner));
+    }
 
     let mut notes = kept;
+    if !is_trusted && needs_root(host, &scripts) && !host.path(&scripts).is_dir() {
+        notes.push(format!(
+            "OpenNebula makes {0} on this machine too and must be able to: mkdir -p {0} && chown {owner} {0}",
+            scripts.display()
+        ));
+    }
     notes.extend(kept_too);
     if unnamed {
         notes.push("No registry is named yet: run `onedock setup registry`, or call this again with --registry HOST:PORT.".into());
@@ -109,9 +121,31 @@ fn registry_of(host: &Host) -> Option<RegistryName> {
 /// OpenNebula 7.4.0 calls `ssh -n HOST exec 2>/dev/null; mkdir -p 'DIR'/` (`HostSyncManager.rb`), so
 /// that the `mkdir` runs here, as oneadmin; where it fails no host is ever monitored, and the error
 /// has no text. oneadmin can always make the stock folder, in `/var/tmp`.
-fn synchronised_step(host: &Host, folder: PathBuf, owner: &Owner) -> Option<Box<dyn Step>> {
-    let stock = Path::new(run_folders::REMOTE_SCRIPTS);
-    (folder != stock).then(|| run_folders::missing_folder(host.path(folder), 0o755, owner.clone()))
+fn synchronised_step(host: &Host, folder: &Path, owner: &Owner) -> Option<Box<dyn Step>> {
+    needs_root(host, folder)
+        .then(|| run_folders::missing_folder(host.path(folder), 0o755, owner.clone()))
+}
+
+/// Whether only root can make this folder of the drivers.
+fn needs_root(host: &Host, folder: &Path) -> bool {
+    let parent = host.path(folder.parent().unwrap_or(folder));
+    let is_stock = folder == Path::new(run_folders::REMOTE_SCRIPTS);
+    !is_stock && is_only_ours(host, &parent)
+}
+
+/// Whether nobody but who runs the set-up, root, can say what is at this path: a folder that root
+/// makes and gives to oneadmin must not be oneadmin's choice.
+fn is_only_ours(host: &Host, path: &Path) -> bool {
+    let root = host.path("/");
+    path.ancestors()
+        .take_while(|above| above.starts_with(&root))
+        .all(|above| match std::fs::symlink_metadata(above) {
+            Ok(meta) => {
+                let is_writable = !meta.is_symlink() && meta.mode() & 0o022 != 0;
+                meta.uid() == geteuid().as_raw() && !is_writable
+            }
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        })
 }
 
 /// A configuration edit as a step, and what the administrator has otherwise and keeps.
@@ -162,6 +196,8 @@ fn next_commands(layout: &Layout, has_unit: bool, restarts: bool, sync: bool) ->
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::step::State;
 
@@ -171,12 +207,37 @@ mod tests {
         std::fs::create_dir(dir.path().join("opt")).unwrap();
         let host = Host::at(dir.path());
         let owner = Owner::of(dir.path()).unwrap();
-        let step = synchronised_step(&host, "/opt/one-scripts".into(), &owner).unwrap();
+        let folder = Path::new("/opt/one-scripts");
+        let step = synchronised_step(&host, folder, &owner).unwrap();
         assert!(matches!(step.check().unwrap(), State::Needed(_)));
         step.apply().unwrap();
         assert!(dir.path().join("opt/one-scripts").is_dir());
         assert!(matches!(step.check().unwrap(), State::Unchanged));
-        let stock = run_folders::REMOTE_SCRIPTS.into();
+        let stock = Path::new(run_folders::REMOTE_SCRIPTS);
         assert!(synchronised_step(&host, stock, &owner).is_none());
+    }
+
+    #[test]
+    fn no_folder_is_given_to_oneadmin_where_oneadmin_can_say_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let owner = Owner::of(dir.path()).unwrap();
+        let (opt, folder) = (host.path("/opt/one"), Path::new("/opt/one/below/scripts"));
+        std::fs::create_dir_all(&opt).unwrap();
+        let made = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&opt, mode).unwrap();
+            synchronised_step(&host, folder, &owner).is_some()
+        };
+        assert!(made(0o755));
+        // oneadmin makes it without root, as in /var/tmp.
+        for mode in [0o775, 0o757, 0o1777] {
+            assert!(!made(mode), "{mode:o}");
+        }
+        assert!(made(0o755));
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&opt, Some(9869), None).unwrap();
+            assert!(!made(0o755));
+        }
     }
 }

@@ -125,6 +125,8 @@ fn folders(host: &Host, join: Option<&Join>) -> Steps {
 /// oneadmin makes it in `/var/tmp`; beside drivers elsewhere it may not, and the agent would go back
 /// to the stock folder, which the agent of another OpenNebula uses too.
 fn agent_folder(scripts: &Path) -> Option<PathBuf> {
+    // Without the slash that may end it.
+    let scripts = scripts.components().as_path();
     let mut name = scripts.as_os_str().to_owned();
     name.push("_db");
     (scripts != Path::new(run_folders::REMOTE_SCRIPTS)).then(|| name.into())
@@ -232,7 +234,10 @@ mod tests {
     fn the_agent_has_a_folder_beside_drivers_that_are_not_at_the_stock_place() {
         let folder = agent_folder(Path::new("/var/opt/one"));
         assert_eq!(folder, Some("/var/opt/one_db".into()));
-        assert_eq!(agent_folder(Path::new("/var/tmp/one")), None);
+        assert_eq!(agent_folder(Path::new("/var/opt/one/")), folder);
+        for stock in ["/var/tmp/one", "/var/tmp/one/"] {
+            assert_eq!(agent_folder(Path::new(stock)), None);
+        }
         let dir = tempfile::tempdir().unwrap();
         let host = Host::at(dir.path());
         std::fs::create_dir_all(host.path("/etc/one")).unwrap();
