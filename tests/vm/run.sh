@@ -65,10 +65,8 @@ find_programs() {
     [ -n "$lacking" ] || return 0
     [ -z "${ONEDOCK_BIN-}" ] || die "$lacking is not in $bin"
     echo "$lacking is not in $bin: the programs are built"
-    (cd "$tree" && RUSTFLAGS='-C target-feature=+crt-static' nice cargo build --release --locked \
-        --target x86_64-unknown-linux-gnu -p onedock -p onedock-datastore -p onedock-tm \
-        -p onedock-vmm -p onedock-node -p onedock-im -p onedock-init) || die "the build failed"
-    bin=$tree/target/x86_64-unknown-linux-gnu/release
+    make -C "$tree" build || die "the build failed"
+    bin=$tree/dist/bin
 }
 
 show_logs() {
