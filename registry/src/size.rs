@@ -167,7 +167,9 @@ impl Remote {
     /// have several gzip members is downloaded.
     pub(crate) async fn unpacked_size(&self, image: &ImageManifest) -> Result<Size, Error> {
         let mut sum = Size::EMPTY;
-        let until = Instant::now() + COUNTING;
+        // All of the call's time would leave none for the estimate.
+        let now = Instant::now();
+        let until = now + COUNTING.min((self.deadline.at() - now) * 2 / 3);
         for layer in &image.layers {
             sum = sum.plus(self.layer_size(layer, until).await?);
         }

@@ -1,6 +1,7 @@
 //! Images in registries as other tools have pushed them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use onedock_common::Digest;
 use onedock_common::reference::Reference;
@@ -9,7 +10,7 @@ use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::{Value, json};
 
 use crate::images::{TestImage, gzip, noise};
-use crate::lying::{Lying, Seen, ranged, reply};
+use crate::lying::{Lying, Reply, Seen, ranged, reply};
 use crate::{amd64, at, client, options, told};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -67,7 +68,11 @@ impl Content {
     }
 
     async fn serve(self, ranges: bool) -> Lying {
-        Lying::start(move |seen: &Seen| {
+        Lying::start(self.answers(ranges)).await
+    }
+
+    fn answers(self, ranges: bool) -> impl Fn(&Seen) -> Option<Reply> {
+        move |seen: &Seen| {
             let last = seen.path.rsplit('/').next().unwrap_or_default();
             if seen.path.contains("/manifests/") {
                 return Some(match self.manifests.get(last) {
@@ -84,8 +89,7 @@ impl Content {
                 true => ranged(seen, blob),
                 false => reply(200, &[], blob),
             })
-        })
-        .await
+        }
     }
 }
 
@@ -348,6 +352,44 @@ async fn a_large_gzip_layer_of_several_members_that_is_damaged_is_estimated() {
     let size = knowing(&hub).unpacked_size(&source(), &amd64()).await;
     let size = size.unwrap();
     assert!(!size.exact && size.bytes >= 3 * (256 << 10), "{size:?}");
+}
+
+#[tokio::test]
+async fn layers_that_cannot_be_counted_in_time_are_estimated_together() {
+    let mut image = TestImage::new(2).unwrap();
+    image.layers = vec![noise(1, 256 << 10), noise(2, 256 << 10)];
+    let mut content = Content::default();
+    let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let manifest = content.packed(&image, kind, |bytes| {
+        let (a, b) = bytes.split_at(512);
+        [gzip(a), gzip(b)].concat()
+    });
+    content.manifest(&manifest);
+    let blobs: Vec<String> = manifest["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer["digest"].as_str().unwrap().to_owned())
+        .collect();
+    let answers = content.answers(true);
+    // Ranges are answered, a whole layer never is.
+    let hub = Lying::start(move |seen: &Seen| {
+        let whole = !seen.headers.contains_key("range");
+        if whole && blobs.iter().any(|blob| seen.path.ends_with(blob)) {
+            return Some(Reply::Silence);
+        }
+        answers(seen)
+    })
+    .await;
+    let client = client(Options {
+        endpoints: BTreeMap::from([("hub.test".parse().unwrap(), hub.url.clone())]),
+        idle_timeout: Duration::from_secs(60),
+        request_timeout: Duration::from_secs(60),
+        total_timeout: Duration::from_secs(6),
+        ..options()
+    });
+    let size = client.unpacked_size(&source(), &amd64()).await.unwrap();
+    assert!(!size.exact && size.bytes >= 6 * (256 << 10), "{size:?}");
 }
 
 #[tokio::test]
