@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bed::{Mood, Node, lives};
+use bed::{Message, Mood, Node, lives};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onedock_common::VmId;
@@ -92,18 +92,28 @@ fn changes_are_told_at_once_with_how_a_vm_ended() {
     node.engine.set(8, "running");
     node.monitord.state(SOON, "\"one-8\", STATE=\"RUNNING\"");
     node.engine.set(7, "exited");
-    node.monitord.state(SOON, "\"one-7\", STATE=\"POWEROFF\"");
-    let how = node.monitord.expect(SOON, |m| m.kind == "MONITOR_VM");
+    let reports = |m: &Message, text: &str| m.kind == "STATE_VM" && m.data.contains(text);
+    let (_, how) = node.monitord.expect_both(
+        SOON,
+        |m| reports(m, "\"one-7\", STATE=\"POWEROFF\""),
+        |m| {
+            m.kind == "MONITOR_VM"
+                && monitor(&m.data, 7).is_some_and(|text| text.starts_with("EXIT_CODE=\""))
+        },
+    );
     assert_eq!(
         monitor(&how.data, 7).unwrap(),
         "EXIT_CODE=\"3\"\nOOM_KILLED=\"NO\"\nEXIT_OUTPUT=\"out of 'x'\"\n"
     );
     node.engine.set(7, "running");
-    node.monitord.state(SOON, "\"one-7\", STATE=\"RUNNING\"");
-    node.monitord.expect(SOON, |m| {
-        m.kind == "MONITOR_VM"
-            && monitor(&m.data, 7).is_some_and(|text| text.contains("EXIT_CODE = [  ]\n"))
-    });
+    node.monitord.expect_both(
+        SOON,
+        |m| reports(m, "\"one-7\", STATE=\"RUNNING\""),
+        |m| {
+            m.kind == "MONITOR_VM"
+                && monitor(&m.data, 7).is_some_and(|text| text.contains("EXIT_CODE = [  ]\n"))
+        },
+    );
     node.engine.remove(9);
     node.monitord.state(SOON, "\"one-9\", STATE=\"POWEROFF\"");
 }

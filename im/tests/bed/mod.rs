@@ -216,6 +216,23 @@ impl Monitord {
         }
     }
 
+    /// Messages that come by different ways (TCP, UDP), and so in any order.
+    pub(crate) fn expect_both(
+        &self,
+        within: Duration,
+        first: impl Fn(&Message) -> bool,
+        second: impl Fn(&Message) -> bool,
+    ) -> (Message, Message) {
+        let found = self.expect(within, |m| first(m) || second(m));
+        if first(&found) {
+            let other = self.expect(within, second);
+            (found, other)
+        } else {
+            let other = self.expect(within, first);
+            (other, found)
+        }
+    }
+
     pub(crate) fn state(&self, within: Duration, text: &str) -> Message {
         self.expect(within, |m| m.kind == "STATE_VM" && m.data.contains(text))
     }
