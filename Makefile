@@ -92,7 +92,7 @@ test-vm-all: tools build
 bench: tools build test-deps
 	cargo build --locked -p onedock-benches
 	$(SUDO) target/debug/onedock-benches $(DIST)
-	CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUNNER="$(SUDO)" cargo bench --locked -p onedock-node --bench plug
+	CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUNNER="$(if $(SUDO),$(SUDO),env)" cargo bench --locked -p onedock-node --bench plug
 
 .PHONY: deny
 deny:
