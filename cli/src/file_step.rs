@@ -255,6 +255,26 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_not_given_away_through_somebody_else_s_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::create_dir(&target).unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let mode = || fs::metadata(&target).unwrap().permissions().mode() & 0o7777;
+        let step = Folder::new(link.clone(), 0o755, mine(dir.path()));
+        if geteuid().is_root() {
+            std::os::unix::fs::lchown(&link, Some(9869), None).unwrap();
+            assert!(step.apply().is_err());
+            assert_eq!(mode(), 0o700);
+            std::os::unix::fs::lchown(&link, Some(0), None).unwrap();
+        }
+        // An administrator's own link to another disk is followed.
+        step.apply().unwrap();
+        assert_eq!(mode(), 0o755);
+    }
+
+    #[test]
     fn a_put_file_has_its_mode_and_the_second_time_nothing_is_done() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
