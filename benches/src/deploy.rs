@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::DiskId;
-use onedock_common::boot::{self, BootSpec, FirstProcess};
-use onedock_common::descriptor::{self, Descriptor};
 use onedock_common::engine::{CreateSpec, Docker, Engine as _, Limits};
-use onedock_common::paths::Paths;
-use onedock_common::reference::Source;
+use onedock_common::state::boot::{self, BootSpec, FirstProcess};
+use onedock_common::state::descriptor::{self, Descriptor};
+use onedock_common::state::paths::Paths;
+use onedock_common::types::reference::Source;
 use onedock_common::{ContainerName, VmId};
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::registry_server::{RegistryServer, Setup};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
-use onedock_common::files;
+use onedock_common::state::files;
 
 use crate::error::{Error, Result};
 use crate::owner::Owner;

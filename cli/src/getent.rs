@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use onedock_common::decimal::parse_u32;
+use onedock_common::types::decimal::parse_u32;
 
 use crate::command::{Answer, Command};
 use crate::error::{Error, Result};

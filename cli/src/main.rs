@@ -12,7 +12,7 @@ use onedock::error::{Error, Result};
 use onedock::host::Host;
 use onedock::setup::{ONEADMIN, Plan, frontend, node, registry};
 use onedock::step::{self, Mode, say};
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 
 /// Docker containers as VMs of OpenNebula: setting it up
 #[derive(Debug, Parser)]

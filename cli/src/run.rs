@@ -20,7 +20,7 @@ use onedock::setup::frontend::tree;
 use onedock::setup::join::{self, Join};
 use onedock::step;
 use onedock_common::VmId;
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 
 use drivers::Drivers;
 use play::Player;

@@ -1,44 +1,25 @@
-//! The OpenNebula contract as types, and what every driver of this project shares:
-//! identifiers, the VM as `oned` describes it, the reply protocol, configuration,
-//! the disk descriptor, the boot spec, the per-VM lock and the engine behind a trait.
+//! What every driver of this project shares, in four rooms: the checked small types ([`types`])
+//! with the files that a VM has on a node ([`state`]), OpenNebula's documents and answers
+//! ([`opennebula`]), the client of the Docker Engine ([`engine`]) and disks that are files
+//! ([`disk_file`]).
 //!
 //! Outside text becomes a type here, once; past this crate no function takes `&str`
 //! for an id, a name, a size or an address.
 
-pub mod answer;
-pub mod boot;
-pub mod config;
-pub mod decimal;
-pub mod descriptor;
-pub mod digest;
-pub mod disk_image;
-pub mod dns;
+pub mod disk_file;
 pub mod engine;
-pub mod extracted;
-pub mod files;
-pub mod ids;
-pub mod image;
-pub mod journal;
-pub mod labels;
-pub mod lock;
 #[cfg(feature = "log")]
 pub mod log;
-pub mod names;
-pub mod nic;
 mod no_name_service;
-pub mod paths;
-pub mod reference;
+pub mod opennebula;
 #[cfg(feature = "resolver")]
 pub mod resolver;
-pub mod secret;
-pub mod terminal;
-pub mod vm;
-pub mod volume;
-pub mod xml;
+pub mod state;
+pub mod types;
 
-pub use digest::Digest;
-pub use dns::{NameServer, SearchDomain};
-pub use ids::{
+pub use types::digest::Digest;
+pub use types::dns::{NameServer, SearchDomain};
+pub use types::ids::{
     ContainerId, ContainerName, DatastoreId, DiskId, HostId, ImageId, NicId, SnapshotId, VmId,
 };
-pub use names::{DeviceName, Hostname, IfName, Mac, MountPath};
+pub use types::names::{DeviceName, Hostname, IfName, Mac, MountPath};

@@ -6,9 +6,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context as _, bail};
-use onedock_common::disk_image::{DiskFormat, DiskMeta};
-use onedock_common::image::ImageKind;
-use onedock_common::volume;
+use onedock_common::disk_file;
+use onedock_common::opennebula::image::ImageKind;
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
 use onedock_registry::{is_compressed, is_tar};
 
 use crate::local_file::LocalFile;
@@ -55,7 +55,7 @@ impl Content {
                 "{name} is {what} image, which is not read here; convert it with 'qemu-img convert -O qcow2'"
             );
         }
-        let volume = volume::inspect(&file.path())
+        let volume = disk_file::inspect(&file.path())
             .with_context(|| format!("{name} cannot be kept as a disk"))?;
         Ok(Self::Disk(DiskMeta {
             format: volume.format,

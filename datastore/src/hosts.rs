@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use onedock_common::config::Config;
-use onedock_common::xml::Element;
+use onedock_common::opennebula::config::Config;
+use onedock_common::opennebula::xml::Element;
 use onedock_registry::Platform;
 use tokio::process::Command;
 use tokio::time::timeout;

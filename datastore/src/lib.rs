@@ -12,9 +12,9 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
-use onedock_common::answer::Answer;
-use onedock_common::config::Config;
-use onedock_common::image::DatastoreAction;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::config::Config;
+use onedock_common::opennebula::image::DatastoreAction;
 
 use store::Store;
 
@@ -71,7 +71,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
 fn read_input() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // Base64 takes four bytes for three.
-    let limit = onedock_common::xml::LIMIT as u64 / 3 * 4 + 1;
+    let limit = onedock_common::opennebula::xml::LIMIT as u64 / 3 * 4 + 1;
     std::io::stdin()
         .take(limit)
         .read_to_end(&mut bytes)

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use onedock_common::image::Datastore;
+use onedock_common::opennebula::image::Datastore;
 use onedock_registry::Error as RegistryError;
 use thiserror::Error;
 

@@ -6,5 +6,5 @@ fn main() -> ExitCode {
     onedock_common::log::start();
     let mut arguments = std::env::args_os().skip(1);
     let name = arguments.next().unwrap_or_default();
-    onedock_common::answer::give(|| onedock_datastore::run(&name, arguments.collect()))
+    onedock_common::opennebula::answer::give(|| onedock_datastore::run(&name, arguments.collect()))
 }

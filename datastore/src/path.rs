@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use onedock_common::decimal::{NotANumber, parse_whole};
-use onedock_common::reference::{BadReference, Reference, SCHEME, Tag};
+use onedock_common::types::decimal::{NotANumber, parse_whole};
+use onedock_common::types::reference::{BadReference, Reference, SCHEME, Tag};
 use onedock_registry::{BadPlatform, Platform};
 use percent_encoding::percent_decode_str;
 use thiserror::Error;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use onedock_common::ImageId;
-use onedock_common::config::Config;
-use onedock_common::image::Datastore;
-use onedock_common::reference::{Reference, RegistryName, Repository, Source};
+use onedock_common::opennebula::config::Config;
+use onedock_common::opennebula::image::Datastore;
+use onedock_common::types::reference::{Reference, RegistryName, Repository, Source};
 use onedock_registry::{Client, ImageStore, Options};
 
 /// The repositories of images are `onedock/img-<id>`.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use nix::sys::resource::{UsageWho, getrusage};
-use onedock_common::paths::Paths;
+use onedock_common::state::paths::Paths;
 use onedock_im::engine;
 use onedock_im::http::Socket;
 use onedock_im::look::look;

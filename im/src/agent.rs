@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use onedock_common::engine::NoAnswer;
-use onedock_common::paths::Paths;
+use onedock_common::state::paths::Paths;
 use thiserror::Error;
 
 use crate::config::Config;

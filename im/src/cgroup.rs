@@ -231,7 +231,7 @@ fn slurp<'b>(path: &Path, buffer: &'b mut String) -> io::Result<&'b str> {
 }
 
 fn number(text: &str) -> Option<u64> {
-    onedock_common::decimal::parse_whole(text).ok()
+    onedock_common::types::decimal::parse_whole(text).ok()
 }
 
 /// The number behind `key` in lines of `key number`.

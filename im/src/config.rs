@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use onedock_common::HostId;
-use onedock_common::decimal::{NotANumber, parse_u32};
-use onedock_common::xml::{Element, Node, XmlError};
+use onedock_common::opennebula::xml::{Element, Node, XmlError};
+use onedock_common::types::decimal::{NotANumber, parse_u32};
 use thiserror::Error;
 
 use crate::wire::{Key, WireError};

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::time::Duration;
 
-use onedock_common::terminal::plain;
-use onedock_common::{ContainerId, ContainerName, DiskId, VmId, labels};
+use onedock_common::engine::labels;
+use onedock_common::types::text::plain;
+use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;

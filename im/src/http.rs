@@ -238,7 +238,7 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<(u16, Length)> {
             length = Length::Chunked;
         } else if name.eq_ignore_ascii_case("content-length") && !matches!(length, Length::Chunked)
         {
-            let bytes = onedock_common::decimal::parse_whole(value)
+            let bytes = onedock_common::types::decimal::parse_whole(value)
                 .map_err(|_| wrong("its length is not a number"))?;
             length = Length::Known(bytes);
         }

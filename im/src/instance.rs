@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use onedock_common::{HostId, boot, files};
+use onedock_common::HostId;
+use onedock_common::state::boot;
+use onedock_common::state::files;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

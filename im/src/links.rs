@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use onedock_common::VmId;
-use onedock_common::decimal::parse_whole;
+use onedock_common::types::decimal::parse_whole;
 
 /// Bytes received and sent, as the one who owns the traffic sees them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use onedock_common::journal::freezing;
-use onedock_common::lock::VmLock;
-use onedock_common::paths::Paths;
+use onedock_common::state::journal::freezing;
+use onedock_common::state::lock::VmLock;
+use onedock_common::state::paths::Paths;
 use onedock_common::{ContainerId, VmId};
 
 use crate::engine::{Engine, EngineError, Listed, State};

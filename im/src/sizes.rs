@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use onedock_common::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
 use onedock_common::{DatastoreId, DiskId, SnapshotId, VmId};
 
 use crate::engine::{Engine, Taken};

@@ -1,7 +1,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use onedock_common::descriptor::{self, Snapshot};
-use onedock_common::reference::Source;
+use onedock_common::state::descriptor::{self, Snapshot};
+use onedock_common::types::reference::Source;
 
 use super::*;
 use crate::http::Socket;

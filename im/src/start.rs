@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use onedock_common::HostId;
-use onedock_common::paths::Paths;
+use onedock_common::state::paths::Paths;
 use thiserror::Error;
 
 use crate::agent::{self, Agent, AgentError, Place};

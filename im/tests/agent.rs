@@ -14,7 +14,7 @@ use bed::{Message, Mood, Node, lives};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onedock_common::VmId;
-use onedock_common::lock::VmLock;
+use onedock_common::state::lock::VmLock;
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -1,6 +1,6 @@
 //! `onedock-init`: process 1 of a VM that has nothing to run, and that lives until it is told to
 //! stop. `onedock-runtime` starts it where the boot spec says keep-alive
-//! (`onedock_common::boot::FirstProcess`): for an image without a command, and for a bare shell in
+//! (`onedock_common::state::boot::FirstProcess`): for an image without a command, and for a bare shell in
 //! a container that an earlier version made without a terminal, where the shell would end at once.
 //! It does nothing, reaps what is orphaned (what `docker exec` starts and leaves behind), and ends
 //! with status 0 as soon as it is asked to stop, so that a shutdown takes no time.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use onedock_common::answer::folded;
+use onedock_common::types::text::folded;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, Sleep, sleep, timeout};

@@ -5,8 +5,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use onedock_common::boot::{Disk, Nic};
-use onedock_common::{ContainerId, VmId, files};
+use onedock_common::state::boot::{Disk, Nic};
+use onedock_common::state::files;
+use onedock_common::{ContainerId, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::disks::slots::Slot;

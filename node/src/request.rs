@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use onedock_common::boot::Disk;
+use onedock_common::state::boot::Disk;
 use onedock_common::{ContainerId, DiskId, IfName, VmId};
 use serde::{Deserialize, Serialize};
 

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use onedock_common::boot::{BootSpec, Disk, DiskSource, FirstProcess, VERSION, boot_id};
-use onedock_common::paths::Paths;
+use onedock_common::state::boot::{BootSpec, Disk, DiskSource, FirstProcess, VERSION, boot_id};
+use onedock_common::state::paths::Paths;
 use onedock_common::{ContainerId, DiskId, VmId};
 use onedock_node::request::Request;
 use onedock_tests::engine_server::{Options, PrivateEngine};

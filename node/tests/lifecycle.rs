@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use onedock_common::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
 use onedock_common::engine::{Docker, Engine, Watched};
-use onedock_common::paths::Paths;
+use onedock_common::state::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
+use onedock_common::state::paths::Paths;
 use onedock_common::{ContainerId, NicId, VmId};
 use onedock_tests::engine_server::{Options, PrivateEngine};
 

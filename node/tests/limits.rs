@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use onedock_common::boot::{BootSpec, FirstProcess, VERSION, boot_id};
 use onedock_common::engine::{Docker, Engine, Limits};
-use onedock_common::paths::Paths;
+use onedock_common::state::boot::{BootSpec, FirstProcess, VERSION, boot_id};
+use onedock_common::state::paths::Paths;
 use onedock_common::{ContainerId, VmId};
 use onedock_tests::engine_server::{Options, PrivateEngine};
 

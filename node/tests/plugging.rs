@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sched::{CloneFlags, unshare};
-use onedock_common::boot::Nic;
+use onedock_common::state::boot::Nic;
 use onedock_common::{ContainerId, NicId, VmId};
 use onedock_node::namespace::Network;
 use onedock_node::network::links;

@@ -1,7 +1,7 @@
 //! Prints the digest and the type of what an image's name means:
 //! `cargo run -p onedock-registry --example resolve -- registry.local:5000/busybox`.
 
-use onedock_common::reference::Reference;
+use onedock_common::types::reference::Reference;
 use onedock_registry::{Client, Options};
 
 #[tokio::main(flavor = "current_thread")]

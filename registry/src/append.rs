@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::types::reference::{Repository, Source, Tag};
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::Tag;
+use onedock_common::types::reference::Tag;
 use serde_json::json;
 
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! Answers are read with a limit and a deadline.
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 use reqwest::Response;
 use tokio::time::{Instant, timeout, timeout_at};
 

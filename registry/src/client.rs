@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::{Reference, RegistryName, Repository, Tag};
-use onedock_common::secret::Credential;
+use onedock_common::types::reference::{Reference, RegistryName, Repository, Tag};
+use onedock_common::types::secret::Credential;
 use reqwest::{Method, StatusCode};
 use tokio::time::timeout_at;
 

@@ -1,6 +1,6 @@
 //! Whether an image is whole: before what it was made of goes.
 
-use onedock_common::reference::Source;
+use onedock_common::types::reference::Source;
 
 use crate::client::{Client, find};
 use crate::error::Error;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use onedock_common::Digest;
-use onedock_common::reference::{Reference, Tag};
+use onedock_common::types::reference::{Reference, Tag};
 
 use crate::client::Resolved;
 use crate::compression::Compression;

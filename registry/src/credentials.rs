@@ -7,9 +7,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onedock_common::files;
-use onedock_common::reference::RegistryName;
-use onedock_common::secret::Credential;
+use onedock_common::state::files;
+use onedock_common::types::reference::RegistryName;
+use onedock_common::types::secret::Credential;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use onedock_common::Digest;
-use onedock_common::disk_image::{DiskFormat, DiskMeta};
-use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
+use onedock_common::types::reference::{Repository, Source, Tag};
 use serde_json::json;
 use tokio::sync::mpsc;
 

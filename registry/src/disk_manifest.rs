@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::disk_image::{DiskFormat, DiskMeta};
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -131,7 +131,7 @@ impl DiskManifest {
         let damaged = |e: serde_json::Error| format!("its manifest is damaged ({e})");
         let raw: Raw = serde_json::from_slice(bytes).map_err(damaged)?;
         let number = |text: &str| {
-            onedock_common::decimal::parse_whole(text)
+            onedock_common::types::decimal::parse_whole(text)
                 .map_err(|_| "its manifest has a place that is no number".to_owned())
         };
         let notes = raw.annotations.ok_or("its manifest tells no length")?;

@@ -108,7 +108,7 @@ fn range(text: &str) -> HeaderValue {
 fn starts_at(response: &Response) -> Option<u64> {
     let text = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     let (start, _) = text.strip_prefix("bytes ")?.split_once('-')?;
-    onedock_common::decimal::parse_whole(start).ok()
+    onedock_common::types::decimal::parse_whole(start).ok()
 }
 
 impl Download {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use onedock_common::Digest;
-use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::types::reference::{Repository, Source, Tag};
 
 use crate::client::{Client, Resolved, find};
 use crate::copy::Copy;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 use reqwest::{Method, Url, redirect};
 use tokio::time::timeout;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use onedock_common::Digest;
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 use thiserror::Error;
 
 /// Why an operation on a registry or an archive failed. The text is the error's own; causes

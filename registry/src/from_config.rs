@@ -1,8 +1,8 @@
 //! How `onedock.conf` says that registries are reached.
 
-use onedock_common::config::Config;
-use onedock_common::reference::RegistryName;
-use onedock_common::secret::Credential;
+use onedock_common::opennebula::config::Config;
+use onedock_common::types::reference::RegistryName;
+use onedock_common::types::secret::Credential;
 
 use crate::client::Client;
 use crate::error::Error;

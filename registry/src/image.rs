@@ -1,6 +1,6 @@
 //! The one image that a reference means on one platform.
 
-use onedock_common::reference::Reference;
+use onedock_common::types::reference::Reference;
 
 use crate::choice::best;
 use crate::client::{Client, Resolved, find};

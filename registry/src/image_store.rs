@@ -4,7 +4,7 @@
 //! meaning are [`ImageTag`]'s.
 
 use onedock_common::Digest;
-use onedock_common::reference::{ImageTag, Repository, Source, Tag};
+use onedock_common::types::reference::{ImageTag, Repository, Source, Tag};
 use onedock_common::{DiskId, SnapshotId, VmId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

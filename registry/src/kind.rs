@@ -1,7 +1,7 @@
 //! What a SOURCE is: a container image, a disk, or a place that was reserved for either.
 
-use onedock_common::disk_image::DiskMeta;
-use onedock_common::reference::Source;
+use onedock_common::state::disk_image::DiskMeta;
+use onedock_common::types::reference::Source;
 
 use crate::client::{Client, Resolved, find};
 use crate::disk_manifest::{DISK_CONFIG, DISK_CONFIG_LIMIT, RESERVED_CONFIG, check_meta};

@@ -59,7 +59,7 @@ pub use credentials::credential;
 pub use error::Error;
 pub use image_store::{Attributes, ImageStore, ImageStoreError};
 pub use kind::Kind;
-pub use onedock_common::disk_image::DiskMeta;
+pub use onedock_common::state::disk_image::DiskMeta;
 pub use options::Options;
 pub use platform::{BadPlatform, Platform};
 pub use tar_end::is_tar;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use onedock_common::reference::{RegistryName, RepositoryPath};
+use onedock_common::types::reference::{RegistryName, RepositoryPath};
 
 /// How a [`Client`](crate::Client) reaches registries. [`Options::default`] is what a
 /// front-end takes: the system's certificate authorities, `/etc/docker/certs.d`, no

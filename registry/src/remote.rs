@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::{RepositoryPath, Tag};
+use onedock_common::types::reference::{RepositoryPath, Tag};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::Source;
+use onedock_common::types::reference::Source;
 use serde_json::{Value, json};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};

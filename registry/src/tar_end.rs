@@ -224,14 +224,15 @@ fn size_record(text: &[u8]) -> Result<Option<u64>, String> {
         let blank = rest.iter().position(|b| *b == b' ').ok_or_else(damaged)?;
         let length = rest.get(..blank).and_then(|l| std::str::from_utf8(l).ok());
         let length: usize = length
-            .and_then(|l| onedock_common::decimal::parse_u32(l).ok())
+            .and_then(|l| onedock_common::types::decimal::parse_u32(l).ok())
             .and_then(|l| usize::try_from(l).ok())
             .ok_or_else(damaged)?;
         let record = rest.get(blank + 1..length).ok_or_else(damaged)?;
         let record = record.strip_suffix(b"\n").ok_or_else(damaged)?;
         if let Some(value) = record.strip_prefix(b"size=") {
             let value = std::str::from_utf8(value).map_err(|_| damaged())?;
-            found = Some(onedock_common::decimal::parse_whole(value).map_err(|_| damaged())?);
+            found =
+                Some(onedock_common::types::decimal::parse_whole(value).map_err(|_| damaged())?);
         }
         rest = rest.get(length..).unwrap_or_default();
     }

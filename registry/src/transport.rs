@@ -230,7 +230,7 @@ pub(crate) fn pause(retries: u32) -> Duration {
 /// Retry-After: seconds or a date (RFC 9110, 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = onedock_common::decimal::parse_u32(text) {
+    if let Ok(seconds) = onedock_common::types::decimal::parse_u32(text) {
         return Some(Duration::from_secs(u64::from(seconds)));
     }
     let date = httpdate::parse_http_date(text).ok()?;

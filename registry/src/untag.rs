@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::time::SystemTime;
 
-use onedock_common::reference::{Repository, Tag};
+use onedock_common::types::reference::{Repository, Tag};
 use serde_json::json;
 
 use crate::artifact;

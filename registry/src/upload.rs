@@ -10,7 +10,7 @@ use futures_util::stream;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use onedock_common::Digest;
-use onedock_common::reference::RepositoryPath;
+use onedock_common::types::reference::RepositoryPath;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::sync::mpsc;

@@ -12,7 +12,7 @@ mod images;
 use std::path::Path;
 
 use onedock_common::Digest;
-use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_registry::{Client, Options};
 use onedock_tests::engine_server::{self, PrivateEngine};
 use onedock_tests::registry_server::{RegistryServer, Setup};

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use onedock_common::disk_image::{DiskFormat, DiskMeta};
-use onedock_common::reference::{Source, Tag};
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
+use onedock_common::types::reference::{Source, Tag};
 use onedock_registry::{Client, Error, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 

@@ -12,8 +12,8 @@ mod images;
 use std::fs::{self, File};
 use std::io::Write as _;
 
-use onedock_common::disk_image::{DiskFormat, DiskMeta};
-use onedock_common::reference::{Source, Tag};
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
+use onedock_common::types::reference::{Source, Tag};
 use onedock_registry::{Client, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use tokio::io::AsyncReadExt as _;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onedock_common::reference::{RegistryName, Repository};
+use onedock_common::types::reference::{RegistryName, Repository};
 use tempfile::TempDir;
 
 /// How long the registry may take to listen.

@@ -66,7 +66,7 @@ registry_has() {
 
 # Everything that a VM could leave behind, in a form that can be compared. What may stay is not
 # listed: a system datastore with its mark, and locks, empty files that must never be deleted
-# (common/src/lock.rs), and the filters that crun has compiled.
+# (common/src/state/lock.rs), and the filters that crun has compiled.
 belongings() {
     docker ps -aq --no-trunc | sed 's/^/container /'
     docker volume ls -q | sed 's/^/volume /'

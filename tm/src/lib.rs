@@ -13,8 +13,8 @@ mod system;
 use std::ffi::{OsStr, OsString};
 
 use anyhow::Context as _;
-use onedock_common::answer::Answer;
-use onedock_common::config::Config;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::config::Config;
 
 /// Runs one script as `one_tm` calls it.
 pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {

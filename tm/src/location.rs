@@ -111,7 +111,7 @@ impl VmPath {
     /// The whole path.
     pub(crate) fn path(&self) -> PathBuf {
         match self.disk {
-            Some(disk) => onedock_common::descriptor::disk_path(&self.folder, disk),
+            Some(disk) => onedock_common::state::descriptor::disk_path(&self.folder, disk),
             None => self.folder.clone(),
         }
     }

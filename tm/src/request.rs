@@ -7,8 +7,8 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
+use onedock_common::opennebula::answer::Answer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -3,10 +3,10 @@
 use std::io::{BufRead, Read as _, stdin};
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::config::Config;
 use onedock_common::engine::Docker;
-use onedock_common::paths::Paths;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::config::Config;
+use onedock_common::state::paths::Paths;
 use onedock_node::client::Helper;
 
 use crate::action;

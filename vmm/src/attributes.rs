@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::bail;
 use onedock_common::DiskId;
-use onedock_common::vm::Vm;
-use onedock_common::xml::Node;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::opennebula::xml::Node;
 
 pub use row::{Row, Section, Verdict};
 

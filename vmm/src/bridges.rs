@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use onedock_common::nic::{BridgeKind, Nic};
+use onedock_common::opennebula::nic::{BridgeKind, Nic};
 
 /// Where the kernel shows its links.
 pub(crate) const LINKS: &str = "/sys/class/net";
@@ -31,7 +31,7 @@ pub(crate) fn larger_mtu(nics: &[Nic], links: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use onedock_common::vm::Vm;
+    use onedock_common::opennebula::vm::Vm;
 
     #[test]
     fn an_mtu_above_the_bridge_s_is_said_and_an_unknown_bridge_is_left_to_others() {

@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use onedock_common::{ContainerId, VmId, files};
+use onedock_common::state::files;
+use onedock_common::{ContainerId, VmId};
 use serde::{Deserialize, Serialize};
 
 /// The version that this build writes and reads.

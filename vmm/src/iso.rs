@@ -16,7 +16,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use onedock_common::extracted;
+use onedock_common::state::extracted;
 use thiserror::Error;
 use unpack::{Unpack, Written};
 use volume::{Bad, Volume};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::ContainerInfo;
-use onedock_common::labels::{DISK, DRIVER, ONEDOCK, SOURCE, TREE, VERSION, VM, says};
+use onedock_common::engine::labels::{DISK, DRIVER, ONEDOCK, SOURCE, TREE, VERSION, VM, says};
+use onedock_common::state::descriptor::Descriptor;
 
 /// All of them. They stand over labels of the same name that an image carries (attack 12).
 pub(crate) fn of(descriptor: &Descriptor) -> BTreeMap<String, String> {

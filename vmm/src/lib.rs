@@ -18,10 +18,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 
 use anyhow::Context as _;
-use onedock_common::answer::Answer;
-use onedock_common::config::Config;
 use onedock_common::engine::Docker;
-use onedock_common::paths::Paths;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::config::Config;
+use onedock_common::state::paths::Paths;
 
 pub use action::Action;
 pub use onedock_node::client::{Helper, Root};
@@ -69,7 +69,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
 /// Standard input, at most as much as a VM's document may have.
 fn read_input() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let limit = onedock_common::xml::LIMIT as u64 + 1;
+    let limit = onedock_common::opennebula::xml::LIMIT as u64 + 1;
     std::io::stdin()
         .take(limit)
         .read_to_end(&mut bytes)

@@ -6,12 +6,12 @@ pub mod disks;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::boot::{self, BootSpec, FirstProcess};
-use onedock_common::config::Config;
-use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::{CreateSpec, ImageInfo, Limits};
-use onedock_common::nic::{BridgeKind, Method};
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::config::Config;
+use onedock_common::opennebula::nic::{BridgeKind, Method};
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::boot::{self, BootSpec, FirstProcess};
+use onedock_common::state::descriptor::Descriptor;
 use onedock_common::{ContainerName, IfName, NameServer, VmId};
 
 use crate::labels;
@@ -261,14 +261,14 @@ mod tests {
     }
 
     fn descriptor() -> Descriptor {
-        let source: onedock_common::reference::Source = format!(
+        let source: onedock_common::types::reference::Source = format!(
             "docker://front:5000/onedock/img-6@sha256:{}",
             "ab".repeat(32)
         )
         .parse()
         .unwrap();
         Descriptor {
-            version: onedock_common::descriptor::VERSION,
+            version: onedock_common::state::descriptor::VERSION,
             vm: vm().id,
             disk: onedock_common::DiskId::new(0),
             image: source.clone(),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::decimal::parse_whole;
+use onedock_common::types::decimal::parse_whole;
 use onedock_common::{ContainerName, DiskId, VmId};
 
 /// Arguments as text; anything else was not written by `oned`.

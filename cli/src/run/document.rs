@@ -312,8 +312,8 @@ impl Xml {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use onedock_common::image::DatastoreAction;
-    use onedock_common::vm::Vm;
+    use onedock_common::opennebula::image::DatastoreAction;
+    use onedock_common::opennebula::vm::Vm;
 
     fn template(text: &str) -> Template {
         let dir = tempfile::tempdir().unwrap();

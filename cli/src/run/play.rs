@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onedock::command::Answer;
 use onedock::error::{Error, Result};
-use onedock_common::decimal::parse_whole;
+use onedock_common::types::decimal::parse_whole;
 use onedock_common::{ImageId, VmId};
 
 use super::document::{self, Facts, HOST, IMAGES, SYSTEM};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

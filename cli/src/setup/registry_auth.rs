@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use onedock_common::config::AUTH_FILE;
-use onedock_common::reference::RegistryName;
+use onedock_common::opennebula::config::AUTH_FILE;
+use onedock_common::types::reference::RegistryName;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};

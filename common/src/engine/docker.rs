@@ -22,12 +22,12 @@ use super::{
     ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, NoAnswer, Watched,
 };
 use super::{memory, shapes};
-use crate::digest::Digest;
-use crate::ids::{ContainerId, ContainerName};
-use crate::labels;
-use crate::reference::{Repository, Source, Tag};
-use crate::secret::Credential;
-use crate::terminal::plain;
+use crate::engine::labels;
+use crate::types::digest::Digest;
+use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::reference::{Repository, Source, Tag};
+use crate::types::secret::Credential;
+use crate::types::text::plain;
 
 /// An answer that needs no work of the engine.
 const QUICK: Duration = Duration::from_secs(30);
@@ -225,13 +225,12 @@ impl Engine for Docker {
             .client
             .create_container(Some(options), shapes::create_body(spec));
         let answer = self.within("create", WORK, request).await?;
-        answer
-            .id
-            .parse()
-            .map_err(|e: crate::ids::BadContainer| EngineError::Unreadable {
+        answer.id.parse().map_err(
+            |e: crate::types::ids::BadContainer| EngineError::Unreadable {
                 call: "create",
                 problem: e.to_string(),
-            })
+            },
+        )
     }
 
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {

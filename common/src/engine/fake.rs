@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::{
     ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, Watched,
 };
-use crate::digest::Digest;
-use crate::ids::{ContainerId, ContainerName};
-use crate::reference::{Repository, Source, Tag};
-use crate::secret::Credential;
+use crate::types::digest::Digest;
+use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::reference::{Repository, Source, Tag};
+use crate::types::secret::Credential;
 
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

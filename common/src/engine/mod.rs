@@ -8,6 +8,7 @@
 mod docker;
 #[cfg(feature = "fake")]
 pub mod fake;
+pub mod labels;
 #[cfg(feature = "engine")]
 mod memory;
 #[cfg(feature = "engine")]
@@ -29,11 +30,11 @@ pub use docker::Docker;
 pub use thaw::{ThawError, thaw, thaw_left};
 pub use unreachable::NoAnswer;
 
-use crate::digest::Digest;
-use crate::ids::{ContainerId, ContainerName};
-use crate::names::Hostname;
-use crate::reference::{Repository, Source, Tag};
-use crate::secret::Credential;
+use crate::types::digest::Digest;
+use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::names::Hostname;
+use crate::types::reference::{Repository, Source, Tag};
+use crate::types::secret::Credential;
 
 /// Why the engine did not do what it was asked.
 #[derive(Debug, Error)]

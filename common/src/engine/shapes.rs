@@ -12,8 +12,8 @@ use bollard::models::{
 
 use super::docker::SILENCE;
 use super::{ContainerInfo, CreateSpec, EngineError, Limits, NoAnswer, unwrapped};
-use crate::reference::Repository;
-use crate::secret::Credential;
+use crate::types::reference::Repository;
+use crate::types::secret::Credential;
 
 /// The period of the processor quota: 100 ms.
 const CPU_PERIOD_US: i64 = 100_000;
@@ -96,7 +96,7 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Result<ContainerInf
     Ok(ContainerInfo {
         id: id
             .parse()
-            .map_err(|e: crate::ids::BadContainer| unreadable(&e.to_string()))?,
+            .map_err(|e: crate::types::ids::BadContainer| unreadable(&e.to_string()))?,
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         running: state.running.unwrap_or(false),
         paused: state.paused.unwrap_or(false),
@@ -143,7 +143,7 @@ pub(super) fn layer(answer: ContainerInspectResponse) -> Option<PathBuf> {
     let digits = folder.file_name()?.to_str()?;
     let of_overlay = folder.parent()?.file_name()? == "overlay2"
         && upper.file_name()? == "diff"
-        && digits.parse::<crate::ids::ContainerId>().is_ok();
+        && digits.parse::<crate::types::ids::ContainerId>().is_ok();
     of_overlay.then(|| folder.to_owned())
 }
 

@@ -8,9 +8,9 @@ use thiserror::Error;
 use tokio::time::sleep;
 
 use super::{ContainerInfo, Engine, EngineError};
-use crate::ids::{ContainerId, VmId};
-use crate::journal::freezing;
-use crate::paths::Paths;
+use crate::state::journal::freezing;
+use crate::state::paths::Paths;
+use crate::types::ids::{ContainerId, VmId};
 
 /// How often it is tried, and how long is waited in between.
 const ATTEMPTS: u32 = 5;

@@ -2,9 +2,9 @@
 //! the original. Within a registry no byte moves. Answers `SOURCE FORMAT`.
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::image::DatastoreAction;
-use onedock_common::reference::{Source, Tag};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::image::DatastoreAction;
+use onedock_common::types::reference::{Source, Tag};
 use onedock_registry::{Attributes, Kind};
 
 use super::{answer_word, image};

@@ -4,9 +4,9 @@
 
 use anyhow::{Context as _, anyhow};
 use onedock_common::Digest;
-use onedock_common::answer::Answer;
-use onedock_common::image::{DatastoreAction, Image};
-use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::image::{DatastoreAction, Image};
+use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_registry::{Attributes, Error, Kind, Platform};
 
 use super::{answer_word, image, path};

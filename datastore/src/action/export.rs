@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use md5::{Digest as _, Md5};
-use onedock_common::answer::Answer;
-use onedock_common::disk_image::DiskMeta;
-use onedock_common::image::{Datastore, DatastoreAction};
-use onedock_common::volume;
+use onedock_common::disk_file;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::image::{Datastore, DatastoreAction};
+use onedock_common::state::disk_image::DiskMeta;
 use onedock_registry::Kind;
 
 use super::{answer_word, image, own_source};
@@ -55,9 +55,9 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
 
 /// The file of a disk that has no content in the registry.
 async fn make_blank(path: &Path, meta: &DiskMeta) -> anyhow::Result<()> {
-    volume::make(path, meta.format, meta.size).await?;
+    disk_file::make(path, meta.format, meta.size).await?;
     if let Some(fs) = meta.fs {
-        volume::make_fs(path, fs).await?;
+        disk_file::make_fs(path, fs).await?;
     }
     Ok(())
 }

@@ -4,11 +4,11 @@
 //! takes the whole line for it (`ImageManager::_mkfs`, 6.10 and 7.4).
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::disk_image::{DiskFormat, DiskMeta, FileSystem};
-use onedock_common::image::{DatastoreAction, Image, ImageKind};
-use onedock_common::reference::{Source, Tag};
-use onedock_common::volume;
+use onedock_common::disk_file;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::image::{DatastoreAction, Image, ImageKind};
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta, FileSystem};
+use onedock_common::types::reference::{Source, Tag};
 use onedock_registry::Attributes;
 
 use super::image;
@@ -57,10 +57,10 @@ fn blank(image: &Image) -> anyhow::Result<DiskMeta> {
     let megabytes = image.size_mb.context("IMAGE/SIZE is missing in the XML")?;
     let size = megabytes
         .checked_mul(1 << 20)
-        .filter(|size| (1..=volume::LIMIT).contains(size))
+        .filter(|size| (1..=disk_file::LIMIT).contains(size))
         .with_context(|| format!("IMAGE/SIZE: no disk can have {megabytes} MB"))?;
     if let Some(fs) = fs {
-        let least = volume::least(fs);
+        let least = disk_file::least(fs);
         ensure!(
             size >= least,
             "IMAGE/SIZE: {megabytes} MB are too few for {fs}, which needs {} MB at least; ask for a larger SIZE or another FS",

@@ -10,9 +10,9 @@ pub(crate) mod snapshot;
 pub(crate) mod stat;
 
 use anyhow::Context as _;
-use onedock_common::disk_image::DiskFormat;
-use onedock_common::image::{DatastoreAction, Image};
-use onedock_common::reference::Source;
+use onedock_common::opennebula::image::{DatastoreAction, Image};
+use onedock_common::state::disk_image::DiskFormat;
+use onedock_common::types::reference::Source;
 use onedock_registry::Kind;
 
 use crate::path::ImagePath;

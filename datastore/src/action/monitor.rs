@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, bail};
 use nix::sys::statvfs::statvfs;
-use onedock_common::answer::Answer;
-use onedock_common::config::Config;
-use onedock_common::image::Datastore;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::config::Config;
+use onedock_common::opennebula::image::Datastore;
 
 pub(crate) fn run(config: &Config, datastore: &Datastore) -> anyhow::Result<Answer> {
     let path = &config.data_path;

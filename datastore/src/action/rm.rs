@@ -2,9 +2,9 @@
 //! the registry's own garbage collection. What is gone is removed.
 
 use anyhow::Context as _;
-use onedock_common::answer::Answer;
-use onedock_common::image::DatastoreAction;
-use onedock_common::reference::Source;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::image::DatastoreAction;
+use onedock_common::types::reference::Source;
 
 use super::image;
 use crate::store::Store;

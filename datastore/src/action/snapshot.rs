@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, ensure};
 use onedock_common::SnapshotId;
-use onedock_common::answer::Answer;
-use onedock_common::image::DatastoreAction;
-use onedock_common::reference::{ImageTag, Repository, Source};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::image::DatastoreAction;
+use onedock_common::types::reference::{ImageTag, Repository, Source};
 
 use super::{image, own_source};
 use crate::store::Store;

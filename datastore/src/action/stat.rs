@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use onedock_common::answer::Answer;
-use onedock_common::image::DatastoreAction;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::image::DatastoreAction;
 use onedock_registry::archive_size;
 
 use super::cp::with_choice;

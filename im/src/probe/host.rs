@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 
-use onedock_common::decimal::parse_whole;
+use onedock_common::types::decimal::parse_whole;
 
 use super::Proc;
 use crate::links;

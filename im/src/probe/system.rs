@@ -31,7 +31,7 @@ pub fn probe(proc: &Proc, engine: &Engine, remotes: &Path, stores: &str) -> io::
     out += &format!("TOTALCPU={}\n", capacity.cpu);
     let speed = first(&cpuinfo, &["cpu MHz"]).and_then(|mhz| {
         let whole = mhz.split('.').next()?;
-        onedock_common::decimal::parse_whole(whole).ok()
+        onedock_common::types::decimal::parse_whole(whole).ok()
     });
     if let Some(speed) = speed {
         out += &format!("CPUSPEED={speed}\n");

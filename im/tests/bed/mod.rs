@@ -305,8 +305,8 @@ impl Node {
         )
     }
 
-    pub(crate) fn paths(&self) -> onedock_common::paths::Paths {
-        onedock_common::paths::Paths::at(self.dir.path().join("state"))
+    pub(crate) fn paths(&self) -> onedock_common::state::paths::Paths {
+        onedock_common::state::paths::Paths::at(self.dir.path().join("state"))
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use onedock_common::boot::{Disk, DiskSource};
+use onedock_common::state::boot::{Disk, DiskSource};
 
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, step};

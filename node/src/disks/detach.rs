@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use onedock_common::boot::DiskSource;
+use onedock_common::state::boot::DiskSource;
 
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, place, step};

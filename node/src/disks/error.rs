@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use onedock_common::boot::Disk;
-use onedock_common::names::{DeviceName, MountPath};
-use onedock_common::volume::VolumeError;
+use onedock_common::disk_file::DiskFileError;
+use onedock_common::state::boot::Disk;
+use onedock_common::types::names::{DeviceName, MountPath};
 use onedock_common::{ContainerId, DiskId, VmId};
 use thiserror::Error;
 
@@ -78,7 +78,7 @@ pub enum Fault {
     },
     /// A damaged qcow2 file, or one that leads to other files.
     #[error(transparent)]
-    Image(#[from] VolumeError),
+    Image(#[from] DiskFileError),
     /// The kernel did not take the file system.
     #[error(
         "its {kind} file system cannot be mounted ({reason}); repair it, or set DEVICE=YES to get the disk as a device"

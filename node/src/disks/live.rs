@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use nix::unistd::syncfs;
-use onedock_common::boot::DiskSource;
+use onedock_common::state::boot::DiskSource;
 
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, step};

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use onedock_common::boot::{Disk, DiskSource};
+use onedock_common::state::boot::{Disk, DiskSource};
 use onedock_common::{ContainerId, DiskId, VmId};
 
 use crate::disks::container::Container;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Gid, Uid, chown};
-use onedock_common::boot::Disk;
+use onedock_common::state::boot::Disk;
 
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, place, step};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use onedock_common::boot::{Disk, DiskSource};
+use onedock_common::state::boot::{Disk, DiskSource};
 
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, step};

@@ -13,9 +13,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
-use onedock_common::boot::Disk;
-use onedock_common::volume::Qcow2Header;
-use onedock_common::{DiskId, files};
+use onedock_common::DiskId;
+use onedock_common::disk_file::Qcow2Header;
+use onedock_common::state::boot::Disk;
+use onedock_common::state::files;
 
 use crate::disks::error::{Fault, step};
 use crate::disks::stage::{self, DEV};

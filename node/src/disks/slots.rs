@@ -10,7 +10,8 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use onedock_common::{ContainerId, VmId, files};
+use onedock_common::state::files;
+use onedock_common::{ContainerId, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::disks::loop_device::{self, RESERVED};

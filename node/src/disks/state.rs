@@ -9,8 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use onedock_common::boot::Disk;
-use onedock_common::{ContainerId, DiskId, files};
+use onedock_common::state::boot::Disk;
+use onedock_common::state::files;
+use onedock_common::{ContainerId, DiskId};
 use serde::{Deserialize, Serialize};
 
 use crate::disks::loop_device::Loop;

@@ -12,7 +12,7 @@ use crate::disks::file_system;
 use crate::disks::prepare::Prepared;
 use crate::disks::stage::MOUNT;
 use crate::layers::{is_layer, rootfs};
-use onedock_common::files;
+use onedock_common::state::files;
 
 /// As the kind of a mount: a folder of the host.
 pub(super) const FOLDER: &str = "folder";

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use onedock_common::boot::Nic;
-use onedock_common::nic::IPV6_MTU;
+use onedock_common::opennebula::nic::IPV6_MTU;
+use onedock_common::state::boot::Nic;
 use onedock_common::{ContainerId, IfName, NicId, VmId};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};

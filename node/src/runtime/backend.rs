@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use onedock_common::files;
+use onedock_common::state::files;
 use thiserror::Error;
 
 /// The file in which `onedock setup node` names the runtime: one line, an absolute path.

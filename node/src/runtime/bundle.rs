@@ -6,8 +6,9 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use onedock_common::boot::{BootSpec, FirstProcess};
-use onedock_common::{ContainerId, files};
+use onedock_common::ContainerId;
+use onedock_common::state::boot::{BootSpec, FirstProcess};
+use onedock_common::state::files;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 

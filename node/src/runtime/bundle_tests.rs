@@ -1,7 +1,7 @@
 use super::*;
 
 use onedock_common::VmId;
-use onedock_common::boot::VERSION;
+use onedock_common::state::boot::VERSION;
 
 /// Written by Docker 20.10.24 for `create --network none -v named:/v2 -v /srv/bound:/bound` of
 /// an image with `VOLUME /data /v2`, and for `create --network host`.

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use onedock_common::ContainerId;
-use onedock_common::boot::{self, BootSpec, FirstProcess};
-use onedock_common::paths::Paths;
+use onedock_common::state::boot::{self, BootSpec, FirstProcess};
+use onedock_common::state::paths::Paths;
 
 use crate::disks;
 use crate::disks::slots::{Slot, Slots};

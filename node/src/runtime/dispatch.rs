@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use onedock_common::boot::BootSpec;
-use onedock_common::paths::Paths;
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::paths::Paths;
 
 use crate::record::{Record, Records};
 use crate::runtime::args::Call;

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
-use onedock_common::boot::BootError;
+use onedock_common::state::boot::BootError;
 use thiserror::Error;
 
 use crate::disks::DiskError;

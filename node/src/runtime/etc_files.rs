@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use onedock_common::SearchDomain;
-use onedock_common::boot::BootSpec;
+use onedock_common::state::boot::BootSpec;
 
 /// What a file is to contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +135,7 @@ pub(crate) fn write(source: &Path, content: &Content) -> io::Result<()> {
 mod tests {
     use super::*;
     use onedock_common::VmId;
-    use onedock_common::boot::{FirstProcess, VERSION};
+    use onedock_common::state::boot::{FirstProcess, VERSION};
 
     fn spec() -> BootSpec {
         serde_json::from_value(serde_json::json!({

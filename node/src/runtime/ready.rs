@@ -6,8 +6,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use onedock_common::ContainerId;
-use onedock_common::boot::{BootSpec, FirstProcess};
-use onedock_common::paths::Paths;
+use onedock_common::state::boot::{BootSpec, FirstProcess};
+use onedock_common::state::paths::Paths;
 
 use crate::namespace::Process;
 use crate::process;

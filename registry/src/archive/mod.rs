@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::Tag;
+use onedock_common::types::reference::Tag;
 use serde_json::json;
 
 use crate::client::Size;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::reference::Tag;
+use onedock_common::types::reference::Tag;
 
 use super::Archive;
 use super::choice::{self, Candidate};

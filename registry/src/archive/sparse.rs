@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use onedock_common::decimal::parse_whole;
+use onedock_common::types::decimal::parse_whole;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
 use super::member::Part;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::images::{TestImage, noise, oci_layout, tar_of, write};
 use crate::{amd64, at, client, options};
 
-fn tag() -> onedock_common::reference::Tag {
+fn tag() -> onedock_common::types::reference::Tag {
     "v1".parse().unwrap()
 }
 

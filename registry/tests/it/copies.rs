@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use onedock_common::reference::{Reference, RegistryName, Repository, Tag};
+use onedock_common::types::reference::{Reference, RegistryName, Repository, Tag};
 use onedock_registry::{Client, Error, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::Value;

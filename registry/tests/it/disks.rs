@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use onedock_common::Digest;
-use onedock_common::disk_image::{DiskFormat, DiskMeta, FileSystem};
-use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta, FileSystem};
+use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_registry::{Client, Error, Kind, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use onedock_common::Digest;
-use onedock_common::reference::Reference;
+use onedock_common::types::reference::Reference;
 use onedock_registry::{Client, Error, Options, Platform, Size};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::{Value, json};

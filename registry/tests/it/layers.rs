@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use flate2::read::GzDecoder;
 use onedock_common::Digest;
-use onedock_common::reference::{Repository, Source, Tag};
+use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_registry::{Client, Deleted, Error, Resolved};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::Value;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use onedock_common::Digest;
-use onedock_common::reference::{Reference, Tag};
+use onedock_common::types::reference::{Reference, Tag};
 use onedock_registry::{Client, Error, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::json;

@@ -18,7 +18,7 @@ mod upkeep;
 
 use std::time::Duration;
 
-use onedock_common::reference::Repository;
+use onedock_common::types::reference::Repository;
 use onedock_registry::{Client, Options, Platform};
 use onedock_tests::registry_server::RegistryServer;
 

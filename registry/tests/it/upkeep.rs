@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use onedock_common::Digest;
-use onedock_common::reference::{Reference, Tag};
+use onedock_common::types::reference::{Reference, Tag};
 use onedock_registry::{Deleted, Error, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 

@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::Descriptor;
-use onedock_common::reference::{ImageTag, Source};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::Descriptor;
+use onedock_common::types::reference::{ImageTag, Source};
 use onedock_registry::{Attributes, ImageStore};
 
 use super::inventory::DiskKind;

@@ -3,10 +3,10 @@
 
 use std::fs;
 
-use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::fake::Failure;
 use onedock_common::engine::{CreateSpec, Engine as _, Limits};
-use onedock_common::journal::freezing;
+use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::journal::freezing;
 use onedock_common::{ContainerName, DiskId, SnapshotId, VmId};
 
 use super::delete::remove::{Delete, Deletion, InRegistry};

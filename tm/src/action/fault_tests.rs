@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use onedock_common::boot::BootSpec;
-use onedock_common::config::Config;
-use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::fake::{Failure, FakeEngine};
 use onedock_common::engine::{CreateSpec, Engine as _, Limits};
-use onedock_common::journal;
-use onedock_common::paths::Paths;
-use onedock_common::reference::Source;
+use onedock_common::opennebula::config::Config;
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::journal;
+use onedock_common::state::paths::Paths;
+use onedock_common::types::reference::Source;
 use onedock_common::{ContainerName, DiskId, VmId};
 use onedock_node::client::Helper;
 

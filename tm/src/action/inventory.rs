@@ -4,8 +4,8 @@ use std::io::BufRead;
 use std::path::Path;
 
 use anyhow::Result;
-use onedock_common::descriptor::{Descriptor, DescriptorError, Found, disk_path};
 use onedock_common::engine::Engine;
+use onedock_common::state::descriptor::{Descriptor, DescriptorError, Found, disk_path};
 use onedock_common::{DiskId, SnapshotId};
 use serde::{Deserialize, Serialize};
 

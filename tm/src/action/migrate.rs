@@ -1,7 +1,7 @@
 //! `premigrate`, `postmigrate`, `failmigrate`: what a live migration asks of the storage.
 
 use anyhow::bail;
-use onedock_common::answer::Answer;
+use onedock_common::opennebula::answer::Answer;
 
 pub(super) fn before(arguments: &[String]) -> anyhow::Result<Answer> {
     let [from, to, ..] = arguments else {

@@ -4,9 +4,9 @@
 use std::io::BufRead;
 
 use anyhow::{bail, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::disk_image::DiskFormat;
 use onedock_common::engine::Engine;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::disk_image::DiskFormat;
 use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};

@@ -3,8 +3,8 @@
 use std::io::BufRead;
 
 use anyhow::bail;
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
+use onedock_common::opennebula::answer::Answer;
 use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};

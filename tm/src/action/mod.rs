@@ -28,10 +28,10 @@ use std::io::BufRead;
 
 use anyhow::{Context as _, bail};
 use onedock_common::VmId;
-use onedock_common::answer::Answer;
-use onedock_common::config::Config;
-use onedock_common::reference::RegistryName;
-use onedock_common::secret::Credential;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::config::Config;
+use onedock_common::types::reference::RegistryName;
+use onedock_common::types::secret::Credential;
 use onedock_registry::{Client, ImageStore};
 
 use self::inventory::{DiskKind, FoundDisk, Inventory};
@@ -202,7 +202,7 @@ fn target(text: &str, vm: &str) -> anyhow::Result<Target> {
 
 /// The size in MiB among the arguments.
 fn size_mib(text: &str) -> anyhow::Result<u64> {
-    let size = onedock_common::decimal::parse_whole(text)
+    let size = onedock_common::types::decimal::parse_whole(text)
         .with_context(|| format!("\"{text}\" is not a size in MB"))?;
     anyhow::ensure!(
         (1..=1 << 30).contains(&size),

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::statvfs::statvfs;
-use onedock_common::answer::Answer;
-use onedock_common::xml::Element;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::xml::Element;
 
 pub(crate) fn run() -> anyhow::Result<Answer> {
     let mut packed = String::new();

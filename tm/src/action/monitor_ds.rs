@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::engine::labels;
 use onedock_common::engine::{Docker, Engine, LayerSize};
-use onedock_common::{DiskId, SnapshotId, VmId, labels};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::{DiskId, SnapshotId, VmId};
 use tokio::time::timeout;
 
 use crate::location::VmPath;
@@ -147,9 +148,9 @@ mod tests {
             fs::write(folder.join(name), vec![1; 3 << 20]).unwrap();
         }
         let source = format!("docker://front:5000/img-6@sha256:{}", "ab".repeat(32));
-        let source: onedock_common::reference::Source = source.parse().unwrap();
+        let source: onedock_common::types::reference::Source = source.parse().unwrap();
         let descriptor = Descriptor {
-            version: onedock_common::descriptor::VERSION,
+            version: onedock_common::state::descriptor::VERSION,
             vm: VmId::new(5),
             disk: DiskId::new(0),
             image: source.clone(),
@@ -157,7 +158,7 @@ mod tests {
             persistent: false,
             dockerrun: None,
             container: None,
-            snapshots: vec![onedock_common::descriptor::Snapshot {
+            snapshots: vec![onedock_common::state::descriptor::Snapshot {
                 id: SnapshotId::new(2),
                 image: source,
                 bytes: (1 << 20) + 1,

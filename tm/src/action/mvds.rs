@@ -6,8 +6,8 @@
 //! whole, and the same call finishes it. Snapshots stay with the image.
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::reference::{ImageTag, Source};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::types::reference::{ImageTag, Source};
 use onedock_common::{Digest, DiskId, SnapshotId};
 use onedock_registry::ImageStore;
 

@@ -4,11 +4,11 @@
 use std::io::BufRead;
 
 use anyhow::bail;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::{Descriptor, Found};
-use onedock_common::disk_image::DiskFormat;
+use onedock_common::disk_file as disks;
 use onedock_common::engine::Engine;
-use onedock_common::volume as disks;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::state::disk_image::DiskFormat;
 use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};

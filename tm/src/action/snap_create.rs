@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::Snapshot;
 use onedock_common::engine::Engine;
-use onedock_common::reference::ImageTag;
-use onedock_common::secret::Credential;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::Snapshot;
+use onedock_common::types::secret::Credential;
 use onedock_registry::{Client, ImageStore};
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +106,7 @@ async fn of_container<E: Engine>(
         credential,
     } = request;
     let descriptor = container::descriptor(&disk)?;
-    let tag = ImageTag::disk_snapshot(&descriptor, id);
+    let tag = descriptor.snapshot_tag(id);
     let login = credential.clone();
     let saving = SaveContainer {
         disk: disk.clone(),

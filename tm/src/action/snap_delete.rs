@@ -5,10 +5,10 @@ use std::io::BufRead;
 
 use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::Engine;
-use onedock_common::reference::ImageTag;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::Descriptor;
+use onedock_common::types::reference::ImageTag;
 use serde::{Deserialize, Serialize};
 
 use super::inventory::DiskKind;
@@ -58,7 +58,7 @@ async fn remove_tag(
             .await
             .context("the snapshot that the disk stands on cannot be kept")?;
     }
-    let tag = ImageTag::disk_snapshot(descriptor, id);
+    let tag = descriptor.snapshot_tag(id);
     Ok(images.untag(repository, &tag).await?)
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use onedock_common::SnapshotId;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::{Descriptor, Snapshot};
 use onedock_common::engine::Engine;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::{Descriptor, Snapshot};
 use onedock_registry::Client;
 use serde::{Deserialize, Serialize};
 

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onedock_common::boot::BootSpec;
-use onedock_common::descriptor::{Descriptor, Found};
+use onedock_common::engine::labels;
 use onedock_common::engine::{ContainerInfo, Engine, EngineError};
-use onedock_common::journal;
-use onedock_common::labels;
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::state::journal;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use tokio::time::{Instant, sleep};
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_common::boot::BootSpec;
-use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::descriptor::{Descriptor, Found};
 use onedock_node::client::Root as _;
 use onedock_node::request::Request;
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::VmId;
-use onedock_common::boot::BootSpec;
+use onedock_common::engine::labels;
 use onedock_common::engine::{self, ContainerInfo, Engine};
-use onedock_common::journal::freezing;
-use onedock_common::{ContainerId, ContainerName, DiskId, labels};
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::journal::freezing;
+use onedock_common::{ContainerId, ContainerName, DiskId};
 use onedock_node::client::Root as _;
 use onedock_node::request::Request;
 use tokio::signal::unix::{SignalKind, signal};

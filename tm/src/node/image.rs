@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::engine::Engine;
-use onedock_common::reference::Source;
+use onedock_common::types::reference::Source;
 use tokio::time::{Instant, sleep};
 
 use super::NodeContext;

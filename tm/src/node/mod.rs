@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use onedock_common::VmId;
-use onedock_common::config::Config;
-use onedock_common::descriptor::prepare_system_dir;
 use onedock_common::engine::{Engine, EngineError};
-use onedock_common::lock::{LockError, VmLock};
-use onedock_common::paths::Paths;
+use onedock_common::opennebula::config::Config;
+use onedock_common::state::descriptor::prepare_system_dir;
+use onedock_common::state::lock::{LockError, VmLock};
+use onedock_common::state::paths::Paths;
 use onedock_node::client::Helper;
 
 use crate::location::VmPath;

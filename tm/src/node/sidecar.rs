@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_common::boot;
-use onedock_common::files;
-use onedock_common::reference::Repository;
+use onedock_common::state::boot;
+use onedock_common::state::files;
+use onedock_common::types::reference::Repository;
 
 use crate::location::VmPath;
 use crate::system::System;

@@ -93,7 +93,7 @@ fn an_image_that_would_get_too_many_layers_gets_one() -> Result<()> {
     // Each layer has one small file.
     source = node1.inside(|| {
         let client = onedock_registry::Client::new(onedock_registry::Options::default())?;
-        let mut image: onedock_common::reference::Source = source.parse()?;
+        let mut image: onedock_common::types::reference::Source = source.parse()?;
         for number in 0..99 {
             let mut layer = tar::Builder::new(Vec::new());
             let mut header = tar::Header::new_gnu();
@@ -112,7 +112,7 @@ fn an_image_that_would_get_too_many_layers_gets_one() -> Result<()> {
                 &format!("layer {number}"),
             ))?;
             let made = made.ok_or_else(|| anyhow::anyhow!("empty"))?;
-            image = onedock_common::reference::Source::new(repository, made.digest);
+            image = onedock_common::types::reference::Source::new(repository, made.digest);
         }
         ensure!(runtime.block_on(client.depth(&image))? == 100, "depth");
         Ok(image.to_string())

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Result, ensure};
-use onedock_common::disk_image::{DiskFormat, DiskMeta};
-use onedock_common::reference::Source;
+use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
+use onedock_common::types::reference::Source;
 
 use crate::hosts::{Hosts, folder};
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onedock_common::descriptor::Descriptor;
+use onedock_common::state::descriptor::Descriptor;
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::machine::Setting;
 use onedock_tests::registry_server::{RegistryServer, Setup};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::vm::Vm;
 
 use crate::{attributes, bridges};
 

@@ -1,6 +1,6 @@
 //! Whole actions on templates that ask for what is not served.
 
-use onedock_common::answer::Answer;
+use onedock_common::opennebula::answer::Answer;
 
 use super::bed::{Bed, TRACED, action, small, with_disk, without_disk};
 

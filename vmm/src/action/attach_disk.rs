@@ -2,12 +2,13 @@
 //! that the next start has it too; an attach that fails leaves nothing.
 
 use anyhow::{Context as _, bail};
-use onedock_common::answer::Answer;
-use onedock_common::boot::BootSpec;
+use onedock_common::VmId;
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::lock::VmLock;
-use onedock_common::vm::{Disk, Vm};
-use onedock_common::{VmId, boot};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::{Disk, Vm};
+use onedock_common::state::boot;
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::lock::VmLock;
 use onedock_node::request::Request;
 
 use super::disks::{Disks, look};

@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use onedock_common::answer::Answer;
-use onedock_common::boot::BootSpec;
-use onedock_common::config::Config;
-use onedock_common::descriptor::{self, Descriptor, disk_path};
 use onedock_common::engine::ImageInfo;
 use onedock_common::engine::fake::FakeEngine;
-use onedock_common::paths::Paths;
-use onedock_common::reference::Source;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::config::Config;
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::descriptor::{self, Descriptor, disk_path};
+use onedock_common::state::paths::Paths;
+use onedock_common::types::reference::Source;
 use onedock_common::{DiskId, VmId};
 
 use super::Action;

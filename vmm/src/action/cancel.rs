@@ -1,9 +1,9 @@
 //! `cancel`: `shutdown` without asking. It succeeds when the container is already gone, because
 //! `oned` cancels stopped VMs too, and again after a host's reboot.
 
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
-use onedock_common::lock::VmLock;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::lock::VmLock;
 
 use super::LOCK_WAIT;
 use super::shutdown::{How, end};

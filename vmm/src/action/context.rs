@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use onedock_common::VmId;
-use onedock_common::descriptor::{Descriptor, Found, disk_path};
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
 
 use super::disks::extract;
 use crate::{Host, iso};

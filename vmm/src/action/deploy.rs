@@ -1,10 +1,10 @@
 //! `deploy`: the first one makes the container, every one starts it ([`super::start`]).
 
 use anyhow::ensure;
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::lock::VmLock;
 
 use super::start::Start;
 use super::{LOCK_WAIT, asked};

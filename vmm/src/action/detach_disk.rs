@@ -2,13 +2,13 @@
 //! is out already is detached; one that the VM does not have is refused, as is one in use.
 
 use anyhow::ensure;
-use onedock_common::answer::Answer;
-use onedock_common::boot::BootSpec;
 use onedock_common::engine::Engine;
-use onedock_common::extracted;
-use onedock_common::labels::is_disk;
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
+use onedock_common::engine::labels::is_disk;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::extracted;
+use onedock_common::state::lock::VmLock;
 
 use super::attach_disk::{allow, concerned, plug, unplug};
 use super::shutdown::settle;

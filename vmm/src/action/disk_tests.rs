@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use onedock_common::boot::DiskSource;
+use onedock_common::disk_file::{self, Fs};
 use onedock_common::engine::fake::Failure;
-use onedock_common::journal::tree;
-use onedock_common::volume::{self, Fs};
+use onedock_common::state::boot::DiskSource;
+use onedock_common::state::journal::tree;
 use onedock_common::{DiskId, VmId};
 use onedock_node::request::Request;
 
@@ -243,7 +243,7 @@ fn a_volatile_disk_has_the_file_system_that_it_asks_for_and_a_device_has_none() 
         .enable_all()
         .build()
         .unwrap();
-    assert!(runtime.block_on(volume::is_blank(&bed.disk(1))).unwrap());
+    assert!(runtime.block_on(disk_file::is_blank(&bed.disk(1))).unwrap());
     assert_eq!("ext2".parse::<Fs>().unwrap(), Fs::Ext2);
 }
 

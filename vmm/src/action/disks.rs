@@ -6,12 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::boot::{self, DiskSource};
-use onedock_common::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::disk_file::{self, DiskFile, Format};
 use onedock_common::engine::Engine;
-use onedock_common::vm::{Disk, Vm};
-use onedock_common::volume::{self, Format, Volume};
-use onedock_common::{ContainerId, DiskId, extracted, journal};
+use onedock_common::opennebula::vm::{Disk, Vm};
+use onedock_common::state::boot::{self, DiskSource};
+use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::state::extracted;
+use onedock_common::state::journal;
+use onedock_common::{ContainerId, DiskId};
 
 use super::making::{Making, Part};
 use crate::plan::disks::{self as planned, Place, Seen};
@@ -202,29 +204,29 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
 
 /// What the file is. Where a transfer manager of OpenNebula's own brought it, FORMAT says so, and
 /// its content, which the VM writes, decides nothing; ours marks its files.
-pub(super) fn inspect(disk: &Disk, path: &Path) -> anyhow::Result<Volume> {
+pub(super) fn inspect(disk: &Disk, path: &Path) -> anyhow::Result<DiskFile> {
     let is_cdrom = disk.kind.as_deref() == Some("CDROM");
     let foreign = disk.tm_mad.as_deref().is_some_and(|tm| tm != "onedock");
     let said = disk.format.as_deref().and_then(|f| f.parse().ok());
     let found = match said {
-        Some(format) if foreign && !is_cdrom => volume::inspect_as(path, format),
-        _ => volume::inspect(path),
+        Some(format) if foreign && !is_cdrom => disk_file::inspect_as(path, format),
+        _ => disk_file::inspect(path),
     };
     found.with_context(|| format!("DISK {}", disk.id))
 }
 
 /// Makes a disk as large as SIZE, and gives it its file system while nothing is on it.
-async fn fit(disk: &Disk, path: &Path, found: &Volume) -> anyhow::Result<()> {
+async fn fit(disk: &Disk, path: &Path, found: &DiskFile) -> anyhow::Result<()> {
     let named = || format!("DISK {}", disk.id);
     if let Some(size) = planned::bytes(disk)
         && size > found.size
     {
-        volume::grow(path, size).await.with_context(named)?;
+        disk_file::grow(path, size).await.with_context(named)?;
     }
     if let Some(fs) = planned::file_system(disk)?
-        && volume::is_blank(path).await.with_context(named)?
+        && disk_file::is_blank(path).await.with_context(named)?
     {
-        volume::make_fs(path, fs).await.with_context(named)?;
+        disk_file::make_fs(path, fs).await.with_context(named)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! How a container ended, in words for the VM's log.
 
-use onedock_common::answer::folded;
 use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::types::text::folded;
 
 /// How many of the last lines are told.
 const LINES: u32 = 10;

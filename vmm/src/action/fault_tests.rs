@@ -3,9 +3,9 @@
 //! same actions run against the real one in the workspace's tests.
 
 use onedock_common::VmId;
-use onedock_common::answer::Answer;
-use onedock_common::boot::BootSpec;
 use onedock_common::engine::fake::Failure;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::boot::BootSpec;
 
 use super::Action;
 use super::bed::{Bed, small};

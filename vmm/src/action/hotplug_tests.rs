@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use onedock_common::answer::Answer;
 use onedock_common::engine::fake::Failure;
-use onedock_common::journal::{freezing, tree};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::journal::{freezing, tree};
 use onedock_common::{DiskId, VmId};
 use onedock_node::request::Request;
 

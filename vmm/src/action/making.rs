@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use onedock_common::descriptor::Descriptor;
+use onedock_common::engine::labels::is_tree;
 use onedock_common::engine::{ContainerInfo, CreateSpec, Engine, EngineError};
-use onedock_common::labels::is_tree;
-use onedock_common::paths::Paths;
-use onedock_common::{ContainerId, DiskId, VmId, journal};
+use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::journal;
+use onedock_common::state::paths::Paths;
+use onedock_common::{ContainerId, DiskId, VmId};
 use tokio::time::{Instant, sleep};
 
 /// How often a container that the engine still makes is looked for.

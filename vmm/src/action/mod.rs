@@ -38,8 +38,8 @@ mod twice_tests;
 use std::str::FromStr;
 use std::time::Duration;
 
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
+use onedock_common::opennebula::answer::Answer;
 use thiserror::Error;
 
 use crate::Host;

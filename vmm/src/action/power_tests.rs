@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use onedock_common::VmId;
-use onedock_common::answer::Answer;
-use onedock_common::boot::FirstProcess;
 use onedock_common::engine::fake::Failure;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::boot::FirstProcess;
 use onedock_node::request::Request;
 
 use super::bed::{Bed, TRACED, action, modest, small};

@@ -4,8 +4,8 @@
 //! do to a running VM: a failure here makes `oned` take the change back.
 
 use anyhow::{Context as _, bail};
-use onedock_common::answer::Answer;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
 
 use super::running;
 use crate::request::DeployedRequest;

@@ -3,10 +3,10 @@
 
 use anyhow::{Context as _, bail};
 use onedock_common::ContainerName;
-use onedock_common::answer::Answer;
 use onedock_common::engine::{ContainerInfo, Engine, Watched};
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::lock::VmLock;
 
 use super::running::{self, own};
 use super::shutdown::{How, end_this};

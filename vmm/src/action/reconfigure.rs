@@ -2,10 +2,10 @@
 //! already; on those of OpenNebula's own they come as an ISO image, whose files take the place of
 //! those that the running container sees.
 
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::{Descriptor, Found};
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::state::lock::VmLock;
 
 use super::{LOCK_WAIT, context, running};
 use crate::request::ReconfigureRequest;

@@ -1,8 +1,8 @@
 //! `reset`: kill and start of the same container.
 
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
-use onedock_common::lock::VmLock;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::lock::VmLock;
 
 use super::LOCK_WAIT;
 use super::reboot::again;

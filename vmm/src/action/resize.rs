@@ -2,10 +2,10 @@
 //! processes hold is refused: on cgroup v2 the kernel would kill them for it.
 
 use anyhow::{Context as _, bail};
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::lock::VmLock;
 
 use super::attach_disk::allow;
 use super::{LOCK_WAIT, running};

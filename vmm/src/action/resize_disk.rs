@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::boot::DiskSource;
+use onedock_common::disk_file::{self, Format};
+use onedock_common::engine::labels::is_disk;
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::labels::is_disk;
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
-use onedock_common::volume::{self, Format};
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::boot::DiskSource;
+use onedock_common::state::lock::VmLock;
 use onedock_node::request::Request;
 
 use super::attach_disk::allow;
@@ -62,20 +62,20 @@ pub(super) async fn run<E: Engine, R: Root>(
         DiskSource::Tree(layer) => bound(host, request, Some(layer)).await,
         DiskSource::Folder(_) => bail!("DISK {id} is a CD, which cannot grow"),
         DiskSource::Raw(path) => {
-            let size = volume::inspect_as(path, Format::Raw)?.size;
+            let size = disk_file::inspect_as(path, Format::Raw)?.size;
             ensure_grows(request, bytes, size)?;
             if container.running {
-                volume::grow_file(path, bytes).await?;
+                disk_file::grow_file(path, bytes).await?;
             } else {
-                volume::grow(path, bytes).await?;
+                disk_file::grow(path, bytes).await?;
             }
             grow(host, request, &container).await
         }
         DiskSource::Qcow2(path) => {
-            let size = volume::inspect_as(path, Format::Qcow2)?.size;
+            let size = disk_file::inspect_as(path, Format::Qcow2)?.size;
             ensure_grows(request, bytes, size)?;
             if !container.running {
-                volume::grow(path, bytes).await?;
+                disk_file::grow(path, bytes).await?;
             }
             grow(host, request, &container).await
         }

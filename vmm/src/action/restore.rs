@@ -2,11 +2,11 @@
 //! gone, is started as `deploy` does it, with the template as it is now and on the host where it
 //! is now (`docs/decisions/0008-suspend.md`).
 
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
-use onedock_common::files;
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::files;
+use onedock_common::state::lock::VmLock;
 
 use super::start::Start;
 use super::{LOCK_WAIT, asked, running};

@@ -1,10 +1,10 @@
 //! The VM's container as it is now.
 
 use anyhow::{Context as _, ensure};
-use onedock_common::boot::BootSpec;
+use onedock_common::engine::labels::is_of_vm;
 use onedock_common::engine::{self, ContainerInfo, Engine};
-use onedock_common::labels::is_of_vm;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::boot::BootSpec;
 use onedock_common::{ContainerName, VmId};
 
 use crate::Host;

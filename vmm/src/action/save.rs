@@ -2,12 +2,12 @@
 //! disks, which the transfer manager moves then (`docs/decisions/0008-suspend.md`).
 
 use anyhow::{Context as _, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::boot::boot_id;
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::files;
-use onedock_common::lock::VmLock;
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::boot::boot_id;
+use onedock_common::state::files;
+use onedock_common::state::lock::VmLock;
 
 use super::shutdown::{How, end_this};
 use super::start::taken_back;

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use onedock_common::answer::Answer;
-use onedock_common::boot::BootSpec;
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::lock::VmLock;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::boot::BootSpec;
+use onedock_common::state::lock::VmLock;
 use onedock_common::{ContainerName, VmId};
 use onedock_node::request::Request;
 

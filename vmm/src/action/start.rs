@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::answer::Answer;
-use onedock_common::boot::{self, BootSpec};
-use onedock_common::descriptor::{Descriptor, disk_path};
+use onedock_common::engine::labels::{is_disk, is_of_vm};
 use onedock_common::engine::{ContainerInfo, Engine, ImageInfo, Watched};
-use onedock_common::labels::{is_disk, is_of_vm};
-use onedock_common::vm::Vm;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::opennebula::vm::Vm;
+use onedock_common::state::boot::{self, BootSpec};
+use onedock_common::state::descriptor::{Descriptor, disk_path};
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use tokio::time::timeout;
 

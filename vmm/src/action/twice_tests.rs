@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Barrier;
 use std::thread;
 
-use onedock_common::answer::Answer;
+use onedock_common::opennebula::answer::Answer;
 use onedock_node::request::Request;
 
 use super::bed::{Bed, TRACED, action, modest, small};

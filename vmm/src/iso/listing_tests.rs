@@ -196,7 +196,7 @@ fn a_cd_s_files_have_their_modes_and_times_and_the_folder_can_be_made_anew_and_r
     fs::set_permissions(files.join("Sub"), Permissions::from_mode(0o555)).unwrap();
     fs::set_permissions(files.join("Sub/inner.sh"), Permissions::from_mode(0o4755)).unwrap();
     let image = made("genisoimage", &["-quiet", "-R"], &files);
-    let paths = onedock_common::paths::Paths::at(dir.path());
+    let paths = onedock_common::state::paths::Paths::at(dir.path());
     let (vm, disk) = (onedock_common::VmId::new(5), onedock_common::DiskId::new(4));
     let target = paths.extracted_folder(vm, disk);
     once(&image, &target).unwrap();
@@ -220,7 +220,7 @@ fn a_cd_s_files_have_their_modes_and_times_and_the_folder_can_be_made_anew_and_r
     once(&image, &target).unwrap();
     assert!(!target.join("Sub/inner.sh").exists() && target.join("Sub/other.sh").exists());
     assert_eq!(mode("Sub"), 0o555);
-    onedock_common::extracted::forget_disk(&paths, vm, disk).unwrap();
+    onedock_common::state::extracted::forget_disk(&paths, vm, disk).unwrap();
     assert!(!target.exists());
     fs::set_permissions(files.join("Sub"), Permissions::from_mode(0o755)).unwrap();
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::DiskId;
-use onedock_common::boot;
-use onedock_common::names::{DeviceName, MountPath};
-use onedock_common::vm::{Disk, Vm};
-use onedock_common::volume::Fs;
+use onedock_common::disk_file::Fs;
+use onedock_common::opennebula::vm::{Disk, Vm};
+use onedock_common::state::boot;
+use onedock_common::types::names::{DeviceName, MountPath};
 
 /// What lies at `disk.<n>` of the VM's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

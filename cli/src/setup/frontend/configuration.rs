@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 
 use crate::edit::shell_rc;
 use crate::error::Result;
@@ -90,7 +90,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("onedock.conf");
         std::fs::write(&path, CONFIGURATION).unwrap();
-        let config = onedock_common::config::Config::read(&path).unwrap();
-        assert_eq!(config, onedock_common::config::Config::default());
+        let config = onedock_common::opennebula::config::Config::read(&path).unwrap();
+        assert_eq!(
+            config,
+            onedock_common::opennebula::config::Config::default()
+        );
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use layout::Layout;
 use nix::unistd::geteuid;
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 
 use crate::error::Result;
 use crate::file_step::{EditFile, Edited};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 
 use super::configuration::{self, Facts};
 use super::{drivers, shims};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onedock_common::config::AUTH_FILE;
-use onedock_common::reference::RegistryName;
+use onedock_common::opennebula::config::AUTH_FILE;
+use onedock_common::types::reference::RegistryName;
 
 use crate::error::Error;
 use crate::file_step::{Folder, PutFile};

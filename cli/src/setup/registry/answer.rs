@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 
 use crate::command::Command;
 use crate::secret::{Secret, basic};

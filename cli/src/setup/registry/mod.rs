@@ -11,7 +11,7 @@ mod service;
 
 use std::path::{Path, PathBuf};
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 
 use crate::command::Command;
 use crate::error::{Error, Result};

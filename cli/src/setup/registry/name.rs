@@ -1,7 +1,7 @@
 //! The name of the registry: every host has to resolve it, because it is part of every image's
 //! name.
 
-use onedock_common::reference::RegistryName;
+use onedock_common::types::reference::RegistryName;
 use std::net::IpAddr;
 
 use super::Options;

@@ -241,7 +241,7 @@ fn spawn(place: &Place) -> Result<()> {
             "start",
             Path::new("setsid, setpriv and the registry"),
         ))?;
-    onedock_common::files::replace(&pid_file, format!("{}\n", child.id()).as_bytes(), 0o644)
+    onedock_common::state::files::replace(&pid_file, format!("{}\n", child.id()).as_bytes(), 0o644)
         .map_err(Error::file("write", &pid_file))
 }
 

@@ -4,9 +4,9 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use onedock_common::SnapshotId;
-use onedock_common::disk_image::DiskMeta;
 use onedock_common::engine::Engine;
-use onedock_common::reference::Source;
+use onedock_common::state::disk_image::DiskMeta;
+use onedock_common::types::reference::Source;
 use onedock_registry::Client;
 use serde::{Deserialize, Serialize};
 

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
 use onedock_common::Digest;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::Snapshot;
-use onedock_common::reference::Source;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::Snapshot;
+use onedock_common::types::reference::Source;
 use onedock_registry::{Attributes, ImageStore, Kind as Content, Resolved};
 use serde::Deserialize;
 

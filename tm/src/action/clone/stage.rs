@@ -4,9 +4,9 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use onedock_common::descriptor::{Descriptor, Snapshot, VERSION};
 use onedock_common::engine::Engine;
-use onedock_common::reference::Source;
+use onedock_common::state::descriptor::{Descriptor, Snapshot, VERSION};
+use onedock_common::types::reference::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;

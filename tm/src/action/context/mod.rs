@@ -8,7 +8,7 @@ use std::io::Seek as _;
 use std::path::{Component, Path};
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::answer::Answer;
+use onedock_common::opennebula::answer::Answer;
 
 use self::unpack::ReplaceContext;
 use super::target;

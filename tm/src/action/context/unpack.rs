@@ -8,9 +8,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onedock_common::descriptor::prepare_system_dir;
 use onedock_common::engine::Engine;
-use onedock_common::files;
+use onedock_common::state::descriptor::prepare_system_dir;
+use onedock_common::state::files;
 use serde::{Deserialize, Serialize};
 use tar::EntryType;
 

@@ -4,7 +4,7 @@
 pub(super) mod remove;
 
 use anyhow::bail;
-use onedock_common::answer::Answer;
+use onedock_common::opennebula::answer::Answer;
 
 use self::remove::{Delete, Deletion};
 use super::{FrontEnd, target};

@@ -9,11 +9,14 @@ use std::io::BufRead;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onedock_common::descriptor::{Descriptor, DescriptorError, Found, disk_path};
+use onedock_common::engine::labels;
 use onedock_common::engine::{Engine, EngineError};
-use onedock_common::reference::{Repository, Source};
+use onedock_common::state::descriptor::{Descriptor, DescriptorError, Found, disk_path};
+use onedock_common::state::extracted;
+use onedock_common::state::files;
+use onedock_common::state::journal;
+use onedock_common::types::reference::{Repository, Source};
 use onedock_common::{ContainerName, DiskId, VmId};
-use onedock_common::{extracted, files, journal, labels};
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;

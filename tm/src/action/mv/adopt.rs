@@ -5,8 +5,8 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use onedock_common::descriptor::Descriptor;
 use onedock_common::engine::Engine;
+use onedock_common::state::descriptor::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;

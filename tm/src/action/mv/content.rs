@@ -4,9 +4,9 @@ use std::io::{self, BufRead};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onedock_common::answer::Answer;
 use onedock_common::engine::Engine;
-use onedock_common::extracted;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::extracted;
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;

@@ -18,9 +18,9 @@ use std::fs;
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::DiskId;
-use onedock_common::answer::Answer;
-use onedock_common::descriptor::Descriptor;
-use onedock_common::reference::ImageTag;
+use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::Descriptor;
+use onedock_common::types::reference::ImageTag;
 
 pub(super) use self::adopt::Adopt;
 pub(super) use self::content::{Discard, Receive, Send};
@@ -77,7 +77,7 @@ impl Moving<'_> {
     /// The same for one disk of a folder.
     fn of(&self, disk: DiskId) -> anyhow::Result<Self> {
         let inside = |target: &Target| -> anyhow::Result<Target> {
-            let path = onedock_common::descriptor::disk_path(target.place.folder(), disk);
+            let path = onedock_common::state::descriptor::disk_path(target.place.folder(), disk);
             Ok(Target {
                 location: Location {
                     host: target.location.host.clone(),

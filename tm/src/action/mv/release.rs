@@ -6,10 +6,10 @@ use std::io::BufRead;
 
 use anyhow::Result;
 use onedock_common::ContainerId;
-use onedock_common::descriptor::{Descriptor, Found, disk_path};
 use onedock_common::engine::Engine;
-use onedock_common::extracted;
-use onedock_common::reference::Source;
+use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::state::extracted;
+use onedock_common::types::reference::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;

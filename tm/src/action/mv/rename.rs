@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onedock_common::descriptor::{Descriptor, Found};
 use onedock_common::engine::Engine;
+use onedock_common::state::descriptor::{Descriptor, Found};
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;

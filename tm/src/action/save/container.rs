@@ -5,11 +5,12 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onedock_common::descriptor::{Descriptor, Found};
+use onedock_common::ContainerName;
+use onedock_common::engine::labels;
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::reference::{Repository, Source, Tag};
-use onedock_common::secret::Credential;
-use onedock_common::{ContainerName, labels};
+use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::types::reference::{Repository, Source, Tag};
+use onedock_common::types::secret::Credential;
 use onedock_registry::Client;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;

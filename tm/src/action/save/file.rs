@@ -4,8 +4,8 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use onedock_common::engine::Engine;
-use onedock_common::reference::{Repository, Tag};
-use onedock_common::secret::Credential;
+use onedock_common::types::reference::{Repository, Tag};
+use onedock_common::types::secret::Credential;
 use onedock_common::{Digest, SnapshotId};
 use onedock_registry::Client;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use onedock_common::volume::{self, Format};
+use onedock_common::disk_file::{self, Format};
 
 use super::bytes;
 use super::place::remove_states;
@@ -16,15 +16,15 @@ pub(crate) async fn make(disk: &Path, size_mib: u64, format: Format) -> Result<(
 
 pub(super) async fn of_bytes(disk: &Path, size: u64, format: Format) -> Result<()> {
     remove_states(disk)?;
-    let same = volume::inspect(disk).is_ok_and(|v| (v.format, v.size) == (format, size));
-    if same && !disk.is_symlink() && volume::is_blank(disk).await? {
+    let same = disk_file::inspect(disk).is_ok_and(|v| (v.format, v.size) == (format, size));
+    if same && !disk.is_symlink() && disk_file::is_blank(disk).await? {
         return Ok(());
     }
-    Ok(volume::make(disk, format, size).await?)
+    Ok(disk_file::make(disk, format, size).await?)
 }
 
 /// Makes a swap disk.
 pub(crate) async fn make_swap(disk: &Path, size_mib: u64) -> Result<()> {
     make(disk, size_mib, Format::Raw).await?;
-    Ok(volume::make_swap(disk).await?)
+    Ok(disk_file::make_swap(disk).await?)
 }

@@ -19,7 +19,7 @@ mod tests;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onedock_common::volume;
+use onedock_common::disk_file;
 
 pub(crate) use make::{make, make_swap};
 pub(crate) use place::{is_leftover, remove, rename};
@@ -32,7 +32,7 @@ pub(crate) use spool::{Spool, snap_keep, spool};
 
 /// Makes a disk that no VM uses now larger, with an ext2, ext3 or ext4 on it.
 pub(crate) async fn grow(disk: &Path, size_mib: u64) -> Result<()> {
-    Ok(volume::grow(disk, bytes(size_mib)?).await?)
+    Ok(disk_file::grow(disk, bytes(size_mib)?).await?)
 }
 
 /// MiB, as `oned` counts, in bytes.

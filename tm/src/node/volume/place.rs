@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use onedock_common::SnapshotId;
-use onedock_common::{files, volume};
+use onedock_common::disk_file;
+use onedock_common::state::files;
 
 /// The folder of a disk's kept states, as the stock drivers name it.
 pub(super) fn snap_folder(disk: &Path) -> PathBuf {
@@ -86,7 +87,7 @@ pub(crate) fn is_leftover(name: &str) -> bool {
 
 /// Removes what writers that were ended have left beside a disk.
 pub(super) fn sweep(disk: &Path) -> Result<()> {
-    volume::sweep(disk)?;
+    disk_file::sweep(disk)?;
     let (Some(folder), Some(name)) = (disk.parent(), disk.file_name()) else {
         return Ok(());
     };
@@ -124,9 +125,9 @@ pub(crate) async fn rename(from: &Path, to: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
             for id in snapshots(from)? {
                 fs::create_dir_all(&new_states)?;
-                volume::copy(&snap_file(from, id), &snap_file(to, id)).await?;
+                disk_file::copy(&snap_file(from, id), &snap_file(to, id)).await?;
             }
-            volume::copy(from, to).await?;
+            disk_file::copy(from, to).await?;
             remove(from)
         }
         other => other.with_context(|| {

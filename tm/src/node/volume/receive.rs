@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_common::volume::{LIMIT, Staged, VolumeError};
+use onedock_common::disk_file::{DiskFileError, LIMIT, Staged};
 
 use super::place::{new_snap_folder, remove_folder, snap_folder, sweep};
 use super::stream::{Head, number};
@@ -75,7 +75,7 @@ fn write(staged: &Staged, head: &Head, from: &mut impl BufRead) -> Result<()> {
     let mut file = staged.create()?;
     let full = |source: io::Error| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            anyhow::Error::from(VolumeError::NoSpace {
+            anyhow::Error::from(DiskFileError::NoSpace {
                 path: staged.path().to_owned(),
                 bytes: head.length,
                 source,

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_common::disk_image::DiskMeta;
-use onedock_common::reference::{Repository, Source, Tag};
-use onedock_common::volume::{self, Staged};
+use onedock_common::disk_file::{self, Staged};
+use onedock_common::state::disk_image::DiskMeta;
+use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_common::{Digest, SnapshotId};
 use onedock_registry::Client;
 
@@ -33,13 +33,13 @@ pub(crate) async fn fetch(
     if meta.blank {
         of_bytes(disk, meta.size, meta.format).await?;
         if let Some(fs) = meta.fs {
-            volume::make_fs(disk, fs).await?;
+            disk_file::make_fs(disk, fs).await?;
         }
         return Ok(());
     }
     let staged = download(client, source, meta, disk).await?;
     if how == How::Clone {
-        volume::new_fsid(staged.path()).await?;
+        disk_file::new_fsid(staged.path()).await?;
     }
     remove_states(disk)?;
     Ok(staged.commit(meta.format)?)
@@ -80,7 +80,7 @@ async fn download(
     // Before anything looks at its content.
     staged.declare(meta.format)?;
     // A qcow2 that leads to other files, or one of another size than oned counts.
-    let volume = volume::inspect_as(staged.path(), meta.format)?;
+    let volume = disk_file::inspect_as(staged.path(), meta.format)?;
     ensure!(
         volume.size == meta.size,
         "{source} holds a disk of {} bytes and says {}",
@@ -112,8 +112,8 @@ pub(crate) async fn save_file(
     repository: &Repository,
     tag: &Tag,
 ) -> Result<Digest> {
-    let volume = volume::inspect(file)?;
-    let (_, place) = volume::open(file)?;
+    let volume = disk_file::inspect(file)?;
+    let (_, place) = disk_file::open(file)?;
     let meta = DiskMeta {
         format: volume.format,
         size: volume.size,

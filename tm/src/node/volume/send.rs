@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use onedock_common::SnapshotId;
-use onedock_common::volume::{self, data_extents};
+use onedock_common::disk_file::{self, data_extents};
 
 use super::place::{snap_file, snapshots};
 use super::stream::Head;
@@ -25,8 +25,8 @@ pub(crate) fn send(disk: &Path, out: &mut impl Write) -> Result<()> {
 }
 
 fn send_file(path: &Path, snapshot: Option<SnapshotId>, to: &mut impl Write) -> Result<()> {
-    let format = volume::inspect(path)?.format;
-    let (mut file, _) = volume::open(path)?;
+    let format = disk_file::inspect(path)?.format;
+    let (mut file, _) = disk_file::open(path)?;
     write(&mut file, snapshot, format, to)
         .with_context(|| format!("disk {} was not sent", path.display()))
 }
@@ -34,7 +34,7 @@ fn send_file(path: &Path, snapshot: Option<SnapshotId>, to: &mut impl Write) -> 
 fn write(
     file: &mut File,
     snapshot: Option<SnapshotId>,
-    format: volume::Format,
+    format: disk_file::Format,
     to: &mut impl Write,
 ) -> io::Result<()> {
     let length = file.metadata()?.len();

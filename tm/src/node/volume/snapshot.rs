@@ -7,16 +7,17 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::SnapshotId;
-use onedock_common::{files, volume};
+use onedock_common::disk_file;
+use onedock_common::state::files;
 
 use super::place::{snap_file, snap_folder, snapshots};
 
 /// Keeps the present state of a disk that no VM uses now. For one in use there are
 /// [`spool`](super::spool()) and [`snap_keep`](super::snap_keep).
 pub(crate) async fn snap_create(disk: &Path, id: SnapshotId) -> Result<()> {
-    volume::inspect(disk)?;
+    disk_file::inspect(disk)?;
     make_folder(disk)?;
-    let kept = volume::copy(disk, &snap_file(disk, id)).await;
+    let kept = disk_file::copy(disk, &snap_file(disk, id)).await;
     if kept.is_err() {
         forget_empty_folder(disk);
     }
@@ -31,7 +32,7 @@ pub(super) fn make_folder(disk: &Path) -> Result<()> {
 /// Makes a kept state the disk's present one; the state stays.
 pub(crate) async fn snap_revert(disk: &Path, id: SnapshotId) -> Result<()> {
     known(disk, id)?;
-    volume::copy(&snap_file(disk, id), disk)
+    disk_file::copy(&snap_file(disk, id), disk)
         .await
         .with_context(|| format!("disk {} stays as it is", disk.display()))
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use onedock_common::SnapshotId;
-use onedock_common::{files, volume};
+use onedock_common::disk_file;
+use onedock_common::state::files;
 
 use super::place::{snap_file, snap_folder, sweep, with};
 use super::snapshot::{forget_empty_folder, make_folder};
@@ -54,6 +55,6 @@ pub(crate) fn snap_keep(disk: &Path, id: SnapshotId, spool: &Spool) -> Result<()
 pub(crate) async fn spool(disk: &Path) -> Result<Spool> {
     sweep(disk)?;
     let copy = Spool(with(disk, &format!("{INFIX}{}", std::process::id())));
-    volume::copy_for_now(disk, copy.path()).await?;
+    disk_file::copy_for_now(disk, copy.path()).await?;
     Ok(copy)
 }

@@ -8,7 +8,7 @@
 use std::io::{self, BufRead, Read};
 
 use onedock_common::SnapshotId;
-use onedock_common::volume::Format;
+use onedock_common::disk_file::Format;
 use serde::{Deserialize, Serialize};
 
 /// The longest line, in bytes.

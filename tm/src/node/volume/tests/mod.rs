@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use onedock_common::SnapshotId;
-use onedock_common::volume::{Format, Fs, VolumeError, inspect, is_blank, make_fs};
+use onedock_common::disk_file::{DiskFileError, Format, Fs, inspect, is_blank, make_fs};
 
 use super::*;
 
@@ -127,8 +127,8 @@ fn a_disk_goes_back_to_a_kept_state_as_often_as_wanted() {
 fn a_snapshot_of_a_disk_that_is_gone_leaves_nothing() {
     let (dir, disk) = place();
     let error = block(snap_create(&disk, id(0))).unwrap_err();
-    let error = error.downcast::<VolumeError>().unwrap();
-    assert!(matches!(error, VolumeError::Missing { .. }), "{error}");
+    let error = error.downcast::<DiskFileError>().unwrap();
+    assert!(matches!(error, DiskFileError::Missing { .. }), "{error}");
     assert!(names(dir.path()).is_empty());
 }
 

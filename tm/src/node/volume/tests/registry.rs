@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use onedock_common::disk_image::DiskMeta;
-use onedock_common::reference::{Repository, Source, Tag};
-use onedock_common::volume::{copy, make as make_bytes};
+use onedock_common::disk_file::{copy, make as make_bytes};
+use onedock_common::state::disk_image::DiskMeta;
+use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_registry::{Client, Kind, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 

@@ -67,7 +67,7 @@ fn fault_a_transfer_that_breaks_off_anywhere_leaves_what_was_there() {
         let ends = (0..stream.len()).step_by(97).chain([stream.len() - 1]);
         for end in ends {
             let error = receive(&copy, &mut &stream[..end]).unwrap_err();
-            let line = onedock_common::answer::error_line(error.as_ref());
+            let line = onedock_common::opennebula::answer::error_line(error.as_ref());
             assert!(line.contains("was not received"), "{line}");
             assert_eq!(names(to.path()), before);
         }

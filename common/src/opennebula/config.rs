@@ -1,0 +1,298 @@
+//! `onedock.conf`: ONEDock's configuration file, `KEY=value` in the shell's syntax, in the
+//! `remotes` folder so that it travels with the drivers to every host. Only assignments are
+//! read; nothing in it is executed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::opennebula::nic::{DEFAULT_PREFIX, prefix_of_mask};
+use crate::state::files;
+use crate::types::decimal::{parse_u32, parse_whole};
+use crate::types::dns::NameServer;
+use crate::types::reference::RegistryName;
+
+/// Where the credentials of registries lie, in the engine's `auth.json` format, readable for
+/// root and oneadmin only.
+pub const AUTH_FILE: &str = "/etc/onedock/registry-auth.json";
+
+/// Why the configuration could not be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file is there and cannot be read.
+    #[error("configuration {path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line is no assignment, or a value is not what its key takes.
+    #[error("configuration {path}, line {line}: {problem}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The configuration of this host. A key that is absent has ONEDock's default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// LOCAL_SERVER: the private registry, by a name that every host resolves.
+    pub local_server: Option<RegistryName>,
+    /// ONEDOCK_DEFAULT_DOCKERRUN: the command of images that have no DOCKERRUN.
+    pub default_dockerrun: Option<String>,
+    /// ONEDOCK_DEFAULT_NETMASK: the prefix of an IPv4 address whose mask nobody names, 24;
+    /// given as a prefix or in dotted form.
+    pub default_prefix: u8,
+    /// ONEDOCK_OVERRIDE_DNS: name servers behind those of the networks.
+    pub override_dns: Vec<NameServer>,
+    /// ONEDOCK_DEPLOY_WATCH_MS: how long `deploy` watches the first process, 20 ms.
+    pub deploy_watch: Duration,
+    /// ONEDOCK_STOP_TIMEOUT: seconds between the stop signal and KILL, 30.
+    pub stop_grace: Duration,
+    /// ONEDOCK_PLATFORMS: platforms to keep of multi-platform images in place of the hosts'.
+    pub platforms: Vec<String>,
+    /// ONEDOCK_INSECURE_REGISTRIES: registries that may speak plain HTTP and whose certificate is
+    /// not checked.
+    pub insecure_registries: Vec<RegistryName>,
+    /// ONEDOCK_REGISTRY_MIRRORS: `registry=URL` pairs: ask there in the registry's place.
+    pub mirrors: Vec<(RegistryName, String)>,
+    /// DATASTORE_DATA_PATH: where the private registry keeps its data, for the datastore's size.
+    pub data_path: PathBuf,
+    /// ONEDOCK_REGISTRY_AUTH: the credentials file.
+    pub auth_file: PathBuf,
+    /// ONEDOCK_CERTS_DIR: CA certificates of registries, in the engine's layout.
+    pub certs_dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            local_server: None,
+            default_dockerrun: None,
+            default_prefix: DEFAULT_PREFIX,
+            override_dns: Vec::new(),
+            deploy_watch: Duration::from_millis(20),
+            stop_grace: Duration::from_secs(30),
+            platforms: Vec::new(),
+            insecure_registries: Vec::new(),
+            mirrors: Vec::new(),
+            data_path: "/var/lib/docker-registry".into(),
+            auth_file: AUTH_FILE.into(),
+            certs_dir: "/etc/docker/certs.d".into(),
+        }
+    }
+}
+
+impl Config {
+    /// The file for this program: `ONEDOCK_CONF`, else `onedock.conf` in the `remotes` folder
+    /// that the running binary lies in (`remotes/onedock/<architecture>/<binary>`). No file
+    /// means all defaults.
+    pub fn load() -> Result<Self, ConfigError> {
+        match Self::place() {
+            Some(path) => Self::read(&path),
+            None => Ok(Self::default()),
+        }
+    }
+
+    fn place() -> Option<PathBuf> {
+        if let Some(path) = std::env::var_os("ONEDOCK_CONF") {
+            return Some(path.into());
+        }
+        let program = std::env::current_exe().ok()?;
+        Some(program.parent()?.parent()?.parent()?.join("onedock.conf"))
+    }
+
+    /// Reads one file; one that is not there means all defaults.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        match files::read_bounded(path, 1 << 20) {
+            Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes), path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for (number, line) in text.lines().enumerate() {
+            let wrong = |problem: String| ConfigError::Wrong {
+                path: path.to_owned(),
+                line: number + 1,
+                problem,
+            };
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let words = shell_words::split(line).map_err(|e| wrong(e.to_string()))?;
+            // A comment may follow the assignment.
+            let mut words = words.iter().map(String::as_str);
+            let assignment = words.find(|word| *word != "export").unwrap_or_default();
+            let (key, value) = assignment
+                .split_once('=')
+                .ok_or_else(|| wrong(format!("\"{assignment}\" is not KEY=value")))?;
+            let known = config
+                .set(key, value.trim())
+                .map_err(|problem| wrong(format!("{key}: {problem}")))?;
+            if !known {
+                // ONEDock had keys that nothing needs any more; a site's file stays valid.
+                tracing::debug!(key, "configuration key without a meaning here");
+            }
+        }
+        Ok(config)
+    }
+
+    /// Whether the key has a meaning.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, String> {
+        let said = (!value.is_empty()).then_some(value);
+        match key {
+            "LOCAL_SERVER" => self.local_server = said.map(read).transpose()?,
+            "ONEDOCK_DEFAULT_DOCKERRUN" => self.default_dockerrun = said.map(str::to_owned),
+            "ONEDOCK_DEFAULT_NETMASK" => {
+                self.default_prefix = said
+                    .map(prefix_of_mask)
+                    .transpose()?
+                    .unwrap_or(DEFAULT_PREFIX);
+            }
+            "ONEDOCK_OVERRIDE_DNS" => self.override_dns = list(value)?,
+            "ONEDOCK_DEPLOY_WATCH_MS" => {
+                if let Some(text) = said {
+                    let ms = parse_whole(text).map_err(|e| e.to_string())?;
+                    self.deploy_watch = Duration::from_millis(ms.min(60_000));
+                }
+            }
+            "ONEDOCK_STOP_TIMEOUT" => {
+                if let Some(text) = said {
+                    let seconds = parse_u32(text).map_err(|e| e.to_string())?;
+                    self.stop_grace = Duration::from_secs(u64::from(seconds.min(3600)));
+                }
+            }
+            "ONEDOCK_PLATFORMS" => self.platforms = list(value)?,
+            "ONEDOCK_INSECURE_REGISTRIES" => self.insecure_registries = list(value)?,
+            "ONEDOCK_REGISTRY_MIRRORS" => {
+                self.mirrors = value
+                    .split_whitespace()
+                    .map(read_mirror)
+                    .collect::<Result<_, _>>()?;
+            }
+            "DATASTORE_DATA_PATH" => {
+                if let Some(path) = said {
+                    self.data_path = path.into();
+                }
+            }
+            "ONEDOCK_REGISTRY_AUTH" => self.auth_file = said.unwrap_or(AUTH_FILE).into(),
+            "ONEDOCK_CERTS_DIR" => {
+                if let Some(path) = said {
+                    self.certs_dir = path.into();
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn read<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: T::Err| e.to_string())
+}
+
+fn list<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Vec<T>, String> {
+    text.split([' ', ','])
+        .filter(|t| !t.is_empty())
+        .map(read)
+        .collect()
+}
+
+fn read_mirror(text: &str) -> Result<(RegistryName, String), String> {
+    let (registry, url) = text
+        .split_once('=')
+        .ok_or_else(|| format!("\"{text}\" is not registry=URL"))?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(format!("\"{url}\" is not an http or https URL"));
+    }
+    Ok((read(registry)?, url.trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("onedock.conf"))
+    }
+
+    #[test]
+    fn an_onedock_site_s_file_is_read() {
+        let config = parse(
+            "# comment\nLOCAL_SERVER=dockerregistry:5000\nONEDOCK_FOLDER=/var/tmp/one/onedock\n\
+             DELETE_LOCAL_IMAGES=yes\nONEDOCK_OVERRIDE_DNS=\"8.8.8.8 fe80::1%eth0\"\n\
+             ONEDOCK_DEFAULT_DOCKERRUN='/bin/bash -l' # keeps it alive\n",
+        )
+        .unwrap();
+        assert_eq!(
+            config.local_server.unwrap().to_string(),
+            "dockerregistry:5000"
+        );
+        assert_eq!(config.override_dns.len(), 2);
+        assert_eq!(config.default_dockerrun.as_deref(), Some("/bin/bash -l"));
+        assert_eq!(config.deploy_watch, Duration::from_millis(20));
+    }
+
+    #[test]
+    fn the_shipped_file_says_the_defaults_and_every_key_of_it_has_a_meaning() {
+        let shipped = include_str!("../../../packaging/onedock.conf");
+        assert_eq!(parse(shipped).unwrap(), Config::default());
+        for line in shipped.lines() {
+            let line = line.trim_start_matches(['#', ' ']);
+            let key = line.split('=').next().unwrap_or_default();
+            if line.contains('=') && key.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
+                assert_eq!(Config::default().set(key, ""), Ok(true), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_may_export_its_key_and_a_mask_may_be_dotted() {
+        let mask = |text: &str| parse(text).map(|c| c.default_prefix);
+        assert_eq!(
+            mask("export ONEDOCK_DEFAULT_NETMASK=255.255.0.0").unwrap(),
+            16
+        );
+        assert_eq!(mask("ONEDOCK_DEFAULT_NETMASK=20").unwrap(), 20);
+        assert!(mask("ONEDOCK_DEFAULT_NETMASK=33").is_err());
+        assert!(mask("export").is_err());
+    }
+
+    #[test]
+    fn an_empty_value_is_no_value() {
+        let config =
+            parse("LOCAL_SERVER=\nONEDOCK_OVERRIDE_DNS=\"\"\nONEDOCK_DEFAULT_DOCKERRUN=\n")
+                .unwrap();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_with_its_number() {
+        for (text, line) in [
+            ("\nONEDOCK_OVERRIDE_DNS=nowhere", "line 2"),
+            ("LOCAL_SERVER=\"a b\"", "line 1"),
+            ("ONEDOCK_DEPLOY_WATCH_MS=+5", "line 1"),
+            ("rm -rf /", "line 1"),
+            ("A='open", "line 1"),
+            ("ONEDOCK_REGISTRY_MIRRORS=docker.io=ftp://x", "line 1"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The OpenNebula contract: the documents that `oned` sends, the answers that it reads, and
+//! `onedock.conf`.
+
+pub mod answer;
+pub mod config;
+pub mod image;
+pub mod nic;
+pub mod vm;
+pub mod xml;

@@ -1,0 +1,240 @@
+//! TEMPLATE/NIC together with what only CONTEXT knows of it: `oned` writes no mask into the
+//! NIC, so it comes from ETHx_MASK, else from the network's NETWORK_MASK (inherited with
+//! INHERIT_VNET_ATTR), else it is ONEDOCK_DEFAULT_NETMASK of `onedock.conf`.
+
+mod sight;
+mod values;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use crate::opennebula::vm::Context;
+use crate::opennebula::xml::{Node, XmlError};
+use crate::types::decimal::parse_u32;
+use crate::types::dns::{NameServer, SearchDomain};
+use crate::types::ids::NicId;
+use crate::types::names::{IfName, Mac};
+use sight::Sight;
+pub(crate) use sight::list_of;
+pub(crate) use values::prefix_of_mask;
+use values::{is_true, kind_of, not_of_one_interface, read_bridge, read_method, read_mtu};
+
+/// The prefix of an IPv4 address whose mask nobody names, not even ONEDOCK_DEFAULT_NETMASK.
+pub const DEFAULT_PREFIX: u8 = 24;
+
+/// The least MTU of a link with IPv6, in bytes (RFC 8200, 5; the kernel takes IPv6 off a link
+/// with less).
+pub const IPV6_MTU: u32 = 1280;
+
+/// How a NIC gets its addresses (METHOD, `context-linux`'s net-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The addresses that OpenNebula leased.
+    Static,
+    /// By a DHCP client.
+    Dhcp,
+    /// None; somebody inside does it.
+    Skip,
+}
+
+/// What carries the host end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BridgeKind {
+    /// A bridge of the kernel.
+    Linux,
+    /// An Open vSwitch bridge.
+    OpenVSwitch,
+}
+
+/// One NIC of a VM, its aliases' addresses among its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// NIC_ID.
+    pub id: NicId,
+    /// TARGET, the name of the host end; `one-<vm>-<nic>` unless the template says otherwise.
+    pub target: IfName,
+    /// BRIDGE.
+    pub bridge: IfName,
+    /// BRIDGE_TYPE.
+    pub bridge_kind: BridgeKind,
+    /// MAC.
+    pub mac: Mac,
+    /// METHOD.
+    pub method: Method,
+    /// IP, IP6, IP6_GLOBAL and IP6_ULA with their prefixes, then those of the aliases.
+    pub addresses: Vec<IpNetwork>,
+    /// GATEWAY.
+    pub gateway: Option<Ipv4Addr>,
+    /// IP6_GATEWAY.
+    pub gateway6: Option<Ipv6Addr>,
+    /// METRIC of the default route.
+    pub metric: Option<u32>,
+    /// IP6_METRIC of the default route of IPv6; without one, METRIC counts for both, as in
+    /// OpenNebula's guest package.
+    pub metric6: Option<u32>,
+    /// In bytes: GUEST_MTU (CONTEXT's ETHx_MTU), which is that of the link inside, else MTU.
+    pub mtu: Option<u32>,
+    /// DNS; CONTEXT's ETHx_DNS stands before the NIC's.
+    pub dns: Vec<NameServer>,
+    /// SEARCH_DOMAIN; CONTEXT's ETHx_SEARCH_DOMAIN stands before the NIC's.
+    pub search: Vec<SearchDomain>,
+}
+
+impl Nic {
+    /// All NICs of a template, in the order of their ids. `default_prefix` is that of an IPv4
+    /// address whose mask nobody names. `left_out` takes a line for each name server and domain
+    /// that is none.
+    pub fn all(
+        template: &Node<'_>,
+        context: Option<&Context>,
+        default_prefix: u8,
+        left_out: &mut Vec<String>,
+    ) -> Result<Vec<Self>, XmlError> {
+        let mut nics = template
+            .children("NIC")
+            .map(|node| Self::from_node(&node, context, default_prefix, left_out))
+            .collect::<Result<Vec<_>, _>>()?;
+        nics.sort_by_key(|nic| nic.id);
+        if let Some(problem) = twice(&nics) {
+            return Err(XmlError::Wrong {
+                path: format!("{}/NIC", template.path()),
+                problem,
+            });
+        }
+        for alias in template.children("NIC_ALIAS") {
+            let parent: NicId = alias.required("PARENT_ID")?;
+            let Some(nic) = nics.iter_mut().find(|nic| nic.id == parent) else {
+                return Err(alias.wrong("PARENT_ID", format_args!("there is no NIC {parent}")));
+            };
+            let prefix = match alias.value::<NicId>("ALIAS_ID")? {
+                Some(id) => format!("ETH{parent}_ALIAS{id}"),
+                None => format!("ETH{parent}"),
+            };
+            if nic.method == Method::Static {
+                let sight = Sight {
+                    node: &alias,
+                    context,
+                    prefix,
+                    default_prefix,
+                };
+                // An external alias is one that somebody else's router answers for: the guest
+                // does not have it (`context-linux`, netcfg-interfaces).
+                let external = sight.text("EXTERNAL", "EXTERNAL")?;
+                if external.is_some_and(|(_, text)| is_true(text)) {
+                    continue;
+                }
+                for address in sight.addresses(&alias)? {
+                    if !nic.addresses.contains(&address) {
+                        nic.addresses.push(address);
+                    }
+                }
+            }
+        }
+        for node in template.children("NIC") {
+            let id: NicId = node.required("NIC_ID")?;
+            if let Some(nic) = nics.iter().find(|nic| nic.id == id) {
+                nic.check(&node)?;
+            }
+        }
+        Ok(nics)
+    }
+
+    /// What the kernel would refuse with a number only.
+    fn check(&self, node: &Node<'_>) -> Result<(), XmlError> {
+        let has_ipv6 = self.addresses.iter().any(IpNetwork::is_ipv6);
+        if let Some(mtu) = self.mtu.filter(|mtu| has_ipv6 && *mtu < IPV6_MTU) {
+            let problem = format!(
+                "{mtu} is too small for the NIC's IPv6 address, which needs at least {IPV6_MTU}; raise the MTU, or take the IPv6 address away"
+            );
+            return Err(node.wrong("MTU", problem));
+        }
+        let gateways = [
+            ("GATEWAY", self.gateway.map(IpAddr::V4)),
+            ("GATEWAY6", self.gateway6.map(IpAddr::V6)),
+        ];
+        for (key, gateway) in gateways {
+            let Some(gateway) = gateway else { continue };
+            if gateway.is_multicast() {
+                return Err(node.wrong(key, not_of_one_interface(gateway)));
+            }
+            if self.addresses.iter().any(|own| own.ip() == gateway) {
+                let problem = format!("{gateway} is the NIC's own address, and leads nowhere");
+                return Err(node.wrong(key, problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn from_node(
+        node: &Node<'_>,
+        context: Option<&Context>,
+        default_prefix: u8,
+        left_out: &mut Vec<String>,
+    ) -> Result<Self, XmlError> {
+        let id: NicId = node.required("NIC_ID")?;
+        let sight = Sight {
+            node,
+            context,
+            prefix: format!("ETH{id}"),
+            default_prefix,
+        };
+        let method = sight
+            .read("METHOD", "METHOD", read_method)?
+            .unwrap_or(Method::Static);
+        let metric = sight.read("METRIC", "METRIC", parse_u32)?;
+        let metric6 = sight.read("IP6_METRIC", "IP6_METRIC", parse_u32)?;
+        let addresses = if method == Method::Static {
+            sight.addresses(node)?
+        } else {
+            Vec::new()
+        };
+        Ok(Self {
+            id,
+            target: node.required("TARGET")?,
+            bridge: node.required("BRIDGE")?,
+            bridge_kind: node
+                .read("BRIDGE_TYPE", read_bridge)?
+                .unwrap_or(BridgeKind::Linux),
+            mac: node.required("MAC")?,
+            method,
+            addresses,
+            gateway: sight.read("GATEWAY", "GATEWAY", kind_of("an IPv4 address"))?,
+            gateway6: sight.read("IP6_GATEWAY", "GATEWAY6", kind_of("an IPv6 address"))?,
+            metric,
+            metric6: metric6.or(metric),
+            mtu: match sight.read("MTU", "GUEST_MTU", read_mtu)? {
+                None => node.read("MTU", read_mtu)?,
+                inside => inside,
+            },
+            dns: sight.list("DNS", left_out)?,
+            search: sight.list("SEARCH_DOMAIN", left_out)?,
+        })
+    }
+}
+
+/// What two NICs may not share: the id, the host end's name, and on one bridge the MAC address.
+fn twice(nics: &[Nic]) -> Option<String> {
+    nics.iter().enumerate().find_map(|(n, nic)| {
+        nics.iter().take(n).find_map(|other| {
+            if nic.id == other.id {
+                Some(format!("NIC_ID {} is given twice", nic.id))
+            } else if nic.target == other.target {
+                Some(format!(
+                    "NIC {} and NIC {} both have TARGET={}; give one of them another TARGET, or none",
+                    other.id, nic.id, nic.target
+                ))
+            } else if nic.mac == other.mac && nic.bridge == other.bridge {
+                Some(format!(
+                    "NIC {} and NIC {} both have MAC={} on the bridge {}, which can lead to one of them only; give one of them another MAC",
+                    other.id, nic.id, nic.mac, nic.bridge
+                ))
+            } else {
+                None
+            }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! The boot spec: what `onedock-runtime` needs to make a VM of a container, at every start.
+//!
+//! The driver writes it before each start to `/var/lib/onedock/boot/<container id>.json`; the
+//! runtime, which runs as root, reads it as hostile input: every field is a checked type,
+//! unknown fields are refused, and the file is bounded.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::state::files;
+use crate::state::paths::Paths;
+use crate::types::dns::{NameServer, SearchDomain};
+use crate::types::ids::{ContainerId, DiskId, NicId, VmId};
+use crate::types::names::{DeviceName, Hostname, IfName, Mac, MountPath};
+
+/// The version that this build writes. It reads the earlier ones too, so that a VM which runs while
+/// the drivers are upgraded can be rebooted and shut down: the first had no disks, the second one
+/// metric for the routes of both families.
+pub const VERSION: u32 = 3;
+const OLDEST: u32 = 1;
+/// The first version in which the routes of IPv6 have a metric of their own.
+const SEPARATE_METRICS: u32 = 3;
+
+/// The largest boot spec that is read, in bytes.
+pub const LIMIT: u64 = 1024 * 1024;
+
+/// Why a boot spec could not be read.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// The file is there and cannot be read.
+    #[error("boot spec {path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The content is not a boot spec.
+    #[error("boot spec {path} is damaged; power the VM off and resume it to have it written anew")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// Written by another version of the driver.
+    #[error(
+        "boot spec {path} has version {found}, this runtime reads {VERSION}; install the same version of the driver on the front-end and the node"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in it.
+        found: u32,
+    },
+}
+
+/// How the first process of the container is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstProcess {
+    /// The command itself is process 1, as the engine would start it.
+    Command,
+    /// `onedock-init` is process 1 and lives until it is told to stop: for an image without a
+    /// command, and for a bare shell in a container that has no terminal.
+    KeepAlive,
+}
+
+/// One NIC, plugged while the container is created but its process does not run yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    /// NIC/NIC_ID; inside, the link is `eth<id>`.
+    pub id: NicId,
+    /// NIC/TARGET, the name of the host end.
+    pub host: IfName,
+    /// NIC/BRIDGE, a Linux bridge that OpenNebula's network driver has made.
+    pub bridge: IfName,
+    /// NIC/MAC, of the end inside.
+    pub mac: Mac,
+    /// NIC/MTU; the bridge's when absent.
+    pub mtu: Option<u32>,
+    /// Addresses with their prefix.
+    pub addresses: Vec<IpNetwork>,
+    /// Default route.
+    pub gateway: Option<Ipv4Addr>,
+    /// Default route of IPv6.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Metric of the default route.
+    pub metric: Option<u32>,
+    /// Metric of the default route of IPv6.
+    #[serde(default)]
+    pub metric6: Option<u32>,
+}
+
+/// A disk beside the root disk, plugged while the container is created but its process does not
+/// run yet, or into the running one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// DISK/DISK_ID.
+    pub id: DiskId,
+    /// What it is on the host.
+    pub source: DiskSource,
+    /// Where it is mounted; `None`: only the device is shown. A disk that holds no file system
+    /// which can be mounted (none, a partition table, swap) is shown as its device all the same.
+    pub mount: Option<MountPath>,
+    /// The device's name in `/dev` where it is shown as a device (DISK/TARGET).
+    pub device: DeviceName,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// What a disk is on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskSource {
+    /// A file, or a block device, as it is: raw, or ISO 9660.
+    Raw(PathBuf),
+    /// A file in qcow2 format.
+    Qcow2(PathBuf),
+    /// The tree of an image: the folder of the layer of a container that never runs, in the
+    /// engine's storage (`…/overlay2/<64 digits>`, with `diff`, `work` and `lower` in it).
+    Tree(PathBuf),
+    /// A folder, shown read-only: the files of a CD on a kernel that cannot mount one.
+    Folder(PathBuf),
+}
+
+/// Everything that makes this start of the container the VM's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootSpec {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The VM.
+    pub vm: VmId,
+    /// `/proc/sys/kernel/random/boot_id` when `deploy` wrote this: a start in a later boot of
+    /// the host is refused, because only `oned` then knows where the VM belongs, and only
+    /// after its network drivers have laid bridges and filters.
+    pub boot_id: String,
+    /// The host name inside.
+    pub hostname: Hostname,
+    /// The whole argument vector of the command: entrypoint and command. Empty only with
+    /// [`FirstProcess::KeepAlive`].
+    pub args: Vec<String>,
+    /// What process 1 is.
+    pub first: FirstProcess,
+    /// In the order of their ids.
+    pub nics: Vec<Nic>,
+    /// Name servers, in order; empty leaves those of the engine's `resolv.conf`.
+    pub dns: Vec<NameServer>,
+    /// Search domains, in place of the engine's; empty without name servers leaves the engine's.
+    pub search: Vec<SearchDomain>,
+    /// The folder on the host with the context files, shown read-only at `/context` and `/mnt`.
+    pub context: Option<PathBuf>,
+    /// The image's VOLUME paths: the engine's anonymous volumes at these places are dropped,
+    /// so that their data stays on the root disk.
+    pub volumes: Vec<PathBuf>,
+    /// The disks beside the root disk, in the order of their ids.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+}
+
+impl BootSpec {
+    /// Writes the spec of `container`, replacing an earlier one in one step.
+    pub fn write(&self, paths: &Paths, container: &ContainerId) -> io::Result<()> {
+        let bytes = serde_json::to_vec(self)?;
+        files::replace(&paths.boot_spec(container), &bytes, 0o640)
+    }
+
+    /// Reads the spec of `container`; `None` when there is none, which means that the container
+    /// is not a VM.
+    pub fn read(paths: &Paths, container: &ContainerId) -> Result<Option<Self>, BootError> {
+        let path = paths.boot_spec(container);
+        let bytes = match files::read_bounded(&path, LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(BootError::Read { path, source }),
+        };
+        Self::parse(&bytes, &path).map(Some)
+    }
+
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self, BootError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |source| BootError::Parse {
+            path: path.to_owned(),
+            source,
+        };
+        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if !(OLDEST..=VERSION).contains(&version) {
+            return Err(BootError::Version {
+                path: path.to_owned(),
+                found: version,
+            });
+        }
+        let mut spec: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version < SEPARATE_METRICS {
+            for nic in &mut spec.nics {
+                nic.metric6 = nic.metric;
+            }
+        }
+        Ok(Self {
+            version: VERSION,
+            ..spec
+        })
+    }
+
+    /// Removes the spec of `container`, and what a writer that was ended in the middle has left.
+    pub fn remove(paths: &Paths, container: &ContainerId) -> io::Result<()> {
+        files::remove_with_leftovers(&paths.boot_spec(container))
+    }
+}
+
+/// This boot of the host.
+pub fn boot_id() -> io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> BootSpec {
+        BootSpec {
+            version: VERSION,
+            vm: VmId::new(5),
+            boot_id: "b".into(),
+            hostname: "web01".parse().unwrap(),
+            args: vec!["nginx".into()],
+            first: FirstProcess::Command,
+            nics: vec![Nic {
+                id: NicId::new(0),
+                host: "one-5-0".parse().unwrap(),
+                bridge: "onebr0".parse().unwrap(),
+                mac: "02:00:0a:4d:00:2a".parse().unwrap(),
+                mtu: Some(1450),
+                addresses: vec!["10.77.0.42/24".parse().unwrap()],
+                gateway: Some(Ipv4Addr::new(10, 77, 0, 1)),
+                gateway6: None,
+                metric: Some(7),
+                metric6: Some(9),
+            }],
+            dns: vec![],
+            search: vec![],
+            context: Some("/var/lib/one/datastores/101/5/disk.5".into()),
+            volumes: vec![],
+            disks: vec![Disk {
+                id: DiskId::new(1),
+                source: DiskSource::Qcow2("/var/lib/one/datastores/101/5/disk.1".into()),
+                mount: Some("/srv//data".parse().unwrap()),
+                device: "vdb".parse().unwrap(),
+                read_only: false,
+            }],
+        }
+    }
+
+    fn place() -> (tempfile::TempDir, Paths, ContainerId) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        fs::create_dir_all(paths.boot_dir()).unwrap();
+        (dir, paths, "ab".repeat(32).parse().unwrap())
+    }
+
+    #[test]
+    fn what_the_driver_writes_the_runtime_reads() {
+        let (_dir, paths, id) = place();
+        assert!(BootSpec::read(&paths, &id).unwrap().is_none());
+        spec().write(&paths, &id).unwrap();
+        assert_eq!(BootSpec::read(&paths, &id).unwrap(), Some(spec()));
+        BootSpec::remove(&paths, &id).unwrap();
+        BootSpec::remove(&paths, &id).unwrap();
+        assert!(BootSpec::read(&paths, &id).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_read_as_a_vm_without_further_disks() {
+        let (_dir, paths, id) = place();
+        let mut former = serde_json::to_value(spec()).unwrap();
+        former["version"] = 1.into();
+        former.as_object_mut().unwrap().remove("disks");
+        former["nics"][0].as_object_mut().unwrap().remove("metric6");
+        fs::write(paths.boot_spec(&id), former.to_string()).unwrap();
+        let read = BootSpec::read(&paths, &id).unwrap().unwrap();
+        assert_eq!((read.version, read.disks.len()), (VERSION, 0));
+        let mut nics = spec().nics;
+        nics[0].metric6 = nics[0].metric;
+        assert_eq!(read.nics, nics);
+    }
+
+    #[test]
+    fn name_servers_and_domains_of_an_earlier_build_are_read_and_hostile_ones_are_refused() {
+        let (_dir, paths, id) = place();
+        let mut former = serde_json::to_value(spec()).unwrap();
+        former["dns"] = serde_json::json!(["10.77.0.1", "0.0.0.0", "fd00::53"]);
+        former["search"] = serde_json::json!(["lan", "example.com"]);
+        fs::write(paths.boot_spec(&id), former.to_string()).unwrap();
+        let read = BootSpec::read(&paths, &id).unwrap().unwrap();
+        assert_eq!((read.dns.len(), read.search.len()), (3, 2));
+        for (key, value) in [
+            ("dns", "1.1.1.1\noptions x"),
+            ("search", "lan\nnameserver x"),
+        ] {
+            let mut bad = former.clone();
+            bad[key] = serde_json::json!([value]);
+            fs::write(paths.boot_spec(&id), bad.to_string()).unwrap();
+            assert!(BootSpec::read(&paths, &id).is_err(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_spec_with_a_bad_name_an_unknown_field_or_another_version_is_refused() {
+        let (_dir, paths, id) = place();
+        let good = serde_json::to_string(&spec()).unwrap();
+        for (from, to) in [
+            ("one-5-0", "../../etc"),
+            ("\"vm\":5", "\"vm\":-5"),
+            ("\"dns\"", "\"dnz\""),
+            ("\"version\":3", "\"version\":4"),
+            ("\"version\":3", "\"version\":0"),
+            ("/srv/data", "/srv/../etc"),
+            ("\"vdb\"", "\"null\""),
+            ("10.77.0.42/24", "10.77.0.42/64"),
+        ] {
+            let bad = good.replace(from, to);
+            assert_ne!(bad, good);
+            fs::write(paths.boot_spec(&id), bad).unwrap();
+            assert!(BootSpec::read(&paths, &id).is_err(), "{to}");
+        }
+    }
+}

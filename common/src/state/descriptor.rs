@@ -1,0 +1,309 @@
+//! The disk descriptor: `disk.<n>` of a VM's folder when the disk is a container. A small JSON
+//! file, so that every per-disk call of `oned` (mv, mvds, cpds, snap_*, delete) has something
+//! real to act upon.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::state::files;
+use crate::types::ids::{ContainerId, DiskId, SnapshotId, VmId};
+use crate::types::reference::{ImageTag, Source};
+
+/// The version that this build writes. It reads the first one too, which had no snapshots: VMs
+/// outlive an upgrade of the drivers.
+pub const VERSION: u32 = 2;
+const OLDEST: u32 = 1;
+
+/// The largest descriptor that is read, in bytes: less than the smallest disk, whose content is a
+/// tenant's and must never be taken for a descriptor (a raw disk has 1 MiB and more).
+const LIMIT: u64 = 512 * 1024;
+
+/// Why a descriptor could not be read or written.
+#[derive(Debug, Error)]
+pub enum DescriptorError {
+    /// There is none.
+    #[error("{path} is not there; the image was not staged on this host")]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Not one of ours.
+    #[error(
+        "{path} is damaged: it does not describe the disk of a container; put the file back from a copy, or terminate the VM"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// Written by another version.
+    #[error(
+        "{path} has version {found}, this driver reads {VERSION}; synchronise the host (onehost sync)"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in it.
+        found: u32,
+    },
+    /// The system refused.
+    #[error("{path} cannot be read or written")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A disk that is a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Descriptor {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The VM.
+    pub vm: VmId,
+    /// DISK_ID.
+    pub disk: DiskId,
+    /// The image as it is staged on this host.
+    pub image: Source,
+    /// The image's SOURCE as `oned` knows it; it differs from `image` once a persistent image
+    /// has been saved.
+    pub source: Source,
+    /// Whether changes go back to the image (`ln` staged it).
+    pub persistent: bool,
+    /// The image's DOCKERRUN as it was kept with it; the VM's own DISK/DOCKERRUN stands before it.
+    pub dockerrun: Option<String>,
+    /// The container; absent until the first `deploy`, and after the disk has left a host.
+    pub container: Option<ContainerId>,
+    /// The disk's snapshots, oldest first.
+    #[serde(default)]
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// A state of the disk that was kept: an image in the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// SNAPSHOT/ID, as `oned` counts them.
+    pub id: SnapshotId,
+    /// The image.
+    pub image: Source,
+    /// What it takes in the registry beyond the image that it stands on, in bytes.
+    pub bytes: u64,
+}
+
+/// What lies at `disk.<n>` of a VM's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A container: the root disk, or the tree of a further image.
+    Container(Box<Descriptor>),
+    /// A disk image in a file, or a link to one: raw, qcow2 or ISO 9660.
+    File,
+    /// A folder of context files.
+    Folder,
+}
+
+impl Descriptor {
+    /// The tag of one of the disk's snapshots: of a persistent image it stays with the image.
+    pub fn snapshot_tag(&self, id: SnapshotId) -> ImageTag {
+        if self.persistent {
+            ImageTag::Snapshot(id)
+        } else {
+            ImageTag::Disk {
+                vm: self.vm,
+                disk: self.disk,
+                snapshot: Some(id),
+            }
+        }
+    }
+
+    /// Reads the descriptor at `path`.
+    pub fn read(path: &Path) -> Result<Self, DescriptorError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let bytes = match files::read_bounded(path, LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(DescriptorError::Missing {
+                    path: path.to_owned(),
+                });
+            }
+            // A disk image of a stock datastore is larger than any descriptor.
+            Err(source) => {
+                return Err(DescriptorError::Io {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let foreign = |source| DescriptorError::Foreign {
+            path: path.to_owned(),
+            source,
+        };
+        let Version { version } = serde_json::from_slice(&bytes).map_err(foreign)?;
+        if !(OLDEST..=VERSION).contains(&version) {
+            return Err(DescriptorError::Version {
+                path: path.to_owned(),
+                found: version,
+            });
+        }
+        let descriptor: Self = serde_json::from_slice(&bytes).map_err(foreign)?;
+        Ok(Self {
+            version: VERSION,
+            ..descriptor
+        })
+    }
+
+    /// What lies at `path`. A descriptor that is damaged is an error, never a disk in a file.
+    pub fn find(path: &Path) -> Result<Found, DescriptorError> {
+        let io = |source| DescriptorError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let meta = match fs::symlink_metadata(path) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(e) => return Err(io(e)),
+        };
+        if meta.is_dir() {
+            return Ok(Found::Folder);
+        }
+        if !meta.is_file() || meta.len() > LIMIT {
+            return Ok(Found::File);
+        }
+        let bytes = files::read_bounded(path, LIMIT).map_err(io)?;
+        match bytes.first() {
+            Some(b'{') | None => Self::read(path).map(|d| Found::Container(Box::new(d))),
+            Some(_) => Ok(Found::File),
+        }
+    }
+
+    /// Writes the descriptor, replacing an earlier one in one step. Every field can be read by a
+    /// person: this is what an administrator looks at.
+    pub fn write(&self, path: &Path) -> Result<(), DescriptorError> {
+        let io = |source| DescriptorError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| io(e.into()))?;
+        bytes.push(b'\n');
+        files::replace(path, &bytes, 0o640).map_err(io)
+    }
+
+    /// Removes the descriptor; one that is gone is removed.
+    pub fn remove(path: &Path) -> Result<(), DescriptorError> {
+        files::remove(path).map_err(|source| DescriptorError::Io {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// `<folder of the VM>/disk.<n>`.
+pub fn disk_path(system_dir: &Path, disk: DiskId) -> PathBuf {
+    system_dir.join(format!("disk.{disk}"))
+}
+
+/// Makes a VM's folder and the marker by which the host's monitor finds the datastore
+/// (`.monitor` holds the name of the datastore's TM, `src/tm_mad/tm_common.sh`,
+/// `enable_local_monitoring`). `None`: a datastore that hosts share has no such marker.
+pub fn prepare_system_dir(system_dir: &Path, tm_mad: Option<&str>) -> io::Result<()> {
+    fs::create_dir_all(system_dir)?;
+    let datastore = system_dir
+        .parent()
+        .ok_or_else(|| io::Error::other("has no parent folder"))?;
+    let marker = datastore.join(".monitor");
+    if let Some(tm_mad) = tm_mad
+        && !marker.exists()
+    {
+        files::replace(&marker, format!("{tm_mad}\n").as_bytes(), 0o644)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor() -> Descriptor {
+        let hex = "ab".repeat(32);
+        let source: Source = format!("docker://front:5000/onedock/img-6@sha256:{hex}")
+            .parse()
+            .unwrap();
+        Descriptor {
+            version: VERSION,
+            vm: VmId::new(5),
+            disk: DiskId::new(0),
+            image: source.clone(),
+            source,
+            persistent: false,
+            dockerrun: Some("nginx -g 'daemon off;'".into()),
+            container: None,
+            snapshots: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = disk_path(dir.path(), DiskId::new(0));
+        descriptor().write(&path).unwrap();
+        assert_eq!(Descriptor::read(&path).unwrap(), descriptor());
+        Descriptor::remove(&path).unwrap();
+        Descriptor::remove(&path).unwrap();
+        assert!(matches!(
+            Descriptor::read(&path),
+            Err(DescriptorError::Missing { .. })
+        ));
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_read_as_a_disk_without_snapshots() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = disk_path(dir.path(), DiskId::new(0));
+        let mut former = serde_json::to_value(descriptor()).unwrap();
+        former["version"] = 1.into();
+        former.as_object_mut().unwrap().remove("snapshots");
+        fs::write(&path, former.to_string()).unwrap();
+        assert_eq!(Descriptor::read(&path).unwrap(), descriptor());
+    }
+
+    #[test]
+    fn a_disk_of_a_stock_datastore_and_a_damaged_file_are_refused_with_their_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.0");
+        for bytes in [
+            &b"QFI\xfb\0\0\0\x03"[..],
+            b"{\"version\":1}",
+            b"{\"version\":7}",
+            b"",
+        ] {
+            fs::write(&path, bytes).unwrap();
+            let error = Descriptor::read(&path).unwrap_err().to_string();
+            assert!(error.contains("disk.0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_action_on_a_host_leaves_the_marker_of_the_datastore() {
+        let dir = tempfile::tempdir().unwrap();
+        let system_dir = dir.path().join("101/5");
+        prepare_system_dir(&system_dir, Some("onedock")).unwrap();
+        prepare_system_dir(&system_dir, Some("onedock")).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("101/.monitor")).unwrap(),
+            "onedock\n"
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! The checked small types: a value of one of them has been read once and is trusted afterwards.
+
+pub mod decimal;
+pub mod digest;
+pub mod dns;
+pub mod ids;
+pub mod names;
+pub mod reference;
+pub mod secret;
+pub mod text;
