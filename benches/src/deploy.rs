@@ -304,7 +304,7 @@ impl<'a> Bench<'a> {
                 if TcpStream::connect_timeout(&to, Duration::from_millis(5)).is_ok() {
                     return Ok(());
                 }
-                std::thread::park_timeout(Duration::from_millis(1));
+                onedock_common::wait::pause(Duration::from_millis(1));
             }
             anyhow::bail!("{to} did not answer within 10 s")
         })

@@ -97,7 +97,7 @@ impl Front {
         while !engine.output("ssh", &[NAME, "true"])?.status.success() {
             let log = fs::read_to_string(file.with_extension("log")).unwrap_or_default();
             ensure!(begin.elapsed() < Duration::from_secs(10), "no ssh: {log}");
-            std::thread::park_timeout(Duration::from_millis(20));
+            onedock_common::wait::pause(Duration::from_millis(20));
         }
         Ok(front)
     }

@@ -4,6 +4,8 @@ use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use onedock_common::process::ProcessError;
+
 /// A failed command. The text holds its own part only; [`Error::line`] joins the causes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +24,9 @@ pub enum Error {
         what: String,
     },
     /// An external program failed, could not be started or took too long.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// What an external program did, or did not do, as its caller understands it.
     #[error("{program}: {what}")]
     Program { program: String, what: String },
     /// Something is not as it has to be; the text says what to do.

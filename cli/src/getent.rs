@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use onedock_common::types::decimal::parse_u32;
 
-use crate::command::{Answer, Command};
 use crate::error::{Error, Result};
+use onedock_common::process::{Command, Output};
 
 /// A directory server that does not answer must not hold the set-up for long.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -66,10 +66,10 @@ pub fn group_of(gid: u32) -> Result<Option<Group>> {
 }
 
 fn entry<T>(database: &str, key: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
-    let answer = Command::new("getent")
+    let answer = Command::local("getent")
         .args([database, "--", key])
         .within(DEADLINE)
-        .ask()?;
+        .run()?;
     read(database, key, &answer, parse)
 }
 
@@ -77,7 +77,7 @@ fn entry<T>(database: &str, key: &str, parse: fn(&str) -> Option<T>) -> Result<O
 fn read<T>(
     database: &str,
     key: &str,
-    answer: &Answer,
+    answer: &Output,
     parse: fn(&str) -> Option<T>,
 ) -> Result<Option<T>> {
     let failed = |what: &str| Error::Program {
@@ -90,7 +90,7 @@ fn read<T>(
             Some(found) => Ok(Some(found)),
             None => Err(failed("its answer is not a line of that database")),
         },
-        _ => Err(failed(answer.last_line())),
+        _ => Err(failed(&answer.last_line())),
     }
 }
 
@@ -127,8 +127,8 @@ fn parse_group(line: &str) -> Option<Group> {
 mod tests {
     use super::*;
 
-    fn answer(code: Option<i32>, stdout: &str, stderr: &str) -> Answer {
-        Answer {
+    fn answer(code: Option<i32>, stdout: &str, stderr: &str) -> Output {
+        Output {
             code,
             stdout: stdout.to_owned(),
             stderr: stderr.to_owned(),

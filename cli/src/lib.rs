@@ -5,7 +5,6 @@
 //! command can be called again, `--dry-run` is the same code without the writing, and what was
 //! there before stays: a file is edited in place of the value, never rewritten.
 
-pub mod command;
 pub mod edit;
 pub mod error;
 pub mod file_step;
@@ -16,7 +15,6 @@ pub mod secret;
 pub mod setup;
 pub mod stamp;
 pub mod step;
-pub mod wait;
 
 pub use error::{Error, Result};
 pub use host::Host;

@@ -18,7 +18,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(pid) = pid(self.0) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            onedock::wait::until(Duration::from_secs(5), || {
+            onedock_common::wait::until(Duration::from_secs(5), || {
                 (!Path::new(&format!("/proc/{pid}/exe")).exists()).then_some(())
             });
         }

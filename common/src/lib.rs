@@ -1,7 +1,8 @@
 //! What every driver of this project shares, in four rooms: the checked small types ([`types`])
 //! with the files that a VM has on a node ([`state`]), OpenNebula's documents and answers
 //! ([`opennebula`]), the client of the Docker Engine ([`engine`]) and disks that are files
-//! ([`disk_file`]).
+//! ([`disk_file`]). Beside them stands how a program is run ([`process`]), how an event is waited for
+//! ([`wait`]), the log and the resolver.
 //!
 //! Outside text becomes a type here, once; past this crate no function takes `&str`
 //! for an id, a name, a size or an address.
@@ -12,10 +13,12 @@ pub mod engine;
 pub mod log;
 mod no_name_service;
 pub mod opennebula;
+pub mod process;
 #[cfg(feature = "resolver")]
 pub mod resolver;
 pub mod state;
 pub mod types;
+pub mod wait;
 
 pub use types::digest::Digest;
 pub use types::dns::{NameServer, SearchDomain};

@@ -3,18 +3,20 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use onedock_common::opennebula::config::Config;
 use onedock_common::opennebula::xml::Element;
+use onedock_common::process::Command;
 use onedock_registry::Platform;
-use tokio::process::Command;
-use tokio::time::timeout;
 
 /// How long `oned` may take to list its hosts: it is the one who waits for this driver.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// The longest list that is read, in bytes: a host takes about 10 KB of it.
+const LARGEST: usize = 64 << 20;
+/// How much of a reason is logged, in bytes.
+const QUOTED: usize = 500;
 
 /// ONEDOCK_PLATFORMS, else what the hosts of VM_MAD onedock report as ARCH, else this machine's.
 async fn platforms(config: &Config) -> anyhow::Result<Vec<Platform>> {
@@ -53,23 +55,19 @@ fn onehost(one_location: Option<&OsStr>) -> PathBuf {
 }
 
 async fn of_program(onehost: &Path) -> BTreeSet<Platform> {
-    let asked = Command::new(onehost)
+    let answer = Command::local(onehost)
         .args(["list", "-x"])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
+        .within(LIMIT)
+        .keeping(LARGEST)
         .output();
-    match timeout(LIMIT, asked).await {
-        Ok(Ok(output)) if output.status.success() => of_hosts(&output.stdout),
-        Ok(Ok(output)) => {
-            tracing::warn!("onehost list: {}", String::from_utf8_lossy(&output.stderr));
+    match answer.await {
+        Ok(output) if output.succeeded() => of_hosts(output.stdout.as_bytes()),
+        Ok(output) => {
+            tracing::warn!("onehost list: {}", output.reason(QUOTED));
             BTreeSet::new()
         }
-        Ok(Err(error)) => {
-            tracing::info!("there is no onehost to ask: {error}");
-            BTreeSet::new()
-        }
-        Err(_) => {
-            tracing::warn!("onehost list did not answer within {} s", LIMIT.as_secs());
+        Err(error) => {
+            tracing::warn!("the hosts cannot be listed: {error}");
             BTreeSet::new()
         }
     }

@@ -626,7 +626,7 @@ fn fault_37_a_cp_that_is_killed_leaves_no_tag_and_the_next_one_works() {
             .unwrap()
             .write_all(bed.xml(&image).as_bytes())
             .unwrap();
-        std::thread::park_timeout(std::time::Duration::from_millis(pause));
+        onedock_common::wait::pause(std::time::Duration::from_millis(pause));
         let _ = child.kill();
         let _ = child.wait();
     }

@@ -121,7 +121,7 @@ impl Agent {
             Err(error) => self.silent = Some(error.to_string()),
             Ok(_) => drop(self.vm_records()),
         }
-        thread::park_timeout(CONFIRM);
+        onedock_common::wait::pause(CONFIRM);
         let monitor_host = self.host.probe(&self.place.proc)?;
         let mut first = First {
             system_host: self.system()?,
@@ -427,7 +427,7 @@ fn follow(engine: &Engine, followed: &Followed, wake: &SyncSender<Wake>) {
         }
         followed.set(None);
         let _ = wake.try_send(Wake::Engine);
-        thread::park_timeout(POLL);
+        onedock_common::wait::pause(POLL);
     }
 }
 

@@ -7,21 +7,21 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use onedock_common::HostId;
+use onedock_common::process::Stat;
 use onedock_common::state::boot;
 use onedock_common::state::files;
+use onedock_common::wait;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// How long an agent may take to end, before and after it is killed.
 const GRACE: Duration = Duration::from_secs(2);
-const STEP: Duration = Duration::from_millis(10);
 /// The largest pid file that is read.
 const LIMIT: u64 = 4096;
 /// The largest request: a configuration has 2 KB.
@@ -60,15 +60,10 @@ struct Identity {
 
 impl Identity {
     fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may hold anything, so count from its closing parenthesis (proc_pid_stat(5)).
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        if fields.next()? == "Z" {
-            return None;
-        }
+        let stat = Stat::of(pid).ok().filter(|stat| !stat.zombie)?;
         Some(Self {
             pid,
-            start: fields.nth(18)?.parse().ok()?,
+            start: stat.started,
             boot_id: boot::boot_id().ok()?,
         })
     }
@@ -87,14 +82,7 @@ impl Identity {
     }
 
     fn is_gone_within(&self, time: Duration) -> bool {
-        let until = Instant::now() + time;
-        while self.lives() {
-            if Instant::now() >= until {
-                return false;
-            }
-            thread::park_timeout(STEP);
-        }
-        true
+        wait::until(time, || (!self.lives()).then_some(())).is_some()
     }
 }
 
@@ -311,6 +299,8 @@ fn failed(path: &Path, problem: io::Error) -> InstanceError {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use std::process::{Command, Stdio};
 
@@ -385,11 +375,7 @@ mod tests {
         drop(other.claim().unwrap());
         drop(claim);
         // A child that another test's thread forks holds the lock until it becomes its program.
-        let until = Instant::now() + GRACE;
-        while instance.claim().is_err() {
-            assert!(Instant::now() < until, "the first has ended");
-            thread::park_timeout(STEP);
-        }
+        wait::until(GRACE, || instance.claim().ok()).expect("the first has ended");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::str::FromStr;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -72,14 +71,14 @@ pub fn run(probe: Probe) -> Result<String, ProbeError> {
         Probe::Host => {
             let mut host = Host::default();
             host.probe(&proc)?;
-            thread::park_timeout(BETWEEN);
+            onedock_common::wait::pause(BETWEEN);
             host.probe(&proc)?
         }
         Probe::Vm => {
             let mut meter = Meter::default();
             let seen = look(false)?;
             meter.probe(&proc, &engine, seen.running());
-            thread::park_timeout(BETWEEN);
+            onedock_common::wait::pause(BETWEEN);
             let mut records = meter.probe(&proc, &engine, seen.running());
             records.extend(sizes::probe(&engine, &location()));
             lines(&records)
@@ -87,7 +86,7 @@ pub fn run(probe: Probe) -> Result<String, ProbeError> {
         Probe::State => {
             let mut tracker = Tracker::new(Duration::ZERO, Duration::ZERO);
             tracker.look(&look(true)?.look, Instant::now());
-            thread::park_timeout(BETWEEN);
+            onedock_common::wait::pause(BETWEEN);
             lines(&tracker.look(&look(true)?.look, Instant::now()).lines)
         }
     })

@@ -84,7 +84,7 @@ pub fn keep(instance: Instance, token: Token, failures: Failures) {
             if begun.elapsed() > HEALTHY {
                 pause = Duration::from_secs(1);
             }
-            thread::park_timeout(pause);
+            onedock_common::wait::pause(pause);
             pause = (pause * 2).min(MOST);
         }
     };
@@ -132,7 +132,7 @@ pub fn wait(instance: &Instance, token: &Token, failures: Failures) -> io::Resul
         if left.is_zero() {
             break;
         }
-        thread::park_timeout(left);
+        onedock_common::wait::pause(left);
     }
     Err(Command::new(program::newest())
         .arg0(AGENT)

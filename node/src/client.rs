@@ -1,19 +1,21 @@
 //! The drivers' client of `onedock-node`, by the one line in sudoers: one typed request on its
 //! standard input, one typed answer, and a deadline on every call.
 
+use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use onedock_common::process::{self, Output, ProcessError, gather};
 use onedock_common::types::text::folded;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::request::{Answer, LIMIT, Request};
 
@@ -46,10 +48,28 @@ impl Default for Helper {
 
 impl Root for Helper {
     async fn call(&self, request: &Request) -> anyhow::Result<Answer> {
-        let limit = deadline(request);
-        timeout(limit, self.exchange(request))
-            .await
-            .with_context(|| format!("{} did not end within {} s", self.name(), limit.as_secs()))?
+        let (program, arguments) = self.words();
+        let output = process::Command::new(program)
+            .args(arguments)
+            .input(serde_json::to_vec(request)?)
+            .within(deadline(request))
+            .keeping(LIMIT)
+            .output()
+            .await;
+        let output = match output {
+            Ok(output) => output,
+            Err(ProcessError::Late { limit, .. }) => {
+                bail!("{} did not end within {} s", self.name(), limit.as_secs())
+            }
+            Err(error) => bail!("{error}; run 'onedock setup node' on this host"),
+        };
+        succeeded(&output)?;
+        serde_json::from_str(&output.stdout).with_context(|| {
+            format!(
+                "{} is of another version; run 'onedock setup node'",
+                self.name()
+            )
+        })
     }
 }
 
@@ -77,12 +97,17 @@ impl Helper {
         let mut child = self.spawn()?;
         let (stdin, archive) = (child.stdin.take(), child.stdout.take());
         let request = serde_json::to_vec(&request)?;
-        tokio::spawn(send(stdin, request));
-        let errors = tokio::spawn(read(child.stderr.take()));
+        tokio::spawn(async move {
+            if let Some(mut stdin) = stdin {
+                // One that refuses stops reading; its reason is on standard error.
+                let _ = stdin.write_all(&request).await;
+            }
+        });
+        // Its standard output is the archive; what is left to gather is the reason of a failure.
+        let ended = tokio::spawn(async move { gather(&mut child, LIMIT).await });
         let end = async move {
-            let status = child.wait().await?;
-            let reason = errors.await.unwrap_or_default();
-            succeeded(status, &reason)
+            let output = ended.await.map_err(io::Error::other)??;
+            succeeded(&output)
                 .map_err(|e| io::Error::other(format!("the layer cannot be packed: {e}")))
         };
         Ok(Archive {
@@ -94,30 +119,11 @@ impl Helper {
         })
     }
 
-    async fn exchange(&self, request: &Request) -> anyhow::Result<Answer> {
-        let mut child = self.spawn()?;
-        let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let request = serde_json::to_vec(request)?;
-        let (sent, out, reason) = tokio::join!(send(stdin, request), read(out), read(err));
-        succeeded(child.wait().await?, &reason)?;
-        sent.with_context(|| format!("{} took no request", self.name()))?;
-        serde_json::from_slice(&out).with_context(|| {
-            format!(
-                "{} is of another version; run 'onedock setup node'",
-                self.name()
-            )
-        })
-    }
-
     fn spawn(&self) -> anyhow::Result<Child> {
-        let mut command = if nix::unistd::geteuid().is_root() {
-            Command::new(&self.0)
-        } else {
-            let mut command = Command::new("/usr/bin/sudo");
-            command.arg("-n").arg(&self.0);
-            command
-        };
-        let program = command.as_std().get_program().display().to_string();
+        let (program, arguments) = self.words();
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let program = program.display();
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -127,34 +133,27 @@ impl Helper {
             .with_context(|| format!("cannot run {program}; run 'onedock setup node' on this host"))
     }
 
+    /// The program to call, and its arguments.
+    fn words(&self) -> (&Path, Vec<&OsStr>) {
+        if nix::unistd::geteuid().is_root() {
+            (&self.0, Vec::new())
+        } else {
+            let arguments = vec![OsStr::new("-n"), self.0.as_os_str()];
+            (Path::new("/usr/bin/sudo"), arguments)
+        }
+    }
+
     fn name(&self) -> std::path::Display<'_> {
         self.0.display()
     }
 }
 
-/// One that refuses stops reading; its reason is on standard error, not in the broken pipe.
-async fn send(stdin: Option<impl AsyncWrite + Unpin>, request: Vec<u8>) -> io::Result<()> {
-    match stdin {
-        Some(mut stdin) => stdin.write_all(&request).await,
-        None => Ok(()),
-    }
-}
-
-/// What it wrote, as much as a request may have.
-async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe {
-        let _ = pipe.take(LIMIT).read_to_end(&mut bytes).await;
-    }
-    bytes
-}
-
-fn succeeded(status: ExitStatus, reason: &[u8]) -> anyhow::Result<()> {
-    if status.success() {
+fn succeeded(output: &Output) -> anyhow::Result<()> {
+    if output.succeeded() {
         return Ok(());
     }
-    match folded(&String::from_utf8_lossy(reason), QUOTED).trim_end_matches('.') {
-        "" => bail!("onedock-node ended with {status} and without a reason"),
+    match folded(&output.stderr, QUOTED).trim_end_matches('.') {
+        "" => bail!("onedock-node failed: {}", output.reason(QUOTED)),
         reason => bail!("{reason}"),
     }
 }
@@ -253,6 +252,7 @@ mod tests {
 
     use onedock_common::VmId;
     use tempfile::TempDir;
+    use tokio::io::AsyncReadExt as _;
 
     use super::*;
 
@@ -307,7 +307,10 @@ mod tests {
             ),
             ("cat > /dev/null; echo '{\"ok\":true}'", "another version"),
             ("echo 'disk 3\nis in use.' >&2; exit 1", "disk 3 is in use"),
-            ("exit 3", "exit status: 3 and without a reason"),
+            (
+                "exit 3",
+                "onedock-node failed: it ended with code 3 and gave no reason",
+            ),
         ] {
             let (_dir, helper) = helper(script);
             let error = format!("{:#}", helper.call(&REQUEST).await.unwrap_err());

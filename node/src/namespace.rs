@@ -9,10 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use onedock_common::process::{Handle, Stat};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use crate::process;
 
 /// Why there is no namespace to plug into.
 #[derive(Debug, Error)]
@@ -75,7 +74,7 @@ impl Process {
         };
         Ok(Self {
             pid,
-            started: start_time(pid).map_err(examine)?,
+            started: Stat::of(pid).map_err(examine)?.started,
             network: space("net")?,
             mount: Some(space("mnt")?),
         })
@@ -88,9 +87,9 @@ impl Process {
 
     /// Whether it is still this very process and lives.
     pub fn lives(&self) -> bool {
-        process::pidfd(self.pid).is_ok_and(|handle| {
-            start_time(self.pid).ok() == Some(self.started)
-                && process::ended_within(&handle, Duration::ZERO).is_ok_and(|ended| !ended)
+        Handle::open(self.pid).is_ok_and(|handle| {
+            Stat::of(self.pid).is_ok_and(|stat| stat.started == self.started)
+                && handle.ends_within(Duration::ZERO).is_ok_and(|ended| !ended)
         })
     }
 
@@ -108,18 +107,16 @@ impl Process {
 
     /// Ends the process, if it is still this very one, and waits for its end.
     pub fn kill(&self, limit: Duration) -> Result<(), NamespaceError> {
-        let handle = process::pidfd(self.pid).map_err(|_| NamespaceError::Gone(self.pid))?;
-        if start_time(self.pid).ok() != Some(self.started) {
+        let handle = Handle::open(self.pid).map_err(|_| NamespaceError::Gone(self.pid))?;
+        if !Stat::of(self.pid).is_ok_and(|stat| stat.started == self.started) {
             return Err(NamespaceError::Gone(self.pid));
         }
         let examine = |source| NamespaceError::Examine {
             pid: self.pid,
             source,
         };
-        process::kill(&handle).map_err(examine)?;
-        process::ended_within(&handle, limit)
-            .map(drop)
-            .map_err(examine)
+        handle.kill().map_err(examine)?;
+        handle.ends_within(limit).map(drop).map_err(examine)
     }
 
     /// Opens the network namespace, if this very process still lives in it (fault 53,
@@ -163,12 +160,12 @@ impl Process {
             source,
         };
         let gone = |_| NamespaceError::Gone(self.pid);
-        let handle = process::pidfd(self.pid).map_err(gone)?;
+        let handle = Handle::open(self.pid).map_err(gone)?;
         let namespace = File::open(format!("/proc/{}/ns/{kind}", self.pid)).map_err(gone)?;
         let meta = namespace.metadata().map_err(examine)?;
         let same = (meta.dev(), meta.ino()) == expected
-            && start_time(self.pid).map_err(gone)? == self.started;
-        if !same || process::ended_within(&handle, Duration::ZERO).map_err(examine)? {
+            && Stat::of(self.pid).map_err(gone)?.started == self.started;
+        if !same || handle.ends_within(Duration::ZERO).map_err(examine)? {
             return Err(NamespaceError::Gone(self.pid));
         }
         let own = fs::metadata(format!("/proc/thread-self/ns/{kind}")).map_err(examine)?;
@@ -177,17 +174,6 @@ impl Process {
         }
         Ok(namespace.into())
     }
-}
-
-fn start_time(pid: i32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name in parentheses, which may hold anything, also blanks.
-    let behind = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    behind
-        .split_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::other("the start time is missing"))
 }
 
 /// An open network namespace.

@@ -7,7 +7,7 @@ use onedock_common::{ContainerId, DiskId, IfName, VmId};
 use serde::{Deserialize, Serialize};
 
 /// The largest request, in bytes.
-pub const LIMIT: u64 = 64 * 1024;
+pub const LIMIT: usize = 64 * 1024;
 
 /// A request. Unknown actions and unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

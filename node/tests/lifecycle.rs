@@ -445,12 +445,12 @@ fn an_interactive_command_lives_on_at_its_terminal_and_after_a_restart() -> Resu
         soon("a shell without a terminal has no end", || {
             Ok(!node.is_running(&id)?)
         })?;
-        std::thread::park_timeout(Duration::from_millis(300));
+        onedock_common::wait::pause(Duration::from_millis(300));
         for (id, args) in ids.iter().zip(lives) {
             ensure!(node.is_running(id)?, "{runtime}: {args:?} has ended");
             node.engine.docker(&["restart", "-t", "0", id.as_str()])?;
         }
-        std::thread::park_timeout(Duration::from_millis(500));
+        onedock_common::wait::pause(Duration::from_millis(500));
         for (id, args) in ids.iter().zip(lives) {
             ensure!(node.is_running(id)?, "{runtime}: {args:?} after a restart");
         }

@@ -143,7 +143,7 @@ impl Vm<'_> {
             match self.ask("127.0.0.1", 8080, "index.html") {
                 Ok(_) => return Ok(()),
                 Err(e) if begin.elapsed() > Duration::from_secs(20) => return Err(e),
-                Err(_) => std::thread::park_timeout(Duration::from_millis(50)),
+                Err(_) => onedock_common::wait::pause(Duration::from_millis(50)),
             }
         }
     }

@@ -361,10 +361,6 @@ fn stop(daemon: &mut Child) {
     let _ = daemon.wait();
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a step of a wait that has a predicate and a limit"
-)]
 pub(crate) fn pause() {
-    thread::sleep(Duration::from_millis(10));
+    onedock_common::wait::pause(Duration::from_millis(10));
 }

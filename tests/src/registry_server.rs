@@ -127,7 +127,7 @@ impl RegistryServer {
                 let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
                 bail!("docker-registry does not listen: {log}");
             }
-            std::thread::park_timeout(Duration::from_millis(5));
+            onedock_common::wait::pause(Duration::from_millis(5));
         }
         // The port may be another process's: only ours has this process alive.
         let ended = self

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use onedock_common::process::{Output, gather};
 use onedock_common::types::text::folded;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,6 +27,8 @@ use crate::request::{self, Arrival, Request};
 const NO_CONNECTION: i32 = 255;
 /// The shell's word for "no such program".
 const NOT_FOUND: i32 = 127;
+/// How much of a reply is read, in bytes.
+const KEPT: usize = 64 * 1024;
 /// How much of a stream is carried at a time.
 const PIECE: usize = 256 * 1024;
 /// The most that a pipe holds which nobody has read (pipe(7)).
@@ -46,17 +49,17 @@ pub(crate) async fn call<R: Request>(
 ) -> anyhow::Result<R::Reply> {
     let deadline = R::DEADLINE;
     let mut input = Input::new(request::line(request)?, payload)?;
-    let said = timeout(deadline, async {
+    let output = timeout(deadline, async {
         let mut pauses = Pauses::new();
         loop {
-            let said = gather(spawn(host, input.stdin()?)?).await?;
-            let again = said.is_refused_by(host) && input.is_unread()?;
+            let output = gather(&mut spawn(host, input.stdin()?)?, KEPT).await?;
+            let again = is_refused_by(&output, host) && input.is_unread()?;
             if !(again && pauses.pause(host).await) {
-                return anyhow::Ok(said);
+                return anyhow::Ok(output);
             }
         }
     });
-    reply(host, &said.await.with_context(|| late(host, deadline))??)
+    reply(host, &output.await.with_context(|| late(host, deadline))??)
 }
 
 /// Has `sent` done on one host and what it writes given to `received` on another.
@@ -109,8 +112,8 @@ struct Source<'a> {
     host: &'a HostName,
     /// What was read of it and may have to be given to the receiver again.
     first: Vec<u8>,
-    output: ChildStdout,
-    ended: JoinHandle<anyhow::Result<Said>>,
+    stream: ChildStdout,
+    ended: JoinHandle<io::Result<Output>>,
 }
 
 impl<'a> Source<'a> {
@@ -120,24 +123,24 @@ impl<'a> Source<'a> {
         loop {
             let mut child = spawn(host, input.stdin()?)?;
             let missing = "the node half has no standard output";
-            let mut output = child.stdout.take().context(missing)?;
-            let ended = tokio::spawn(gather(child));
+            let mut stream = child.stdout.take().context(missing)?;
+            let ended = tokio::spawn(ended(child));
             let mut first = vec![0; PIECE];
-            let read = output.read(&mut first).await.unwrap_or(0);
+            let read = stream.read(&mut first).await.unwrap_or(0);
             first.truncate(read);
             if read > 0 {
                 return Ok(Self {
                     host,
                     first,
-                    output,
+                    stream,
                     ended,
                 });
             }
-            let said = ended.await??;
-            if said.is_refused_by(host) && input.is_unread()? && pauses.pause(host).await {
+            let output = ended.await??;
+            if is_refused_by(&output, host) && input.is_unread()? && pauses.pause(host).await {
                 continue;
             }
-            ensure!(said.code == Some(0), complaint(host, &said));
+            ensure!(output.code == Some(0), complaint(host, &output));
             bail!("host {} has sent nothing", host.as_str());
         }
     }
@@ -157,15 +160,15 @@ impl<'a> Source<'a> {
                 to: child.stdin.take().context(missing)?,
                 written: 0,
             };
-            let ended = tokio::spawn(gather(child));
-            let carried = pour(&mut begin, &mut self.output, &mut input).await;
+            let ended = tokio::spawn(ended(child));
+            let carried = pour(&mut begin, &mut self.stream, &mut input).await;
             let unread = begin.whole && input.is_unread()?;
             drop(input);
-            let said = ended.await??;
-            if carried.is_err() && unread && said.is_refused_by(to) && pauses.pause(to).await {
+            let output = ended.await??;
+            if carried.is_err() && unread && is_refused_by(&output, to) && pauses.pause(to).await {
                 continue;
             }
-            return self.finish(to, carried, said).await;
+            return self.finish(to, carried, output).await;
         }
     }
 
@@ -173,10 +176,10 @@ impl<'a> Source<'a> {
         self,
         to: &HostName,
         carried: io::Result<()>,
-        sink: Said,
+        sink: Output,
     ) -> anyhow::Result<Arrival> {
         // One that is not read to its end must not wait for a reader.
-        drop(self.output);
+        drop(self.stream);
         let source = self.ended.await??;
         // Who ended first tells why: the receiver has stopped reading, or the stream just ended.
         if carried.is_ok() && source.code != Some(0) {
@@ -277,83 +280,49 @@ fn late(host: &HostName, deadline: Duration) -> String {
     )
 }
 
-/// What the node half has said.
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+/// Whether the host's sshd has closed the connection before anybody was logged in.
+fn is_refused_by(output: &Output, host: &HostName) -> bool {
+    !host.is_here()
+        && output.code == Some(NO_CONNECTION)
+        && output.stdout.is_empty()
+        && is_refused(&output.stderr)
 }
 
-impl Said {
-    /// Whether the host's sshd has closed the connection before anybody was logged in.
-    fn is_refused_by(&self, host: &HostName) -> bool {
-        !host.is_here()
-            && self.code == Some(NO_CONNECTION)
-            && self.stdout.is_empty()
-            && is_refused(&self.stderr)
+fn reply<T: DeserializeOwned>(host: &HostName, output: &Output) -> anyhow::Result<T> {
+    if output.code != Some(0) {
+        refused(host, output)?;
     }
-}
-
-fn reply<T: DeserializeOwned>(host: &HostName, said: &Said) -> anyhow::Result<T> {
-    if said.code != Some(0) {
-        refused(host, said)?;
-    }
-    serde_json::from_str(said.stdout.trim()).with_context(|| {
+    serde_json::from_str(output.stdout.trim()).with_context(|| {
         format!(
             "host {} answered \"{}\"",
             host.as_str(),
-            folded(&said.stdout, 200)
+            folded(&output.stdout, 200)
         )
     })
 }
 
-fn refused(host: &HostName, said: &Said) -> anyhow::Result<()> {
-    bail!(complaint(host, said))
+fn refused(host: &HostName, output: &Output) -> anyhow::Result<()> {
+    bail!(complaint(host, output))
 }
 
-fn complaint(host: &HostName, said: &Said) -> String {
-    match said.code {
+fn complaint(host: &HostName, output: &Output) -> String {
+    match output.code {
         Some(NO_CONNECTION) if !host.is_here() => format!(
             "host {} cannot be reached over ssh: {}",
             host.as_str(),
-            folded(&said.stderr, 300)
+            folded(&output.stderr, 300)
         ),
         Some(NOT_FOUND) => format!(
             "the drivers are not on host {} ({}); run 'onehost sync -f' on the front-end",
             host.as_str(),
-            folded(&said.stderr, 200)
+            folded(&output.stderr, 200)
         ),
-        _ => format!("host {}: {}", host.as_str(), folded(&said.stderr, 500)),
+        _ => format!("host {}: {}", host.as_str(), folded(&output.stderr, 500)),
     }
 }
 
-async fn gather(mut child: Child) -> anyhow::Result<Said> {
-    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let read_out = async {
-        if let Some(pipe) = &mut out {
-            pipe.take(64 * 1024).read_to_end(&mut stdout).await?;
-        }
-        Ok::<_, std::io::Error>(())
-    };
-    let read_err = async {
-        if let Some(pipe) = &mut err {
-            pipe.take(64 * 1024).read_to_end(&mut stderr).await?;
-        }
-        Ok::<_, std::io::Error>(())
-    };
-    let (a, b) = tokio::join!(read_out, read_err);
-    a?;
-    b?;
-    // One that says more than anybody reads must not wait for a reader.
-    drop((out, err));
-    let status = child.wait().await?;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Said {
-        code: status.code(),
-        stdout: text(stdout),
-        stderr: text(stderr),
-    })
+async fn ended(mut child: Child) -> io::Result<Output> {
+    gather(&mut child, KEPT).await
 }
 
 fn command(host: &HostName) -> Command {

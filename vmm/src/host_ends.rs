@@ -2,13 +2,14 @@
 //! what is on the bridge, so the answer waits until they are gone: the kernel removes them with
 //! the namespace, some milliseconds after the last process.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::bail;
 use nix::net::if_::if_nametoindex;
+use onedock_common::wait;
 use onedock_common::{IfName, VmId};
 use onedock_node::request::Request;
-use tokio::time::{Instant, sleep};
 
 use onedock_node::client::Root;
 
@@ -46,12 +47,6 @@ fn exists(end: &IfName) -> bool {
 }
 
 async fn vanish(ends: &[IfName], within: Duration) -> bool {
-    let deadline = Instant::now() + within;
-    while ends.iter().any(exists) {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        sleep(Duration::from_millis(2)).await;
-    }
-    true
+    let gone = async || Ok::<_, Infallible>((!ends.iter().any(exists)).then_some(()));
+    matches!(wait::until_async(within, gone).await, Ok(Some(())))
 }

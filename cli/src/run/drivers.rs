@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::Uid;
-use onedock::command::{Answer, Command};
 use onedock::error::{Error, Result};
+use onedock_common::process::{Command, Output};
 
 /// Layers may be many and the line slow.
 const LONG: Duration = Duration::from_secs(4000);
@@ -36,7 +36,7 @@ impl Drivers {
     }
 
     /// An action of the datastore.
-    pub(crate) fn datastore(&self, action: &str, id: &str, request: String) -> Result<Answer> {
+    pub(crate) fn datastore(&self, action: &str, id: &str, request: String) -> Result<Output> {
         let deadline = if action == "cp" { LONG } else { SHORT };
         self.call(
             &format!("datastore/onedock/{action}"),
@@ -51,7 +51,7 @@ impl Drivers {
         &self,
         script: &str,
         arguments: impl IntoIterator<Item = S>,
-    ) -> Result<Answer> {
+    ) -> Result<Output> {
         self.call(
             &format!("tm/onedock/{script}"),
             arguments,
@@ -66,7 +66,7 @@ impl Drivers {
         action: &str,
         arguments: impl IntoIterator<Item = S>,
         document: String,
-    ) -> Result<Answer> {
+    ) -> Result<Output> {
         self.call(&format!("vmm/onedock/{action}"), arguments, document, SHORT)
     }
 
@@ -77,7 +77,7 @@ impl Drivers {
         script: &str,
         arguments: impl IntoIterator<Item = S>,
         document: String,
-    ) -> Result<Option<Answer>> {
+    ) -> Result<Option<Output>> {
         let name = format!("vnm/{driver}/{script}");
         if !self.remotes.join(&name).is_file() {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Drivers {
         arguments: impl IntoIterator<Item = S>,
         input: String,
         deadline: Duration,
-    ) -> Result<Answer> {
+    ) -> Result<Output> {
         let path = self.remotes.join(name);
         let said = || name.replace("/onedock/", " ").replace('/', " ");
         if !path.is_file() {
@@ -110,7 +110,7 @@ impl Drivers {
             )));
         }
         let command = if Uid::effective().is_root() {
-            Command::new("setpriv")
+            Command::local("setpriv")
                 .args([
                     "--reuid",
                     &self.user,
@@ -122,13 +122,13 @@ impl Drivers {
                 .args([&path])
                 .env("HOME", "/var/lib/one")
         } else {
-            Command::new(&path.display().to_string())
+            Command::local(&path)
         };
         let answer = command
             .args(arguments)
             .input(input)
             .within(deadline)
-            .ask()?;
+            .run()?;
         if answer.succeeded() {
             return Ok(answer);
         }
@@ -140,7 +140,7 @@ impl Drivers {
 }
 
 /// What a driver says of its failure: all lines but those for the log.
-fn reason(answer: &Answer) -> String {
+fn reason(answer: &Output) -> String {
     let lines: Vec<&str> = answer
         .stderr
         .lines()
@@ -162,7 +162,7 @@ fn is_note(line: &str) -> bool {
 }
 
 /// The lines for the VM's log.
-pub(crate) fn notes(answer: &Answer) -> Vec<String> {
+pub(crate) fn notes(answer: &Output) -> Vec<String> {
     answer
         .stderr
         .lines()
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_in_the_driver_s_own_words() {
-        let answer = |code, stderr: &str| Answer {
+        let answer = |code, stderr: &str| Output {
             code,
             stdout: String::new(),
             stderr: stderr.into(),

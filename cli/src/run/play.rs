@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onedock::command::Answer;
 use onedock::error::{Error, Result};
+use onedock_common::process::Output;
 use onedock_common::types::decimal::parse_whole;
 use onedock_common::{ImageId, VmId};
 
@@ -361,7 +361,7 @@ impl Player {
         format!("{HOST}:{}{name}", self.store.system_dir(vm).display())
     }
 
-    fn call_driver(&self, what: &str, call: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
+    fn call_driver(&self, what: &str, call: impl FnOnce() -> Result<Output>) -> Result<Output> {
         let begun = Instant::now();
         let answer = call()?;
         tell(what, begun, &answer)?;
@@ -370,7 +370,7 @@ impl Player {
 }
 
 /// A line for a call that went well, with its notes.
-fn tell(what: &str, begun: Instant, answer: &Answer) -> Result<()> {
+fn tell(what: &str, begun: Instant, answer: &Output) -> Result<()> {
     say(&format!("  {:5} ms  {what}", begun.elapsed().as_millis()))?;
     for note in notes(answer) {
         say(&format!("            {note}"))?;

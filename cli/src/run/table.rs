@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onedock::command::Command;
 use onedock::edit::template_read::{Value, read};
+use onedock_common::process::Command;
 
 use super::drivers::Drivers;
 use super::state::{Stage, Vm};
@@ -96,7 +96,7 @@ fn collect(text: &str, seen: &mut Seen) {
 /// Where the monitor says nothing, the engine itself does.
 fn from_engine(vm: &Vm) -> String {
     let name = format!("one-{}", vm.id);
-    let answer = Command::new("docker")
+    let answer = Command::local("docker")
         .args([
             "container",
             "inspect",
@@ -105,7 +105,7 @@ fn from_engine(vm: &Vm) -> String {
             "--",
             &name,
         ])
-        .ask();
+        .run();
     match answer {
         Ok(answer) if answer.stdout.trim() == "true" => "RUNNING".to_owned(),
         Ok(answer) if answer.stdout.trim() == "false" => "POWEROFF".to_owned(),

@@ -6,20 +6,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use crate::command::{Answer, Command, find};
 use crate::error::{Error, Result};
 use crate::setup::distribution::{Distribution, ENGINE, Family, PROGRAMS, Program, Role, programs};
 use crate::step::{State, Step, act, optional};
+use onedock_common::process::{Command, Output, find_local};
 
 /// A package may be large and the line slow, but an installation that stands still must end.
 const INSTALL: Duration = Duration::from_secs(1200);
+/// A package manager says at the end of all that it writes why it failed.
+const OUTPUT: usize = 16 << 20;
 
 /// What is asked of a machine.
 trait Machine {
     /// Whether a program is there.
     fn has(&self, program: &str) -> bool;
     /// Runs a program of the package manager.
-    fn call(&self, program: &'static str, arguments: &[&str]) -> Result<Answer>;
+    fn call(&self, program: &'static str, arguments: &[&str]) -> Result<Output>;
     /// The text of os-release.
     fn os_release(&self) -> String;
 }
@@ -31,15 +33,17 @@ struct ThisMachine {
 
 impl Machine for ThisMachine {
     fn has(&self, program: &str) -> bool {
-        find(program).is_some() || (program == ENGINE && (self.engine_answers)())
+        find_local(program).is_some() || (program == ENGINE && (self.engine_answers)())
     }
 
-    fn call(&self, program: &'static str, arguments: &[&str]) -> Result<Answer> {
-        Command::new(program)
+    fn call(&self, program: &'static str, arguments: &[&str]) -> Result<Output> {
+        Ok(Command::local(program)
             .args(arguments)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .within(INSTALL)
-            .ask()
+            .keeping(OUTPUT)
+            .keeping(OUTPUT)
+            .run()?)
     }
 
     fn os_release(&self) -> String {
@@ -71,7 +75,7 @@ pub fn useful_step(
 /// What this machine does not serve for want of a program.
 pub fn lacking_notes(role: Role) -> Vec<String> {
     programs(role, false)
-        .filter(|program| !program.names.iter().any(|name| find(name).is_some()))
+        .filter(|program| !program.names.iter().any(|name| find_local(name).is_some()))
         .filter_map(|program| Some((program.name(), program.without?)))
         .map(|(name, without)| format!("WARNING: {name} is not installed: {without}."))
         .collect()
@@ -280,7 +284,7 @@ impl<'a> Installation<'a> {
         )))
     }
 
-    fn failed(&self, manager: &Manager<'_>, round: &Round, answer: &Answer) -> Error {
+    fn failed(&self, manager: &Manager<'_>, round: &Round, answer: &Output) -> Error {
         let advice = round
             .iter()
             .map(|(program, _)| self.advice(program))
@@ -407,7 +411,7 @@ impl<'a> Manager<'a> {
 
     /// None of the three removes a package for another: apt by its option, dnf without
     /// `--allowerasing`, zypper because it gives up where a solution would have to be chosen.
-    fn install(&self, packages: &[&str]) -> Result<Answer> {
+    fn install(&self, packages: &[&str]) -> Result<Output> {
         let options: &[&str] = match self.family {
             Family::Debian => &[
                 "install",

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use thiserror::Error;
 
 use super::{Format, Fs, least};
+use crate::process::ProcessError;
 
 /// Why a disk in a file could not be read, made or changed. What could not be changed is as it was.
 #[derive(Debug, Error)]
@@ -103,33 +103,23 @@ pub enum DiskFileError {
         /// What the system said.
         source: io::Error,
     },
-    /// A program that is not installed.
-    #[error("{program} is not installed on this host; install the package {package}")]
-    NoProgram {
-        /// Its name.
-        program: &'static str,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
     /// A program that failed.
-    #[error("{program} failed on {path}: {said}", path = path.display())]
+    #[error("{program} failed on {path}: {reason}", path = path.display())]
     Program {
         /// Its name.
         program: &'static str,
         /// The file that it worked on.
         path: PathBuf,
         /// Its standard error as one line, or how it ended.
-        said: String,
+        reason: String,
     },
-    /// A program that did not end.
-    #[error("{program} did not end within {} s on {path}", limit.as_secs(), path = path.display())]
-    Late {
-        /// Its name.
-        program: &'static str,
-        /// The file that it worked on.
+    /// A program that is not installed, cannot be started or did not end.
+    #[error("{reason}, for disk {path}", path = path.display())]
+    NotRun {
+        /// The file that it should work on.
         path: PathBuf,
-        /// How long was waited.
-        limit: Duration,
+        /// Why it gave no answer.
+        reason: ProcessError,
     },
 }
 

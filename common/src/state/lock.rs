@@ -10,17 +10,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::state::files;
 use crate::state::paths::Paths;
 use crate::types::ids::VmId;
-
-/// How often a busy lock is tried again.
-const STEP: Duration = Duration::from_millis(10);
+use crate::wait;
 
 /// Why a VM's lock could not be had.
 #[derive(Debug, Error)]
@@ -64,25 +61,25 @@ impl VmLock {
             source,
         };
         let mut file = open_or_make(&path).map_err(open)?;
-        let began = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) if is_at(&file, &path).map_err(open)? => {
-                    return Ok(Self { _file: file, path });
+        // `flock` itself has no deadline.
+        let locked = wait::until_ok(deadline, || {
+            loop {
+                match file.try_lock() {
+                    Ok(()) if is_at(&file, &path).map_err(open)? => return Ok(Some(())),
+                    // Its VM was forgotten meanwhile.
+                    Ok(()) => file = open_or_make(&path).map_err(open)?,
+                    Err(TryLockError::WouldBlock) => return Ok(None),
+                    Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(TryLockError::Error(source)) => return Err(open(source)),
                 }
-                // Its VM was forgotten meanwhile.
-                Ok(()) => file = open_or_make(&path).map_err(open)?,
-                Err(TryLockError::WouldBlock) if began.elapsed() >= deadline => {
-                    return Err(LockError::Busy {
-                        vm,
-                        waited: deadline,
-                    });
-                }
-                // A wait that ends early only tries again; `flock` itself has no deadline.
-                Err(TryLockError::WouldBlock) => thread::park_timeout(STEP),
-                Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(TryLockError::Error(source)) => return Err(open(source)),
             }
+        })?;
+        match locked {
+            Some(()) => Ok(Self { _file: file, path }),
+            None => Err(LockError::Busy {
+                vm,
+                waited: deadline,
+            }),
         }
     }
 
@@ -176,6 +173,9 @@ fn open_or_make(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Instant;
+
     use super::*;
 
     fn place() -> (tempfile::TempDir, Paths) {
@@ -205,7 +205,7 @@ mod tests {
         let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| VmLock::acquire(&paths, VM, Duration::from_secs(20)));
-            thread::park_timeout(Duration::from_millis(30));
+            crate::wait::pause(Duration::from_millis(30));
             assert!(!waiter.is_finished());
             drop(held);
             assert!(waiter.join().unwrap().is_ok());
@@ -233,7 +233,7 @@ mod tests {
         let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| VmLock::acquire(&paths, VM, Duration::from_secs(20)));
-            thread::park_timeout(Duration::from_millis(30));
+            crate::wait::pause(Duration::from_millis(30));
             held.forget().unwrap();
             let waited = waiter.join().unwrap().unwrap();
             assert!(VmLock::try_shared(&paths, VM).unwrap().is_none());

@@ -358,7 +358,7 @@ pub(crate) fn eventually(within: Duration, what: &str, is_so: impl Fn() -> bool)
     let until = Instant::now() + within;
     while !is_so() {
         assert!(Instant::now() < until, "not within {within:?}: {what}");
-        thread::park_timeout(Duration::from_millis(20));
+        onedock_common::wait::pause(Duration::from_millis(20));
     }
 }
 

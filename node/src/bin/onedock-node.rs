@@ -29,10 +29,10 @@ fn run() -> anyhow::Result<()> {
     }
     let mut bytes = Vec::new();
     io::stdin()
-        .take(LIMIT + 1)
+        .take(LIMIT as u64 + 1)
         .read_to_end(&mut bytes)
         .context("no request")?;
-    if bytes.len() as u64 > LIMIT {
+    if bytes.len() > LIMIT {
         bail!("the request is larger than {LIMIT} bytes");
     }
     let mut note = None;

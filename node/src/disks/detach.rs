@@ -4,10 +4,11 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use onedock_common::state::boot::DiskSource;
+use onedock_common::wait;
 
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, place, step};
@@ -15,7 +16,6 @@ use crate::disks::loop_device::{self, Loop, Loops};
 use crate::disks::stage::{self, DEV};
 use crate::disks::state::{Device, Folder, Form, Mounted, Shown};
 use crate::disks::{prepare, present, qcow2, users};
-use crate::process;
 
 /// How long the kernel is given to let go of a file system that nobody has mounted any more.
 const FREE: Duration = Duration::from_secs(3);
@@ -106,16 +106,10 @@ pub(super) fn freed(looped: &Loop, limit: Duration) -> io::Result<bool> {
     if !loop_device::bound(looped.index) {
         return Ok(true);
     }
-    let end = Instant::now() + limit;
     stage::within(|| {
         let loops = Loops::open(Path::new(DEV))?;
-        while loops.holds(looped)? {
-            if Instant::now() > end {
-                return Ok(false);
-            }
-            process::pause(Duration::from_millis(2));
-        }
-        Ok(true)
+        let free = || Ok((!loops.holds(looped)?).then_some(()));
+        wait::until_ok(limit, free).map(|free| free.is_some())
     })
 }
 

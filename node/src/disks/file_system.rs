@@ -150,9 +150,8 @@ fn may_use_all_resources() -> bool {
 pub(super) fn grow_unmounted(node: &Path) {
     let node = node.to_string_lossy();
     let ran = |name: &str, arguments: &[&str], well: &[i32]| {
-        program::find(name, "e2fsprogs")
-            .and_then(|path| program::run_to_its_end(&path, arguments))
-            .is_ok_and(|said| said.code.is_some_and(|code| well.contains(&code)))
+        program::run_to_its_end((name, "e2fsprogs"), arguments)
+            .is_ok_and(|output| output.code.is_some_and(|code| well.contains(&code)))
     };
     // 1: errors that it has corrected.
     if ran("e2fsck", &["-fp", "--", &node], &[0, 1]) {
@@ -174,13 +173,13 @@ pub(super) fn grow(kind: &str, node: &Path) -> Result<(), Fault> {
         _ => return Ok(()),
     };
     let failed = |e: io::Error| Fault::Tool(format!("its file system cannot be grown: {e}"));
-    let path = program::find(tool, package).map_err(failed)?;
-    let said = program::run(&path, &arguments, GROW).map_err(failed)?;
-    if said.code == Some(0) {
+    let output = program::run((tool, package), &arguments, GROW).map_err(failed)?;
+    if output.succeeded() {
         Ok(())
-    } else if tool == "resize2fs" && said.err.contains("Permission denied") {
+    } else if tool == "resize2fs" && output.stderr.contains("Permission denied") {
         Err(Fault::Later)
     } else {
-        Err(failed(io::Error::other(format!("{tool}: {}", said.err))))
+        let reason = output.reason(program::QUOTED);
+        Err(failed(io::Error::other(format!("{tool}: {reason}"))))
     }
 }

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use onedock_common::wait;
 use serde::{Deserialize, Serialize};
 
 use crate::disks::sys::{self, LOOP_AUTOCLEAR, LOOP_READ_ONLY, LoopInfo};
-use crate::process;
 
 /// The kernel's number of loop devices (admin-guide/devices.txt).
 pub(super) const MAJOR: u64 = 7;
@@ -26,9 +26,10 @@ pub(super) const RESERVED: u32 = 65_536;
 /// Others may take a free device before us; this many in a row do not.
 const RACES: usize = 64;
 
-/// How often, and how far apart, it is tried again to take a device away that is open.
-const GLANCES: u32 = 40;
-const GLANCE: Duration = Duration::from_millis(5);
+/// How long a device that is open is waited for before it is left to its users.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How long a device that is looked at is tried to be removed.
+const REMOVAL: Duration = Duration::from_millis(40);
 
 /// A loop device in use, known again by the file behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,17 +165,14 @@ impl<'a> Loops<'a> {
         }
         let device = self.device(index)?;
         // A host's udev looks at each device for a moment; whoever stays longer uses it.
-        for _ in 0..GLANCES {
-            match sys::loop_clear(&device) {
-                Ok(()) | Err(Errno::ENXIO | Errno::EBUSY) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            if sys::loop_info(&device)?.is_none() {
-                drop(device);
-                self.remove(index);
-                return Ok(true);
-            }
-            process::pause(GLANCE);
+        let free = wait::until_ok(GLANCE, || -> io::Result<_> {
+            clear(&device)?;
+            Ok(sys::loop_info(&device)?.is_none().then_some(()))
+        })?;
+        if free.is_some() {
+            drop(device);
+            self.remove(index);
+            return Ok(true);
         }
         // With other users, it has only been told to let go when they have gone.
         if let Some(mut info) = sys::loop_info(&device)? {
@@ -187,10 +185,7 @@ impl<'a> Loops<'a> {
     /// As [`Self::release`], for a container that has ended: what still has it open ends soon.
     pub(super) fn abandon(&self, index: u32) -> io::Result<()> {
         let device = self.device(index)?;
-        match sys::loop_clear(&device) {
-            Ok(()) | Err(Errno::ENXIO | Errno::EBUSY) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        clear(&device)?;
         drop(device);
         self.remove(index);
         Ok(())
@@ -199,12 +194,10 @@ impl<'a> Loops<'a> {
     /// A device that cannot be removed is busy with one that looks at it (udev), and is of no
     /// harm: it holds no file.
     fn remove(&self, index: u32) {
-        for _ in 0..20 {
-            if sys::loop_remove(&self.control, index) != Err(Errno::EBUSY) {
-                break;
-            }
-            process::pause(Duration::from_millis(2));
-        }
+        wait::until(REMOVAL, || {
+            let removed = sys::loop_remove(&self.control, index);
+            (removed != Err(Errno::EBUSY)).then_some(())
+        });
     }
 
     /// Makes the device as large as its file.
@@ -245,6 +238,14 @@ impl Loop {
     /// The device's number.
     pub(super) fn number(&self) -> u64 {
         makedev(MAJOR, u64::from(self.index) << shift())
+    }
+}
+
+/// Has the device let go of its file; one that has none, or is open elsewhere, is no error.
+fn clear(device: &File) -> io::Result<()> {
+    match sys::loop_clear(device) {
+        Ok(()) | Err(Errno::ENXIO | Errno::EBUSY) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

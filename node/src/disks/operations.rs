@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use onedock_common::state::boot::{Disk, DiskSource};
+use onedock_common::wait;
 use onedock_common::{ContainerId, DiskId, VmId};
 
 use crate::disks::container::Container;
@@ -13,7 +14,6 @@ use crate::disks::slots::Slots;
 use crate::disks::state::{Access, Folder, Shown};
 use crate::disks::{attach, cleanup, detach, live, qcow2};
 use crate::namespace::Process;
-use crate::process;
 use crate::record::{Records, Vm};
 
 /// How long a container that was told to end is given to be gone.
@@ -225,21 +225,17 @@ pub fn sync_one(vm: VmId, id: &ContainerId, disk: DiskId) -> Result<(), DiskErro
 /// As [`settle`], for a container whose end may be under way.
 pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
     let begin = Instant::now();
-    let end = begin + END;
     let mut never_ran = false;
-    loop {
+    let settled = wait::until_ok(END, || {
         let Some(found) = recorded(vm, id)? else {
-            return Ok(());
+            return Ok(Some(()));
         };
         if !found.process.is_some_and(|process| process.lives()) {
             settle_within(id, &found, WRITTEN)?;
-            if never_ran && Instant::now() + DELETE < end {
+            if never_ran && begin.elapsed() + DELETE < END {
                 forget_within(vm, id, DELETE)?;
             }
-            return Ok(());
-        }
-        if Instant::now() > end {
-            return Err(DiskError::Runs(vm));
+            return Ok(Some(()));
         }
         // The engine tells a first process of no end when `start` was killed: neither one that
         // never ran, nor one that runs although the engine takes it for ended.
@@ -248,18 +244,16 @@ pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
             let _ = process.kill(END);
             never_ran = true;
         }
-        process::pause(Duration::from_millis(5));
-    }
+        Ok(None)
+    });
+    settled?.ok_or(DiskError::Runs(vm))
 }
 
 /// An engine has given up such a container, and may not delete it any more.
 fn forget_within(vm: VmId, id: &ContainerId, limit: Duration) -> Result<(), DiskError> {
-    let end = Instant::now() + limit;
-    while recorded(vm, id)?.is_some() {
-        if Instant::now() > end {
-            return Records::system().remove(id).map_err(DiskError::State);
-        }
-        process::pause(Duration::from_millis(5));
+    let gone = wait::until_ok(limit, || Ok(recorded(vm, id)?.is_none().then_some(())))?;
+    match gone {
+        Some(()) => Ok(()),
+        None => Records::system().remove(id).map_err(DiskError::State),
     }
-    Ok(())
 }

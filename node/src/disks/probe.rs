@@ -63,14 +63,16 @@ pub(super) struct Partition {
 
 /// Looks at a device.
 pub(super) fn content(device: &Path) -> io::Result<Content> {
-    let blkid = program::find("blkid", "util-linux")?;
     let arguments = ["-p", "-o", "udev", "--", &device.to_string_lossy()];
-    let said = program::run(&blkid, &arguments, LIMIT)?;
-    match said.code {
-        Some(0) => Ok(parse(&said.out)),
+    let output = program::run(("blkid", "util-linux"), &arguments, LIMIT)?;
+    match output.code {
+        Some(0) => Ok(parse(&output.stdout)),
         // Nothing that is known, or signatures that contradict each other.
         Some(2 | 8) => Ok(Content::default()),
-        _ => Err(io::Error::other(format!("blkid failed: {}", said.err))),
+        _ => Err(io::Error::other(format!(
+            "blkid failed: {}",
+            output.reason(program::QUOTED)
+        ))),
     }
 }
 
@@ -91,12 +93,11 @@ fn parse(text: &str) -> Content {
 
 /// The partitions of a device.
 pub(super) fn partitions(device: &Path) -> io::Result<Vec<Partition>> {
-    let partx = program::find("partx", "util-linux")?;
     let device = device.to_string_lossy();
     let arguments = ["-g", "-r", "-o", "NR,START,SECTORS,TYPE", "--", &device];
-    let said = program::run(&partx, &arguments, LIMIT)?;
-    if said.code == Some(0) {
-        Ok(said.out.lines().filter_map(partition).collect())
+    let output = program::run(("partx", "util-linux"), &arguments, LIMIT)?;
+    if output.succeeded() {
+        Ok(output.stdout.lines().filter_map(partition).collect())
     } else {
         // A table without partitions, or one that is damaged.
         Ok(Vec::new())

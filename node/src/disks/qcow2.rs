@@ -10,23 +10,26 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use onedock_common::DiskId;
 use onedock_common::disk_file::Qcow2Header;
+use onedock_common::process::{self, Handle};
 use onedock_common::state::boot::Disk;
 use onedock_common::state::files;
+use onedock_common::wait;
 
 use crate::disks::error::{Fault, step};
 use crate::disks::stage::{self, DEV};
 use crate::disks::state::Folder;
-use crate::disks::{daemon, mountinfo, prepare, program, sys};
-use crate::process;
+use crate::disks::{daemon, mountinfo, prepare, sys};
 
 const PROGRAM: &str = "qemu-storage-daemon";
 /// The longest that the daemon may take to be ready, and to end.
 const LIMIT: Duration = Duration::from_secs(15);
+/// The longest that its starter takes to become the daemon.
+const STARTING: Duration = Duration::from_millis(500);
 /// `/dev/fuse` (admin-guide/devices.txt).
 const FUSE: (u64, u64) = (10, 229);
 /// What of the host the daemon needs to run.
@@ -38,7 +41,11 @@ pub(super) fn serve(folder: &Folder, disk: &Disk, path: &Path) -> Result<File, F
     Qcow2Header::read(&image, path)?;
     drop(image);
     end(folder, disk.id).map_err(step("ending an earlier one"))?;
-    let program = program::find(PROGRAM, "qemu-utils").map_err(|e| Fault::Daemon(e.to_string()))?;
+    let program = process::find(PROGRAM).ok_or_else(|| {
+        Fault::Daemon(format!(
+            "{PROGRAM} is not installed; install the package qemu-utils"
+        ))
+    })?;
     let failed = |e: io::Error| Fault::Daemon(e.to_string());
     let pid_file = new_file(&folder.file(disk.id, "pid")).map_err(failed)?;
     let log_path = folder.file(disk.id, "log");
@@ -143,31 +150,30 @@ fn export(pid: u32) -> PathBuf {
 
 /// Waits until the content is there.
 fn ready(child: &mut Child, read_only: bool) -> io::Result<File> {
-    let end = Instant::now() + LIMIT;
     let pid = child.id();
-    loop {
+    let served = wait::until_ok(LIMIT, || {
         let table = mountinfo::of(&pid.to_string()).unwrap_or_default();
         if table
             .iter()
             .any(|entry| entry.place == Path::new("/export"))
         {
-            return OpenOptions::new()
+            let mut options = OpenOptions::new();
+            return options
                 .read(true)
                 .write(!read_only)
-                .open(export(pid));
+                .open(export(pid))
+                .map(Some);
         }
-        if let Some(status) = child.try_wait()? {
-            return Err(io::Error::other(format!("{PROGRAM} has ended ({status})")));
+        match child.try_wait()? {
+            Some(status) => Err(io::Error::other(format!("{PROGRAM} has ended ({status})"))),
+            None => Ok(None),
         }
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(io::Error::other(format!(
-                "{PROGRAM} is not ready within 15 s"
-            )));
-        }
-        process::pause(Duration::from_millis(1));
-    }
+    })?;
+    served.ok_or_else(|| {
+        let _ = child.kill();
+        let _ = child.wait();
+        io::Error::other(format!("{PROGRAM} is not ready within 15 s"))
+    })
 }
 
 /// The daemon of a disk, if it runs.
@@ -188,10 +194,9 @@ fn find(folder: &Folder, disk: DiskId) -> io::Result<Option<u32>> {
             .into_owned()
     };
     // A starter that was ended has left a child that is about to become the daemon.
-    let end = Instant::now() + Duration::from_millis(500);
-    while name("exe").starts_with("onedock-") && Instant::now() < end {
-        process::pause(Duration::from_millis(1));
-    }
+    wait::until(STARTING, || {
+        (!name("exe").starts_with("onedock-")).then_some(())
+    });
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let ours = name("exe").starts_with(PROGRAM)
         && String::from_utf8_lossy(&command).contains(&format!("id={unique},"));
@@ -201,13 +206,13 @@ fn find(folder: &Folder, disk: DiskId) -> io::Result<Option<u32>> {
 /// Ends the daemon of a disk, which brings everything into the file before; none is ended.
 pub(super) fn end(folder: &Folder, disk: DiskId) -> io::Result<()> {
     if let Some(pid) = find(folder, disk)?
-        && let Ok(handle) = process::pidfd(i32::try_from(pid).map_err(io::Error::other)?)
+        && let Ok(handle) = Handle::open(i32::try_from(pid).map_err(io::Error::other)?)
         && find(folder, disk)? == Some(pid)
     {
-        process::terminate(&handle)?;
-        if !process::ended_within(&handle, LIMIT)? {
-            process::kill(&handle)?;
-            process::ended_within(&handle, LIMIT)?;
+        handle.terminate()?;
+        if !handle.ends_within(LIMIT)? {
+            handle.kill()?;
+            handle.ends_within(LIMIT)?;
         }
     }
     files::remove(&folder.file(disk, "log"))?;
@@ -221,16 +226,11 @@ pub(super) fn grow(folder: &Folder, disk: DiskId, size: u64) -> Result<(), Fault
     let pid = pid.ok_or_else(|| Fault::Daemon("its daemon has ended".to_owned()))?;
     resize(pid, size).map_err(failed)?;
     let file = File::open(export(pid)).map_err(failed)?;
-    let end = Instant::now() + LIMIT;
-    while sys::fresh_size(&file).map_err(step("reading its size"))? < size {
-        if Instant::now() > end {
-            return Err(Fault::Daemon(
-                "the new size is not seen within 15 s".to_owned(),
-            ));
-        }
-        process::pause(Duration::from_millis(5));
-    }
-    Ok(())
+    let grown = wait::until_ok(LIMIT, || -> Result<_, Fault> {
+        let seen = sys::fresh_size(&file).map_err(step("reading its size"))?;
+        Ok((seen >= size).then_some(()))
+    });
+    grown?.ok_or_else(|| Fault::Daemon("the new size is not seen within 15 s".to_owned()))
 }
 
 /// Speaks to the daemon's monitor (QMP): one JSON object a line.

@@ -7,15 +7,15 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use onedock_common::state::boot::Disk;
 use onedock_common::state::files;
+use onedock_common::wait;
 use onedock_common::{ContainerId, DiskId};
 use serde::{Deserialize, Serialize};
 
 use crate::disks::loop_device::Loop;
-use crate::process;
 use crate::state_folder::{self, RUN};
 
 const LIMIT: u64 = 256 * 1024;
@@ -97,24 +97,23 @@ impl Folder {
     /// Opens the folder, which is made when it is not there. `Locked`: another call has it.
     pub(super) fn open(container: &ContainerId) -> io::Result<Access> {
         let path = all().join(container.as_str());
-        let end = Instant::now() + WAIT;
-        loop {
+        let opened = wait::until_ok(WAIT, || -> io::Result<_> {
             state_folder::make(&path)?;
             let lock = match File::open(&path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
                 opened => opened?,
             };
-            while let Err(fs::TryLockError::WouldBlock) = lock.try_lock() {
-                if Instant::now() > end {
-                    return Ok(Access::Locked);
-                }
-                process::pause(Duration::from_millis(5));
+            if let Err(fs::TryLockError::WouldBlock) = lock.try_lock() {
+                return Ok(None);
             }
             // Who had it before may have removed it.
-            if fs::metadata(&path).is_ok_and(|meta| Some(meta.ino()) == ino(&lock)) {
-                return Ok(Access::Opened(Self { path, _lock: lock }));
-            }
-        }
+            let ours = fs::metadata(&path).is_ok_and(|meta| Some(meta.ino()) == ino(&lock));
+            Ok(ours.then_some(lock))
+        })?;
+        Ok(match opened {
+            Some(lock) => Access::Opened(Self { path, _lock: lock }),
+            None => Access::Locked,
+        })
     }
 
     /// As [`Self::open`], but a folder that is not there stays absent.

@@ -5,14 +5,13 @@
 //! OpenNebula's network drivers reuse a chain that is there.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use onedock_common::process::{Command, ProcessError};
 use thiserror::Error;
 
-use crate::process;
 use crate::state_folder::{self, RUN};
 
 const CHAIN: &str = "opennebula";
@@ -20,9 +19,8 @@ const CHAIN: &str = "opennebula";
 /// The longest that one call may take; within it, the tool waits for others who hold its lock.
 const LIMIT: Duration = Duration::from_secs(10);
 const WAIT: &str = "5";
-
-/// Where the tools lie; never looked up in PATH.
-const FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/bin"];
+/// How much of a reason is passed on, in bytes.
+const QUOTED: usize = 500;
 
 /// Why the chain is not there.
 #[derive(Debug, Error)]
@@ -56,27 +54,16 @@ pub fn ensure() -> Result<(), ChainError> {
         // A kernel without IPv6 has the switch all the same, and no tables.
         let absent = tool == "ip6tables" && !Path::new("/proc/net/if_inet6").exists();
         if !absent && fs::read_to_string(switch).is_ok_and(|text| text.trim() == "1") {
-            Tool::find(tool)?.ensure(Path::new(RUN))?;
+            Tool(tool).ensure(Path::new(RUN))?;
         }
     }
     Ok(())
 }
 
-struct Tool {
-    name: &'static str,
-    path: PathBuf,
-}
+/// `iptables` or `ip6tables`.
+struct Tool(&'static str);
 
 impl Tool {
-    fn find(name: &'static str) -> Result<Self, ChainError> {
-        FOLDERS
-            .iter()
-            .map(|folder| Path::new(folder).join(name))
-            .find(|path| path.is_file())
-            .map(|path| Self { name, path })
-            .ok_or(ChainError::NoTool(name))
-    }
-
     /// One call when all is well; else what is missing is added, by one process at a time.
     fn ensure(&self, run: &Path) -> Result<(), ChainError> {
         const JUMP: [&str; 6] = [
@@ -111,7 +98,7 @@ impl Tool {
     fn call(&self, verb: &str, rule: &[&str]) -> Result<(), ChainError> {
         self.try_call(verb, rule)?
             .map_err(|reason| ChainError::Failed {
-                tool: self.name,
+                tool: self.0,
                 args: format!("{verb} {}", rule.join(" ")),
                 reason,
             })
@@ -119,29 +106,22 @@ impl Tool {
 
     /// The inner error is the tool's "no".
     fn try_call(&self, verb: &str, rule: &[&str]) -> Result<Result<(), String>, ChainError> {
-        let failed = |reason: io::Error| ChainError::Failed {
-            tool: self.name,
-            args: format!("{verb} {}", rule.join(" ")),
-            reason: reason.to_string(),
-        };
-        let mut child = Command::new(&self.path)
+        let output = Command::new(self.0)
+            .bare()
             .args(["-w", WAIT, verb])
             .args(rule)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        let status = process::wait(&mut child, LIMIT).map_err(failed)?;
-        if status.success() {
-            return Ok(Ok(()));
+            .within(LIMIT)
+            .run();
+        match output {
+            Ok(output) if output.succeeded() => Ok(Ok(())),
+            Ok(output) => Ok(Err(output.reason(QUOTED))),
+            Err(ProcessError::NotInstalled { .. }) => Err(ChainError::NoTool(self.0)),
+            Err(error) => Err(ChainError::Failed {
+                tool: self.0,
+                args: format!("{verb} {}", rule.join(" ")),
+                reason: error.to_string(),
+            }),
         }
-        let mut said = String::new();
-        if let Some(stderr) = child.stderr.take() {
-            let _ = stderr.take(4096).read_to_string(&mut said);
-        }
-        Ok(Err(said.lines().collect::<Vec<_>>().join("; ")))
     }
 }
 

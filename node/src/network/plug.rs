@@ -8,9 +8,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use onedock_common::opennebula::nic::IPV6_MTU;
 use onedock_common::state::boot::Nic;
+use onedock_common::wait;
 use onedock_common::{ContainerId, IfName, NicId, VmId};
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
 
 use crate::namespace::{NamespaceError, Network};
 use crate::network::links::{self, Link, LinkError, Links, Pair};
@@ -189,20 +189,16 @@ pub fn pull<'a>(vm: VmId, hosts: impl IntoIterator<Item = &'a IfName>) -> Result
 /// OpenNebula's `clean` counts what is left on a bridge.
 pub fn pull_after_death(vm: VmId, hosts: &[IfName]) -> Result<(), PlugError> {
     let vanished: Result<bool, PlugError> = links::with(async |links| {
-        let end = Instant::now() + VANISH;
-        for host in hosts {
-            while links
-                .find(host.as_str())
-                .await?
-                .is_some_and(|link| is_of(&link, vm))
-            {
-                if Instant::now() >= end {
-                    return Ok(false);
+        let gone = wait::until_async(VANISH, async || -> Result<_, PlugError> {
+            for host in hosts {
+                let link = links.find(host.as_str()).await?;
+                if link.is_some_and(|link| is_of(&link, vm)) {
+                    return Ok(None);
                 }
-                sleep(Duration::from_millis(1)).await;
             }
-        }
-        Ok(true)
+            Ok(Some(()))
+        });
+        Ok(gone.await?.is_some())
     });
     if vanished? { Ok(()) } else { pull(vm, hosts) }
 }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use onedock_common::ContainerId;
+use onedock_common::process::Handle;
 use onedock_common::state::boot::{self, BootSpec, FirstProcess};
 use onedock_common::state::paths::Paths;
 
@@ -15,7 +16,6 @@ use crate::disks::slots::{Slot, Slots};
 use crate::layers::rootfs::{self, FilePlace, MountPoint, Root, RootError};
 use crate::namespace::Process;
 use crate::network::{chain, plug};
-use crate::process;
 use crate::record::{Record, Records, Vm};
 use crate::runtime::args::Call;
 use crate::runtime::bundle::{Bundle, Extra};
@@ -290,7 +290,7 @@ fn undo(call: &Call, id: &ContainerId, record: &Record) {
         .stderr(Stdio::null());
     let deleted = command
         .spawn()
-        .and_then(|mut child| process::wait(&mut child, UNDO));
+        .and_then(|mut child| Handle::wait(&mut child, UNDO));
     if deleted.is_ok_and(|status| status.success()) {
         forget(id, record);
     }

@@ -3,19 +3,18 @@
 //! and the first instruction of the program would be lost: `start` ends after that instruction.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use onedock_common::ContainerId;
 use onedock_common::state::boot::{BootSpec, FirstProcess};
 use onedock_common::state::paths::Paths;
+use onedock_common::wait;
 
 use crate::namespace::Process;
-use crate::process;
 
 /// The longest wait. It takes a millisecond; on a machine that is too busy for this a stop that
 /// comes at once may take as long as the engine waits before it kills.
 const LIMIT: Duration = Duration::from_secs(2);
-const STEP: Duration = Duration::from_millis(1);
 
 /// All signals but KILL (9) and STOP (19), which cannot be blocked.
 const ALL: u64 = !(1 << 8 | 1 << 18);
@@ -27,18 +26,12 @@ pub(crate) fn wait(id: &ContainerId, process: &Process) -> bool {
     if !matches!(spec, Ok(Some(spec)) if spec.first == FirstProcess::KeepAlive) {
         return true;
     }
-    let end = Instant::now() + LIMIT;
-    loop {
+    let ready = wait::until(LIMIT, || {
         let status = fs::read_to_string(format!("/proc/{}/status", process.id()));
         let ready = status.is_ok_and(|text| blocks_all(&text));
-        if ready || !process.lives() {
-            return true;
-        }
-        if Instant::now() >= end {
-            return false;
-        }
-        process::pause(STEP);
-    }
+        (ready || !process.lives()).then_some(())
+    });
+    ready.is_some()
 }
 
 /// Whether `/proc/<pid>/status` is that of `onedock-init` when it has blocked all signals. While it
@@ -80,16 +73,12 @@ mod tests {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let end = Instant::now() + Duration::from_secs(20);
         let path = format!("/proc/{}/status", child.id());
-        while !blocks_all(&fs::read_to_string(&path).unwrap()) {
-            assert!(
-                Instant::now() < end,
-                "{}",
-                fs::read_to_string(&path).unwrap()
-            );
-            process::pause(STEP);
-        }
+        let status = || fs::read_to_string(&path).unwrap();
+        let ready = wait::until(Duration::from_secs(20), || {
+            blocks_all(&status()).then_some(())
+        });
+        assert!(ready.is_some(), "{}", status());
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(child.id().cast_signed()),
             nix::sys::signal::Signal::SIGTERM,

@@ -80,7 +80,7 @@ impl Node {
                 begin.elapsed() < Duration::from_secs(3),
                 "loop devices {loops:?} and programs {daemons:?} are left"
             );
-            std::thread::park_timeout(Duration::from_millis(20));
+            onedock_common::wait::pause(Duration::from_millis(20));
         }
     }
 }

@@ -243,7 +243,7 @@ impl Bed {
                     Err(e) if begin.elapsed() > limit => {
                         return Err(e).with_context(|| format!("no connection to {peer}"));
                     }
-                    Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
+                    Err(_) => onedock_common::wait::pause(Duration::from_millis(5)),
                 }
             };
             stream.set_read_timeout(Some(limit))?;

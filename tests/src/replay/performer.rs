@@ -272,7 +272,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        thread::park_timeout(Duration::from_millis(1));
+        onedock_common::wait::pause(Duration::from_millis(1));
     }
     let _ = killpg(pid(child)?, Signal::SIGKILL);
     child.wait()?;
@@ -292,7 +292,7 @@ fn cut_off(bed: &Bed, call: &Call, after: Duration, group: bool) -> Result<()> {
     });
     let begin = Instant::now();
     while begin.elapsed() < after && child.try_wait()?.is_none() {
-        thread::park_timeout(Duration::from_micros(200));
+        onedock_common::wait::pause(Duration::from_micros(200));
     }
     let pid = pid(&child)?;
     let _ = if group {

@@ -9,14 +9,12 @@ use onedock_common::engine::{ContainerInfo, Engine, EngineError};
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{Descriptor, Found};
 use onedock_common::state::journal;
+use onedock_common::wait;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
-use tokio::time::{Instant, sleep};
 
 use super::NodeContext;
 use crate::location::VmPath;
 
-/// How often a container that is still made, or still ends, is looked for.
-const STEP: Duration = Duration::from_millis(20);
 /// How long one that was killed may take to end.
 const ENDING: Duration = Duration::from_secs(30);
 
@@ -95,21 +93,13 @@ pub(crate) async fn end<E: Engine>(
     container: &ContainerInfo,
 ) -> Result<()> {
     node.engine.kill(&container.id).await?;
-    let deadline = Instant::now() + ENDING;
-    loop {
-        match node.engine.container(&container.id).await? {
-            Some(c) if c.running && Instant::now() < deadline => sleep(STEP).await,
-            Some(c) => {
-                ensure!(
-                    !c.running,
-                    "the suspended VM did not end within {} s",
-                    ENDING.as_secs()
-                );
-                return Ok(());
-            }
-            None => return Ok(()),
-        }
-    }
+    let ended = wait::until_async(ENDING, async || -> Result<_> {
+        let found = node.engine.container(&container.id).await?;
+        Ok((!found.is_some_and(|c| c.running)).then_some(()))
+    });
+    ended
+        .await?
+        .with_context(|| format!("the suspended VM did not end within {} s", ENDING.as_secs()))
 }
 
 /// Removes the containers of a disk: the one that is known, and those that are found by name and
@@ -162,12 +152,10 @@ async fn by_name<E: Engine>(
         }
         Err(e) => return Err(e.into()),
     };
-    if let Some(left) = on_its_way {
-        let deadline = Instant::now() + left;
-        while found.is_none() && Instant::now() < deadline {
-            sleep(STEP).await;
-            found = node.engine.named(name).await?;
-        }
+    if let Some(left) = on_its_way
+        && found.is_none()
+    {
+        found = wait::until_async(left, async || node.engine.named(name).await).await?;
     }
     Ok(found)
 }

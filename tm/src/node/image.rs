@@ -7,14 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::engine::Engine;
 use onedock_common::types::reference::Source;
-use tokio::time::{Instant, sleep};
+use onedock_common::wait;
 
 use super::NodeContext;
 
 /// How long a VM waits for the fetch of another one; the engine gives a silent transfer up before.
 const FETCHING: Duration = Duration::from_secs(3600);
-/// How often it looks whether that has ended.
-const STEP: Duration = Duration::from_millis(50);
 
 /// Fetches the image unless it is here. Of many VMs that want it at once one fetches, the others
 /// wait for it (fault 32); one that is ended meanwhile lets go of the lock with its life.
@@ -58,19 +56,19 @@ pub(crate) async fn fetch<E: Engine>(
 
 /// Waits until nobody else holds the lock.
 async fn only_one(lock: File, path: &Path, within: Duration) -> anyhow::Result<File> {
-    let deadline = Instant::now() + within;
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => bail!(
-                "the image is still being fetched for another VM after {} s; try again when that has ended",
-                within.as_secs()
-            ),
-            Err(TryLockError::WouldBlock) => sleep(STEP).await,
-            Err(TryLockError::Error(e)) => {
-                return Err(e).with_context(|| format!("{} cannot be locked", path.display()));
-            }
+    let locked = wait::until_async(within, async || match lock.try_lock() {
+        Ok(()) => Ok(Some(())),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => {
+            Err(e).with_context(|| format!("{} cannot be locked", path.display()))
         }
+    });
+    match locked.await? {
+        Some(()) => Ok(lock),
+        None => bail!(
+            "the image is still being fetched for another VM after {} s; try again when that has ended",
+            within.as_secs()
+        ),
     }
 }
 

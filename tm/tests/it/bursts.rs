@@ -248,7 +248,7 @@ fn forty_calls_at_once_on_a_stock_sshd_all_succeed() -> Result<()> {
             begin.elapsed() < Duration::from_secs(30),
             "sshd does not answer"
         );
-        thread::park_timeout(Duration::from_millis(50));
+        onedock_common::wait::pause(Duration::from_millis(50));
     }
     let failed: Vec<String> = thread::scope(|scope| {
         let calls: Vec<_> = (0..40)

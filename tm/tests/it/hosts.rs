@@ -67,7 +67,7 @@ impl Hosts {
             if both {
                 return Ok(());
             }
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
+            onedock_common::wait::pause(std::time::Duration::from_millis(50));
         }
         bail!("sshd does not answer")
     }

@@ -3,7 +3,6 @@
 //! may still bring.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use onedock_common::engine::labels::is_tree;
@@ -11,11 +10,8 @@ use onedock_common::engine::{ContainerInfo, CreateSpec, Engine, EngineError};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::state::journal;
 use onedock_common::state::paths::Paths;
+use onedock_common::wait;
 use onedock_common::{ContainerId, DiskId, VmId};
-use tokio::time::{Instant, sleep};
-
-/// How often a container that the engine still makes is looked for.
-const STEP: Duration = Duration::from_millis(10);
 
 /// What the container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +98,10 @@ impl<E: Engine> Making<'_, E> {
     /// takes a name some time before the container can be seen. What comes of it is taken up;
     /// where nothing does, the name is free again.
     async fn taken(&self, spec: &CreateSpec, message: &str) -> anyhow::Result<ContainerId> {
-        let deadline = Instant::now() + journal::MAKING;
-        while Instant::now() < deadline {
+        let taken = wait::until_async(journal::MAKING, async || {
             if let Some(container) = self.engine.named(spec.name).await? {
                 if is_as_asked(&container, spec) {
-                    return Ok(container.id);
+                    return Ok(Some(container.id));
                 }
                 if self.part == Part::Root || !is_tree(&container, self.vm, self.disk) {
                     bail!(
@@ -119,11 +114,13 @@ impl<E: Engine> Making<'_, E> {
                 self.engine.remove(&container.id).await?;
             }
             match self.engine.create(spec).await {
-                Err(EngineError::Conflict { .. }) => sleep(STEP).await,
-                made => return made.with_context(|| self.failed()),
+                Err(EngineError::Conflict { .. }) => Ok(None),
+                made => made.map(Some).with_context(|| self.failed()),
             }
-        }
-        bail!("{}: {message}", self.failed())
+        });
+        taken
+            .await?
+            .with_context(|| format!("{}: {message}", self.failed()))
     }
 
     /// Writes into the descriptor which container it is; from then on it is found by that.

@@ -7,12 +7,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::file_step::{EditFile, Edited, Folder, put};
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::step::{State, Steps, act};
+use onedock_common::process::Command;
 
 const BEGIN: &str =
     "# ONEDock begin: written by `onedock setup frontend`, which keeps this block up to date";
@@ -117,9 +117,9 @@ fn decides(text: &str) -> bool {
 /// The home of a user by its number.
 fn home_of(host: &Host, uid: u32) -> Result<Option<PathBuf>> {
     if host.is_running() {
-        let answer = Command::new("getent")
+        let answer = Command::local("getent")
             .args(["passwd", "--", &uid.to_string()])
-            .ask()?;
+            .run()?;
         return Ok(home_in(&answer.stdout, uid));
     }
     let path = host.path("/etc/passwd");
@@ -193,10 +193,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
         fs::write(&path, block()).unwrap();
-        let said = Command::new("ssh")
+        let said = Command::local("ssh")
             .args([Path::new("-G"), Path::new("-F"), &path])
             .args(["node1"])
-            .run()
+            .checked()
             .unwrap()
             .stdout;
         for line in [

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::getent;
 use crate::owner::Owner;
 use crate::setup::ONEADMIN;
 use crate::setup::join::Join;
 use crate::step::{State, Step, Steps, act};
+use onedock_common::process::Command;
 
 const HOME: &str = "/var/lib/one";
 
@@ -36,7 +36,10 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
                     arguments.extend(["--gid".to_owned(), gid.to_string()]);
                 }
                 arguments.push(ONEADMIN.to_owned());
-                Command::new("groupadd").args(arguments).run().map(drop)
+                Ok(Command::local("groupadd")
+                    .args(arguments)
+                    .checked()
+                    .map(drop)?)
             },
         ),
         act(
@@ -66,7 +69,10 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
                     arguments.extend(["--uid".to_owned(), uid.to_string()]);
                 }
                 arguments.push(ONEADMIN.to_owned());
-                Command::new("useradd").args(arguments).run().map(drop)
+                Ok(Command::local("useradd")
+                    .args(arguments)
+                    .checked()
+                    .map(drop)?)
             },
         ),
         super::missing_folder(HOME.into(), 0o750, Owner::names(ONEADMIN, ONEADMIN)),
@@ -89,10 +95,10 @@ pub(super) fn docker_group_steps() -> Vec<Box<dyn Step>> {
                      the engine so that its socket belongs to it, and call this again"
                 )));
             }
-            Command::new("usermod")
+            Ok(Command::local("usermod")
                 .args(["-aG", DOCKER, ONEADMIN])
-                .run()
-                .map(drop)
+                .checked()
+                .map(drop)?)
         },
     )]
 }

@@ -12,14 +12,14 @@ use nix::unistd::Pid;
 
 use super::engine::{Engine, Info};
 use super::programs::RUNTIME;
-use crate::command::{Command, find};
 use crate::edit::daemon_json::{self, Wanted};
 use crate::error::{Error, Result};
 use crate::file_step::{EditFile, Edited, put};
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::step::{State, Step, Steps, act};
-use crate::wait;
+use onedock_common::process::{Command, find_local};
+use onedock_common::wait;
 
 const CONFIGURATION: &str = "/etc/docker/daemon.json";
 const PID_FILE: &str = "/var/run/docker.pid";
@@ -44,10 +44,10 @@ pub(super) fn running_step(engine: &Engine, start: bool) -> Box<dyn Step> {
         },
         move || {
             if Host::this().has_systemd() {
-                Command::new("systemctl")
+                Command::local("systemctl")
                     .args(["enable", "--now", "docker"])
                     .within(READY)
-                    .run()?;
+                    .checked()?;
             } else if process().is_none() {
                 spawn()?;
             }
@@ -197,8 +197,8 @@ fn dockerd(pid: i32) -> Option<(i32, Vec<String>)> {
 /// Starts the engine where no systemd does: a session of its own, its log in a file.
 fn spawn() -> Result<()> {
     let missing = |name: &str| Error::refused(format!("the program {name} is not installed"));
-    let setsid = find("setsid").ok_or_else(|| missing("setsid"))?;
-    let dockerd = find("dockerd").ok_or_else(|| missing("dockerd"))?;
+    let setsid = find_local("setsid").ok_or_else(|| missing("setsid"))?;
+    let dockerd = find_local("dockerd").ok_or_else(|| missing("dockerd"))?;
     let log = Path::new(LOG);
     let out = fs::OpenOptions::new().create(true).append(true).open(log);
     let out = out.map_err(Error::file("open", log))?;

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::engine::Engine;
-use crate::command::{Command, find};
 use crate::file_step::PutFile;
 use crate::owner::Owner;
 use crate::step::{State, Step, Steps, act};
+use onedock_common::process::{Command, find_local};
 
 /// What is loaded at each boot: loop devices for disks in files, FUSE for qcow2, overlay for the
 /// trees of images. The file systems load with their first mount.
@@ -24,7 +24,7 @@ const FILE_SYSTEMS: [&str; 4] = ["ext4", "xfs", "btrfs", "iso9660"];
 pub(super) fn steps() -> Steps {
     let mut steps = vec![modules_step()];
     let folder = PathBuf::from("/etc/modules-load.d");
-    if find("modprobe").is_some() && folder.is_dir() {
+    if find_local("modprobe").is_some() && folder.is_dir() {
         steps.push(PutFile::new(
             folder.join("onedock.conf"),
             AT_BOOT,
@@ -41,7 +41,7 @@ fn modules_step() -> Box<dyn Step> {
         || {
             let lacking = modules_lacking();
             Ok(State::needed_if(
-                !lacking.is_empty() && find("modprobe").is_some(),
+                !lacking.is_empty() && find_local("modprobe").is_some(),
                 format!("load {}", lacking.join(", ")),
             ))
         },
@@ -49,7 +49,9 @@ fn modules_step() -> Box<dyn Step> {
             for module in modules_lacking() {
                 // A kernel that has none of them anywhere serves VMs without such disks; the
                 // notes at the end name it.
-                let _ = Command::new("modprobe").args(["-q", "--", module]).ask()?;
+                let _ = Command::local("modprobe")
+                    .args(["-q", "--", module])
+                    .run()?;
             }
             Ok(())
         },
@@ -105,9 +107,9 @@ pub(super) fn notes(engine: &Engine) -> Vec<String> {
 /// Whether the kernel would find the file system at its first mount.
 fn loads(name: &str) -> bool {
     let alias = format!("fs-{name}");
-    Command::new("modprobe")
+    Command::local("modprobe")
         .args(["-n", "-q", "--", &alias])
-        .ask()
+        .run()
         .is_ok_and(|answer| answer.succeeded())
 }
 

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::command::{Command, find};
 use crate::file_step::PutFile;
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::step::{Step, Steps, act};
+use onedock_common::process::{Command, find_local};
 
 /// What the host's udev leaves alone.
 const UDEV: &str = include_str!("../../../../packaging/udev-onedock.rules");
@@ -51,13 +51,13 @@ fn rules_step(file: Box<PutFile>, running: bool) -> Box<dyn Step> {
         move || found.check(),
         move || {
             file.apply()?;
-            if running && find("udevadm").is_some() {
+            if running && find_local("udevadm").is_some() {
                 // It fails where no udevd runs (in a container); one that starts later reads the
                 // rules by itself.
-                let _ = Command::new("udevadm")
+                let _ = Command::local("udevadm")
                     .args(["control", "--reload"])
                     .within(RELOADED)
-                    .ask();
+                    .run();
             }
             Ok(())
         },

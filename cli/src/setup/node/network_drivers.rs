@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use crate::command::{Command, find};
 use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::owner::Owner;
 use crate::step::{State, Step, act};
+use onedock_common::process::{Command, find_local};
 
 const LIBRARY: &str = "load_opennebula_paths";
 
@@ -24,7 +24,7 @@ pub(super) fn step() -> Box<dyn Step> {
         "OpenNebula's network drivers in Ruby",
         || {
             // Without Ruby as yet (a dry run), the file will be needed.
-            let loads = find("ruby").is_some() && loads()?;
+            let loads = find_local("ruby").is_some() && loads()?;
             let what = format!("give Ruby an empty {LIBRARY}.rb");
             Ok(State::needed_if(!loads, what))
         },
@@ -38,12 +38,15 @@ pub(super) fn step() -> Box<dyn Step> {
 
 fn loads() -> Result<bool> {
     let script = format!("require '{LIBRARY}'");
-    let answer = Command::new("ruby").args(["-e", &script]).ask()?;
+    let answer = Command::local("ruby").args(["-e", &script]).run()?;
     Ok(answer.succeeded())
 }
 
 fn ruby(script: &str) -> Result<String> {
-    Ok(Command::new("ruby").args(["-e", script]).run()?.stdout)
+    Ok(Command::local("ruby")
+        .args(["-e", script])
+        .checked()?
+        .stdout)
 }
 
 /// The folder for what distributions bring, which stands behind the administrator's own.

@@ -12,12 +12,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::engine::Engine;
-use crate::command::{Command, find};
 use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::step::{State, Step, act};
+use onedock_common::process::{Command, find_local};
 
 /// Where the choice is written: one line, an absolute path.
 const CHOICE: &str = "/etc/onedock/runtime";
@@ -48,7 +48,7 @@ pub(super) fn choice_step(host: &Host, engine: &Engine, remarks: &Remarks) -> Bo
             let systemd = engine.info()?.uses_systemd();
             let mut refusals = Vec::new();
             for name in CANDIDATES {
-                let Some(runtime) = find(name) else {
+                let Some(runtime) = find_local(name) else {
                     refusals.push(format!("{name} is not installed"));
                     continue;
                 };
@@ -94,7 +94,7 @@ fn try_out(runtime: &Path, systemd: bool) -> Result<()> {
     make_bundle(bundle.path(), &name, systemd)?;
     let state = bundle.path().join("state");
     let call = |words: &[&str]| {
-        let mut call = Command::new(&runtime.display().to_string())
+        let mut call = Command::local(runtime)
             .args([Path::new("--root"), &state])
             .within(Duration::from_secs(20));
         if systemd {
@@ -103,10 +103,10 @@ fn try_out(runtime: &Path, systemd: bool) -> Result<()> {
         call.args(words)
     };
     let folder = bundle.path().display().to_string();
-    let answer = call(&["run", "--bundle", &folder, &name]).run();
+    let answer = call(&["run", "--bundle", &folder, &name]).checked();
     // What failed half-way leaves a container behind; what went well leaves none.
-    let _ = call(&["delete", "--force", &name]).ask();
-    answer.map(drop)
+    let _ = call(&["delete", "--force", &name]).run();
+    Ok(answer.map(drop)?)
 }
 
 /// A bundle with the host's own programs in it, read-only, so that no image is needed.
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_no_runtime_is_found_out_by_trying() {
-        let truth = find("false").unwrap();
+        let truth = find_local("false").unwrap();
         assert!(try_out(&truth, false).is_err());
     }
 
@@ -187,7 +187,7 @@ mod tests {
         // Where crun refuses the machine's cgroups it must be for that and for nothing else.
         let tried: Vec<_> = CANDIDATES
             .iter()
-            .filter_map(|name| find(name))
+            .filter_map(|name| find_local(name))
             .map(|runtime| try_out(&runtime, false).map_err(|e| e.line()))
             .collect();
         assert!(tried.iter().any(|answer| answer.is_ok()), "{tried:?}");

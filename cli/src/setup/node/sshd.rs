@@ -12,7 +12,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::runtime::Remarks;
-use crate::command::{Command, find};
 use crate::error::{Error, Result};
 use crate::file_step::{Folder, put};
 use crate::host::Host;
@@ -20,6 +19,7 @@ use crate::owner::Owner;
 use crate::setup::distribution::SSH_UNITS;
 use crate::setup::processes;
 use crate::step::{State, Step, act};
+use onedock_common::process::{Command, find_local};
 
 /// The configuration, and where distributions keep it that leave `/etc` to the administrator.
 const CONFIGURATIONS: [&str; 2] = ["/etc/ssh/sshd_config", "/usr/etc/ssh/sshd_config"];
@@ -67,7 +67,7 @@ fn step_with(
             let remark = match look(&a) {
                 Verdict::Made => return Ok(State::Unchanged),
                 // In a dry run sshd may be yet to be installed, with its configuration.
-                _ if find("sshd").is_none() => return needed(),
+                _ if find_local("sshd").is_none() => return needed(),
                 Verdict::CanBeMade => match test() {
                     Ok(()) => return needed(),
                     // The service makes it when it starts.
@@ -194,11 +194,11 @@ fn enough(value: &str) -> bool {
 
 /// sshd's own look at its configuration.
 fn test() -> std::result::Result<(), String> {
-    Command::new("sshd")
+    Command::local("sshd")
         .args(["-t"])
-        .run()
+        .checked()
         .map(drop)
-        .map_err(|why| why.line())
+        .map_err(|why| why.to_string())
 }
 
 /// The folder in `/run` without which no sshd looks at its configuration. One that was never
@@ -212,14 +212,14 @@ fn missing_folder(why: &str) -> Option<PathBuf> {
 fn reload() -> Result<()> {
     if Host::this().has_systemd() {
         for unit in SSH_UNITS {
-            let active = Command::new("systemctl")
+            let active = Command::local("systemctl")
                 .args(["is-active", "--quiet", unit])
-                .ask()?;
+                .run()?;
             if active.succeeded() {
-                return Command::new("systemctl")
+                return Ok(Command::local("systemctl")
                     .args(["reload", unit])
-                    .run()
-                    .map(drop);
+                    .checked()
+                    .map(drop)?);
             }
         }
         return Ok(());

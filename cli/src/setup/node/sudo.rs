@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::host::Host;
 use crate::owner::Owner;
 use crate::step::{State, Step, Steps, act};
+use onedock_common::process::Command;
 
 /// One program without arguments: everything else comes as one checked request on its stdin.
 /// Without the "" the program could be called with any arguments (`sudoers(5)`).
@@ -76,10 +76,10 @@ fn check(text: &str) -> Result<()> {
     let folder = tempfile::tempdir().map_err(Error::file("make", Path::new("a folder")))?;
     let path = folder.path().join("sudoers");
     fs::write(&path, text).map_err(Error::file("write", &path))?;
-    Command::new("visudo")
+    Ok(Command::local("visudo")
         .args([Path::new("-cf"), &path])
-        .run()
-        .map(drop)
+        .checked()
+        .map(drop)?)
 }
 
 /// Whether a package gives oneadmin the network drivers' rights on this machine.

@@ -67,8 +67,8 @@ impl Fake {
     }
 }
 
-fn answer(succeeds: bool, stdout: &str) -> Answer {
-    Answer {
+fn answer(succeeds: bool, stdout: &str) -> Output {
+    Output {
         code: Some(if succeeds { 0 } else { 100 }),
         stdout: stdout.to_owned(),
         stderr: if succeeds { "" } else { "E: it did not work\n" }.to_owned(),
@@ -80,7 +80,7 @@ impl Machine for Fake {
         self.programs.borrow().contains(program)
     }
 
-    fn call(&self, program: &'static str, arguments: &[&str]) -> Result<Answer> {
+    fn call(&self, program: &'static str, arguments: &[&str]) -> Result<Output> {
         let line = format!("{program} {}", arguments.join(" "));
         self.calls.borrow_mut().push(line.clone());
         let names: Vec<_> = arguments

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use onedock_common::types::reference::RegistryName;
 
-use crate::command::Command;
 use crate::secret::{Secret, basic};
+use onedock_common::process::Command;
 
 /// The status code of `GET /v2/` at `endpoint`, whose certificate must be of `ca` and for the
 /// registry's name; or why there is none.
@@ -29,7 +29,7 @@ pub(crate) fn status(
         "GET /v2/ HTTP/1.0\r\nHost: {registry}\r\nAuthorization: Basic {}\r\n\r\n",
         basic(user, password).reveal()
     );
-    let answer = Command::new("openssl")
+    let answer = Command::local("openssl")
         .args([
             "s_client",
             "-quiet",
@@ -41,8 +41,8 @@ pub(crate) fn status(
         .args([ca])
         .input(request)
         .within(Duration::from_secs(10))
-        .ask()
-        .map_err(|e| e.line())?;
+        .run()
+        .map_err(|e| e.to_string())?;
     answer
         .stdout
         .split_whitespace()

@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::{Place, name};
-use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::owner::Owner;
 use crate::step::{State, Steps, act};
+use onedock_common::process::Command;
 
 /// Ten years: nobody renews what works; a set-up that is run again renews in the last 60 days.
 const DAYS: &str = "3650";
@@ -65,7 +65,7 @@ fn certificate_stands(place: &Place) -> bool {
         .args([&ca])
         .args([option, host])
         .args([&tls])
-        .ask()
+        .run()
         .is_ok_and(|answer| answer.succeeded())
 }
 
@@ -74,7 +74,7 @@ fn lasts(certificate: &Path) -> bool {
         && openssl()
             .args(["x509", "-noout", "-checkend", RENEW_SECONDS, "-in"])
             .args([certificate])
-            .ask()
+            .run()
             .is_ok_and(|answer| answer.succeeded())
 }
 
@@ -105,7 +105,7 @@ fn make_authority(place: &Place) -> Result<()> {
             &file("ca.key"),
         ])
         .args([Path::new("-out"), &file("ca.crt")])
-        .run()?;
+        .checked()?;
     put(
         &place.file("ca.key"),
         &read(&file("ca.key"))?,
@@ -141,7 +141,7 @@ fn make_certificate(place: &Place) -> Result<()> {
             &file("tls.key"),
         ])
         .args([Path::new("-out"), &file("tls.csr")])
-        .run()?;
+        .checked()?;
     let serial = format!("0x{}", hex(&crate::secret::random_bytes::<15>()?));
     openssl()
         .args([
@@ -163,7 +163,7 @@ fn make_certificate(place: &Place) -> Result<()> {
         .args([Path::new("-CAkey"), &place.file("ca.key")])
         .args([Path::new("-extfile"), &file("tls.cnf")])
         .args(["-extensions", "tls"])
-        .run()?;
+        .checked()?;
     let owner = place.service_owner();
     put(
         &place.file("tls.key"),
@@ -213,7 +213,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn openssl() -> Command {
-    Command::new("openssl")
+    Command::local("openssl")
 }
 
 fn hex(bytes: &[u8]) -> String {

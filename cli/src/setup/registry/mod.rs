@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use onedock_common::types::reference::RegistryName;
 
-use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::file_step::{Folder, PutFile};
 use crate::host::Host;
@@ -24,6 +23,7 @@ use crate::setup::frontend::configuration::{Facts, steps as configuration_steps}
 use crate::setup::join::{self, Join};
 use crate::setup::{Plan, packages, registry_auth};
 use crate::step::{State, Step, Steps, act};
+use onedock_common::process::Command;
 
 /// What the administrator says.
 #[derive(Debug, Clone)]
@@ -113,12 +113,12 @@ fn service_user_step() -> Box<dyn Step> {
         },
         || {
             let options = ["--system", "--user-group", "--no-create-home"];
-            Command::new("useradd")
+            Ok(Command::local("useradd")
                 .args(options)
                 .args(["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"])
                 .args(["--", USER])
-                .run()
-                .map(drop)
+                .checked()
+                .map(drop)?)
         },
     )
 }

@@ -5,10 +5,10 @@ use onedock_common::types::reference::RegistryName;
 use std::net::IpAddr;
 
 use super::Options;
-use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::setup::join::{self, Join};
+use onedock_common::process::Command;
 
 /// The name that is given; else the one it has had so far; else this machine's full name, if
 /// that resolves to an address that others can reach; else such an address itself.
@@ -74,10 +74,10 @@ fn is_reachable(address: &IpAddr) -> bool {
 }
 
 fn ask(program: &str, arguments: &[&str]) -> Result<String> {
-    Command::new(program)
+    Ok(Command::local(program)
         .args(arguments)
-        .run()
-        .map(|answer| answer.stdout)
+        .checked()
+        .map(|answer| answer.stdout)?)
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Place, USER, accounts, answer};
-use crate::command::{Command, find};
 use crate::error::{Error, Result};
 use crate::file_step::PutFile;
 use crate::owner::Owner;
 use crate::setup::distribution::{REGISTRY_NAMES, REGISTRY_UNITS};
 use crate::step::{State, Steps, act};
-use crate::wait;
+use onedock_common::process::{Command, Stat, find_local};
+use onedock_common::wait;
 
 const UNIT: &str = include_str!("../../../../packaging/onedock-registry.service");
 const UNIT_NAME: &str = "onedock-registry.service";
@@ -53,7 +53,7 @@ pub(super) fn steps(place: &Place) -> Steps {
 
 /// The registry's program, whatever the distribution calls it.
 fn program() -> Result<PathBuf> {
-    let found = REGISTRY_NAMES.iter().find_map(|name| find(name));
+    let found = REGISTRY_NAMES.iter().find_map(|name| find_local(name));
     found.ok_or_else(|| {
         Error::refused(format!(
             "no registry is installed (the program is called {})",
@@ -87,7 +87,11 @@ fn pid_file(place: &Place) -> PathBuf {
 fn running(place: &Place) -> Option<i32> {
     let text = if place.host.has_systemd() {
         let show = ["show", "--property=MainPID", "--value", UNIT_NAME];
-        Command::new("systemctl").args(show).run().ok()?.stdout
+        Command::local("systemctl")
+            .args(show)
+            .checked()
+            .ok()?
+            .stdout
     } else {
         fs::read_to_string(pid_file(place)).ok()?
     };
@@ -114,21 +118,13 @@ fn is_stale(place: &Place, pid: i32) -> bool {
         })
 }
 
-/// When a process began: `starttime` of `/proc/PID/stat`, in clock ticks since the boot.
+/// When a process began.
 fn started(pid: i32) -> Option<SystemTime> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks: f64 = stat
-        .rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()?;
+    let began = Stat::of(pid).ok()?.since_boot();
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    // USER_HZ is 100 on every Linux that this runs on (`time(7)`).
-    let age = Duration::try_from_secs_f64((uptime - ticks / 100.0).max(0.0)).ok()?;
-    SystemTime::now().checked_sub(age)
+    let uptime = Duration::try_from_secs_f64(uptime).ok()?;
+    SystemTime::now().checked_sub(uptime.saturating_sub(began))
 }
 
 /// Whether another program listens there. An endpoint is an address and never a name.
@@ -141,17 +137,19 @@ fn start(place: &Place) -> Result<()> {
     if place.host.has_systemd() {
         // The package's own unit may have started with it, and takes the same port.
         for unit in REGISTRY_UNITS {
-            let _ = Command::new("systemctl")
+            let _ = Command::local("systemctl")
                 .args(["disable", "--now", unit])
-                .ask();
+                .run();
         }
-        Command::new("systemctl").args(["daemon-reload"]).run()?;
-        Command::new("systemctl")
+        Command::local("systemctl")
+            .args(["daemon-reload"])
+            .checked()?;
+        Command::local("systemctl")
             .args(["enable", UNIT_NAME])
-            .run()?;
-        Command::new("systemctl")
+            .checked()?;
+        Command::local("systemctl")
             .args(["restart", UNIT_NAME])
-            .run()?;
+            .checked()?;
     } else {
         stop(place)?;
         if port_is_taken(&place.local_endpoint()) {
@@ -211,7 +209,8 @@ fn log_place(place: &Place) -> String {
 /// without a fork, so the number is the registry's.
 fn spawn(place: &Place) -> Result<()> {
     let tool = |name: &str| {
-        find(name).ok_or_else(|| Error::refused(format!("the program {name} is not installed")))
+        find_local(name)
+            .ok_or_else(|| Error::refused(format!("the program {name} is not installed")))
     };
     let (log, pid_file) = (log_file(place), pid_file(place));
     for path in [&log, &pid_file] {

@@ -1,0 +1,82 @@
+//! The asynchronous form of [`Command`], for programs that run beside other work.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use super::output::AFTER_THE_END;
+use super::{Command, Output, ProcessError};
+
+impl Command {
+    /// As [`Command::run`]. A call that is dropped kills its program.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Command::run`].
+    pub async fn output(mut self) -> Result<Output, ProcessError> {
+        let mut child = tokio::process::Command::from(self.prepare()?)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| self.not_started(e))?;
+        let stdin = child.stdin.take();
+        let input = std::mem::take(&mut self.input);
+        let work = async {
+            let fed = async {
+                if let Some(mut pipe) = stdin {
+                    // A program that does not read all of it says itself why.
+                    let _ = pipe.write_all(&input).await;
+                }
+            };
+            tokio::join!(fed, gather(&mut child, self.most)).1
+        };
+        match timeout(self.limit, work).await {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(source)) => Err(self.lost(source)),
+            Err(_) => {
+                // Dead before the answer, so that it writes nothing afterwards. One of another user
+                // (sudo) cannot be killed.
+                if child.start_kill().is_ok() {
+                    let _ = child.wait().await;
+                }
+                Err(self.late())
+            }
+        }
+    }
+}
+
+/// Reads a program's outputs to their end and waits for it; the first `most` bytes of each are kept.
+///
+/// # Errors
+///
+/// It cannot be waited for.
+pub async fn gather(child: &mut Child, most: usize) -> io::Result<Output> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let status = {
+        let mut reading = std::pin::pin!(async {
+            tokio::join!(read(out, &mut stdout, most), read(err, &mut stderr, most));
+        });
+        tokio::select! {
+            () = &mut reading => child.wait().await?,
+            status = child.wait() => {
+                let _ = timeout(AFTER_THE_END, &mut reading).await;
+                status?
+            }
+        }
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Output {
+        code: status.code(),
+        stdout: text(&stdout),
+        stderr: text(&stderr),
+    })
+}
+
+async fn read(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>, most: usize) {
+    if let Some(mut pipe) = pipe {
+        let _ = (&mut pipe).take(most as u64).read_to_end(into).await;
+        let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
+    }
+}
