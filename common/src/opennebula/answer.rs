@@ -42,31 +42,61 @@ impl Answer {
     }
 }
 
+/// The exit code of an action that failed.
+const FAILED: u8 = 1;
+
 /// Runs an action and answers for it. A panic becomes an error line too, and is a bug.
 pub fn give<E>(action: impl FnOnce() -> Result<Answer, E>) -> ExitCode
 where
     E: AsRef<dyn Error + Send + Sync>,
 {
     std::panic::set_hook(Box::new(|info| tracing::error!("panic: {info}")));
-    let line = match catch_unwind(AssertUnwindSafe(action)) {
-        Ok(Ok(answer)) => {
-            for note in &answer.notes {
-                write_line(
-                    &mut std::io::stderr(),
-                    &format!("INFO: {}", folded(note, LINE_LIMIT)),
-                );
+    let outcome = Outcome::of(action);
+    for line in &outcome.errors {
+        write_line(&mut std::io::stderr(), line);
+    }
+    if let Some(output) = &outcome.output {
+        write_line(&mut std::io::stdout(), output);
+    }
+    ExitCode::from(outcome.code)
+}
+
+/// What the process writes, and its exit code.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    code: u8,
+    /// Lines of standard error.
+    errors: Vec<String>,
+    /// Of standard output.
+    output: Option<String>,
+}
+
+impl Outcome {
+    fn of<E>(action: impl FnOnce() -> Result<Answer, E>) -> Self
+    where
+        E: AsRef<dyn Error + Send + Sync>,
+    {
+        let error = match catch_unwind(AssertUnwindSafe(action)) {
+            Ok(Ok(answer)) => {
+                let note = |note: &String| format!("INFO: {}", folded(note, LINE_LIMIT));
+                return Self {
+                    code: 0,
+                    errors: answer.notes.iter().map(note).collect(),
+                    output: answer.output,
+                };
             }
-            if let Some(output) = answer.output {
-                write_line(&mut std::io::stdout(), &output);
+            Ok(Err(error)) => error_line(error.as_ref()),
+            Err(_) => {
+                "the driver failed by a fault of its own; its log has the details.".to_owned()
             }
-            return ExitCode::SUCCESS;
+        };
+        tracing::error!("{error}");
+        Self {
+            code: FAILED,
+            errors: vec![error],
+            output: None,
         }
-        Ok(Err(error)) => error_line(error.as_ref()),
-        Err(_) => "the driver failed by a fault of its own; its log has the details.".to_owned(),
-    };
-    tracing::error!("{line}");
-    write_line(&mut std::io::stderr(), &line);
-    ExitCode::FAILURE
+    }
 }
 
 /// Nobody may be there to read: a closed pipe changes nothing of what was done.
@@ -121,5 +151,46 @@ mod tests {
             error_line(&error),
             "cannot start VM 5: bridge onebr0 is missing."
         );
+    }
+
+    type Failure = dyn Error + Send + Sync;
+
+    fn outcome(action: impl FnOnce() -> Result<Answer, Box<Failure>>) -> Outcome {
+        Outcome::of(action)
+    }
+
+    #[test]
+    fn a_success_says_its_line_and_its_notes_as_information() {
+        let notes = vec!["no quota\nhere".to_owned(), "slow".to_owned()];
+        assert_eq!(
+            outcome(|| Ok(Answer::line("one-5").with_notes(notes))),
+            Outcome {
+                code: 0,
+                errors: vec!["INFO: no quota here".to_owned(), "INFO: slow".to_owned()],
+                output: Some("one-5".to_owned()),
+            }
+        );
+        assert_eq!(outcome(|| Ok(Answer::done())).output, None);
+    }
+
+    /// `oned` takes 42 for missing scripts, and 0 for success.
+    #[test]
+    fn a_failure_and_a_panic_end_with_1_and_one_line_of_standard_error() {
+        let failed = outcome(|| Err(Box::new(Inner)));
+        let panicked = outcome(|| panic!("never"));
+        for (outcome, line) in [
+            (failed, "bridge onebr0 is missing."),
+            (
+                panicked,
+                "the driver failed by a fault of its own; its log has the details.",
+            ),
+        ] {
+            let expected = Outcome {
+                code: 1,
+                errors: vec![line.to_owned()],
+                output: None,
+            };
+            assert_eq!(outcome, expected);
+        }
     }
 }

@@ -63,10 +63,7 @@ pub enum QuotaError {
 ///
 /// [`QuotaError`]; the old bound is then in force.
 pub fn limit(path: &Path, size_mib: u64) -> Result<(), QuotaError> {
-    let blocks = size_mib
-        .checked_mul(1024 * 1024 / BLOCK)
-        .filter(|blocks| *blocks > 0 && i64::try_from(*blocks).is_ok())
-        .ok_or(QuotaError::Size(size_mib))?;
+    let blocks = blocks(size_mib)?;
     let layer = Layer::open(path)?;
     let failed = |verb| {
         move |errno| QuotaError::Failed {
@@ -119,6 +116,14 @@ pub fn limit(path: &Path, size_mib: u64) -> Result<(), QuotaError> {
         ..Quota::default()
     };
     call(SET, &device, project, &mut quota).map_err(failed("changed"))
+}
+
+/// So many MiB in blocks of the quota calls.
+fn blocks(size_mib: u64) -> Result<u64, QuotaError> {
+    size_mib
+        .checked_mul(1024 * 1024 / BLOCK)
+        .filter(|blocks| *blocks > 0 && i64::try_from(*blocks).is_ok())
+        .ok_or(QuotaError::Size(size_mib))
 }
 
 /// `struct fsxattr` of `linux/fs.h`.
@@ -207,6 +212,15 @@ fn call(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// That the kernel bounds by it is shown in a virtual machine (`tests/vm/disks.sh`): few
+    /// kernels have quotas.
+    #[test]
+    fn a_bound_is_in_blocks_of_512_bytes() {
+        assert_eq!(blocks(1).unwrap(), 2048);
+        assert_eq!(blocks(74).unwrap(), 74 * 2048);
+        assert!(blocks(0).is_err() && blocks(u64::MAX / 2048).is_err());
+    }
 
     #[test]
     fn a_layer_without_a_project_has_no_quota() {
