@@ -45,6 +45,8 @@ struct State {
     dies_with: Option<i64>,
     /// Calls of this name never answer.
     hangs: Option<&'static str>,
+    /// So many further calls of this name are refused.
+    refused: Option<(&'static str, u32)>,
     /// So many calls of `named` do not see a container that is there.
     unseen: u32,
     /// Where layers lie; `None`: the engine's storage has no such folders.
@@ -120,6 +122,11 @@ impl FakeEngine {
     /// Lets every call of this name hang (`kill` and `remove`: what an undo calls).
     pub fn hang(&self, call: Option<&'static str>) {
         self.state.borrow_mut().hangs = call;
+    }
+
+    /// Refuses the next calls of this name, so many of them.
+    pub fn refuse(&self, call: &'static str, times: u32) {
+        self.state.borrow_mut().refused = Some((call, times));
     }
 
     /// Keeps containers from `named` for so many calls, as the engine does while it makes one:
@@ -208,6 +215,16 @@ impl FakeEngine {
         };
         if state.failure == Some(Failure::Before(state.calls.len())) {
             return Err(lost);
+        }
+        if let Some((refused, times @ 1..)) = &mut state.refused
+            && *refused == name
+        {
+            *times -= 1;
+            return Err(EngineError::Refused {
+                call: name,
+                status: 500,
+                message: "not now".to_owned(),
+            });
         }
         let answer = effect(&mut state);
         if state.failure == Some(Failure::After(state.calls.len())) {

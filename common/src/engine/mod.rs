@@ -6,7 +6,7 @@
 
 #[cfg(feature = "engine")]
 mod docker;
-#[cfg(feature = "fake")]
+#[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod labels;
 #[cfg(feature = "engine")]

@@ -299,9 +299,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_vm_has_a_terminal_whose_input_stays_open_and_a_tree_has_none() {
-        let spec = |terminal| CreateSpec {
+    fn spec(terminal: bool) -> CreateSpec {
+        CreateSpec {
             name: crate::ContainerName::of(crate::VmId::new(5)),
             image: format!("docker://front:5000/x@sha256:{}", "ab".repeat(32))
                 .parse()
@@ -319,7 +318,24 @@ mod tests {
                 swap: 0,
             },
             storage_mib: None,
-        };
+        }
+    }
+
+    #[test]
+    fn the_bound_of_a_root_disk_is_in_mib_and_none_where_none_is_asked_for() {
+        for (storage_mib, option) in [(None, None), (Some(74), Some("74M"))] {
+            let bounded = CreateSpec {
+                storage_mib,
+                ..spec(true)
+            };
+            let options = create_body(&bounded).host_config.unwrap().storage_opt;
+            let size = options.map(|options| options["size"].clone());
+            assert_eq!(size.as_deref(), option);
+        }
+    }
+
+    #[test]
+    fn a_vm_has_a_terminal_whose_input_stays_open_and_a_tree_has_none() {
         for terminal in [true, false] {
             let body = create_body(&spec(terminal));
             assert_eq!(body.tty, Some(terminal));

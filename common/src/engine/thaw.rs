@@ -83,3 +83,79 @@ pub async fn thaw_left(
     }
     Ok(freezing::end(paths, vm)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+
+    const VM: VmId = VmId::new(5);
+
+    struct Frozen {
+        engine: FakeEngine,
+        paths: Paths,
+        container: ContainerInfo,
+        _dir: tempfile::TempDir,
+    }
+
+    fn frozen() -> Frozen {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        let engine = FakeEngine::default();
+        engine.add("one-5", BTreeMap::new());
+        engine.change("one-5", |container| container.info.paused = true);
+        freezing::begin(&paths, VM).unwrap();
+        Frozen {
+            container: engine.containers().remove(0).info,
+            engine,
+            paths,
+            _dir: dir,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_refuses_is_asked_five_times_within_two_seconds() {
+        let vm = frozen();
+        vm.engine.refuse("unpause", ATTEMPTS - 1);
+        let begin = Instant::now();
+        thaw(&vm.engine, &vm.paths, VM, &vm.container.id)
+            .await
+            .unwrap();
+        assert_eq!(begin.elapsed(), Duration::from_secs(2));
+        assert_eq!(vm.engine.calls(), ["unpause"; 5]);
+        assert!(!vm.engine.containers()[0].info.paused);
+        assert!(!freezing::is_begun(&vm.paths, VM));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_vm_that_stays_frozen_is_told_with_what_to_do_and_goes_on_with_the_next_action() {
+        let mut vm = frozen();
+        vm.engine.refuse("unpause", ATTEMPTS);
+        let error = thaw_left(&vm.engine, &vm.paths, VM, Some(&mut vm.container))
+            .await
+            .unwrap_err()
+            .to_string();
+        let command = format!("docker unpause {}", vm.container.id.short());
+        assert!(
+            error.contains("not now") && error.contains(&command),
+            "{error}"
+        );
+        assert!(vm.container.paused && freezing::is_begun(&vm.paths, VM));
+        thaw_left(&vm.engine, &vm.paths, VM, Some(&mut vm.container))
+            .await
+            .unwrap();
+        assert!(!vm.container.paused && !freezing::is_begun(&vm.paths, VM));
+        // What has no note was suspended, and stays so.
+        vm.engine
+            .change("one-5", |container| container.info.paused = true);
+        vm.container.paused = true;
+        thaw_left(&vm.engine, &vm.paths, VM, Some(&mut vm.container))
+            .await
+            .unwrap();
+        assert!(vm.container.paused && vm.engine.containers()[0].info.paused);
+    }
+}
