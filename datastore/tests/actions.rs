@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -18,7 +19,7 @@ use flate2::write::GzEncoder;
 use onedock_common::Digest;
 use onedock_common::state::disk_image::{DiskFormat, FileSystem};
 use onedock_common::types::reference::{Source, Tag};
-use onedock_registry::{Client, Kind, Options};
+use onedock_registry::{Client, ImageStore, Kind, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use serde_json::json;
 use tempfile::TempDir;
@@ -37,12 +38,16 @@ struct Bed {
 struct Answer {
     stdout: String,
     stderr: String,
-    success: bool,
+    code: Option<i32>,
 }
 
 impl Answer {
+    fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
     fn line(self) -> String {
-        assert!(self.success, "{}", self.stderr);
+        assert!(self.success(), "{}", self.stderr);
         let line = self
             .stdout
             .strip_suffix('\n')
@@ -53,7 +58,7 @@ impl Answer {
     }
 
     fn refused(self) -> String {
-        assert!(!self.success && self.stdout.is_empty(), "{self:?}");
+        assert!(self.code == Some(1) && self.stdout.is_empty(), "{self:?}");
         assert_eq!(self.stderr.trim_end().lines().count(), 1, "{}", self.stderr);
         self.stderr
     }
@@ -64,9 +69,17 @@ impl From<Output> for Answer {
         Self {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
-            success: output.status.success(),
+            code: output.status.code(),
         }
     }
+}
+
+fn client() -> Client {
+    Client::new(Options {
+        certs_dir: "/nonexistent".into(),
+        ..Options::default()
+    })
+    .unwrap()
 }
 
 impl Bed {
@@ -85,11 +98,7 @@ impl Bed {
         fs::write(dir.path().join("onedock.conf"), config).unwrap();
         Self {
             server,
-            client: Client::new(Options {
-                certs_dir: "/nonexistent".into(),
-                ..Options::default()
-            })
-            .unwrap(),
+            client: client(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -162,6 +171,17 @@ impl Bed {
         match self.runtime.block_on(self.client.resolve(&reference)) {
             Err(e) if e.is_not_found() => None,
             found => Some(found.unwrap().digest),
+        }
+    }
+
+    /// Whether the registry has this very version.
+    fn holds(&self, source: &Source) -> bool {
+        let found = self
+            .runtime
+            .block_on(self.client.resolve(&source.reference()));
+        match found {
+            Err(e) if e.is_not_found() => false,
+            found => found.is_ok(),
         }
     }
 
@@ -262,7 +282,7 @@ fn mkfs_as_both_releases_ask_for_it() {
         // Deleted before anything was saved.
         let image = format!("<ID>{id}</ID><SOURCE>{source}</SOURCE>");
         for _ in 0..2 {
-            assert!(bed.call("rm", id, &image).success);
+            assert!(bed.call("rm", id, &image).success());
         }
         assert!(bed.tags(&source).is_empty());
     }
@@ -316,7 +336,7 @@ fn clone_as_both_releases_ask_for_it_takes_the_present_state_and_stands_alone() 
         assert_eq!(bed.call("clone", id, &image).line(), line);
         // The original goes, the copy stays.
         let gone = format!("<ID>{original}</ID><SOURCE>{first}</SOURCE>");
-        assert!(bed.call("rm", original, &gone).success);
+        assert!(bed.call("rm", original, &gone).success());
         assert_eq!(bed.kind(&clone), Kind::Image);
         let line = bed
             .call("clone", 7, &image.replace(&format!("<ID>{id}<"), "<ID>7<"))
@@ -363,11 +383,11 @@ fn snapshots_are_deleted_reverted_to_and_flattened_and_nothing_else_is_touched()
         )
     };
     for _ in 0..2 {
-        assert!(bed.call("snap_revert", 6, &xml("1")).success);
+        assert!(bed.call("snap_revert", 6, &xml("1")).success());
         assert_eq!(bed.state(&image).as_ref(), Some(others[1].digest()));
     }
     for _ in 0..2 {
-        assert!(bed.call("snap_delete", 6, &xml("1")).success);
+        assert!(bed.call("snap_delete", 6, &xml("1")).success());
         assert_eq!(bed.at(&image, "snap-1"), None);
         assert_eq!(bed.state(&image).as_ref(), Some(others[1].digest()));
     }
@@ -380,7 +400,7 @@ fn snapshots_are_deleted_reverted_to_and_flattened_and_nothing_else_is_touched()
     }
     assert_eq!(bed.tags(&image), before);
     for _ in 0..2 {
-        assert!(bed.call("snap_flatten", 6, &xml("2")).success);
+        assert!(bed.call("snap_flatten", 6, &xml("2")).success());
         assert_eq!(bed.state(&image).as_ref(), Some(others[2].digest()));
         let left = bed.tags(&image);
         assert!(!left.iter().any(|tag| tag.starts_with("snap-")), "{left:?}");
@@ -580,7 +600,9 @@ fn an_exported_image_is_a_file_that_can_be_registered_again_and_disposed_of() {
         assert!(!Path::new(path).exists());
     }
     let folder = bed.dir.path().join("base/.onedock-export");
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    // Images of all users pass through it.
+    assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
     let reserved = bed.call(
         "mkfs",
         9,
@@ -656,4 +678,91 @@ fn fault_37_a_cp_that_is_killed_leaves_no_tag_and_the_next_one_works() {
         .block_on(bed.client.get_disk(&source, &back))
         .unwrap();
     assert!(fs::read(back).unwrap() == fs::read(disk).unwrap());
+}
+
+/// Needs root, for a file system of 64 MiB.
+#[test]
+fn the_room_of_the_registry_is_told_in_mib() {
+    let bed = Bed::new();
+    let storage = bed.dir.path().join("storage");
+    fs::create_dir(&storage).unwrap();
+    let config = format!("DATASTORE_DATA_PATH={}\n", storage.display());
+    fs::write(bed.dir.path().join("onedock.conf"), config).unwrap();
+    let call = bed.command("monitor", 0);
+    let mount = "mount -t tmpfs -o size=64m tmpfs \"$1\" && head -c 16M /dev/zero > \"$1/x\" && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--", "sh", "-c", mount, "sh"])
+        .arg(&storage)
+        .arg(call.get_program())
+        .args(call.get_args())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for (name, value) in call.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(bed.xml("").as_bytes()).unwrap();
+    drop(stdin);
+    let answer = Answer::from(child.wait_with_output().unwrap());
+    assert_eq!(
+        answer.stdout, "USED_MB=16\nTOTAL_MB=64\nFREE_MB=48\n",
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_cp_that_fails_behind_its_push_leaves_nothing_of_the_image() {
+    let bed = Bed::new();
+    // The same content has the same digest everywhere.
+    let good = bed.register(5, 1);
+    let repository = bed.server.repository("onedock/img-6").unwrap();
+    // The registry cannot make the folder of the attributes' content.
+    let attributes = Digest::of(br#"{"dockerrun":"serve"}"#);
+    let (two, all) = (&attributes.hex()[..2], attributes.hex());
+    let folder = bed.server.storage().join("blobs/sha256").join(two);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(all), "").unwrap();
+    let path = bed.file("again.tar", &archive(1));
+    let image = format!(
+        "<ID>6</ID><TYPE>0</TYPE><PATH>{}</PATH><TEMPLATE><DOCKERRUN>serve</DOCKERRUN></TEMPLATE>",
+        path.display()
+    );
+    let line = bed.call("cp", 6, &image).refused();
+    assert!(line.contains("attributes (DOCKERRUN)"), "{line}");
+    let pushed = Source::new(repository, good.digest().clone());
+    assert_eq!(bed.at(&pushed, "latest"), None);
+    assert!(!bed.holds(&pushed) && bed.holds(&good));
+}
+
+#[test]
+fn a_removed_image_leaves_no_version_of_itself_with_or_without_a_tag() {
+    let bed = Bed::new();
+    let first = bed.register(6, 1);
+    // As a persistent image that a VM was saved to: its first version has no tag any more.
+    let other = bed.register(7, 2);
+    let images = ImageStore::new(client());
+    let moved = bed.runtime.block_on(async {
+        let repository = first.repository();
+        let tag = "saved".parse().unwrap();
+        let digest = bed
+            .client
+            .duplicate(&other, repository, &tag)
+            .await
+            .unwrap();
+        images.set_current(&first, &digest).await.unwrap();
+        bed.client.untag(repository, &tag).await.unwrap();
+        Source::new(repository.clone(), digest)
+    });
+    assert_eq!(bed.state(&first).as_ref(), Some(moved.digest()));
+    let xml = format!("<ID>6</ID><TYPE>0</TYPE><SOURCE>{first}</SOURCE>");
+    for _ in 0..2 {
+        assert!(bed.call("rm", 6, &xml).success());
+        for version in [&first, &moved] {
+            assert!(!bed.holds(version), "{version}");
+        }
+    }
+    assert!(bed.holds(&other));
 }
