@@ -349,6 +349,25 @@ mod tests {
     }
 
     #[test]
+    fn a_nic_on_open_vswitch_and_one_that_asks_for_dhcp_are_refused_by_their_number() {
+        let refused = |change: fn(&mut Vm)| {
+            let mut vm = vm();
+            change(&mut vm);
+            nics(&vm).unwrap_err().to_string()
+        };
+        let error = refused(|vm| vm.nics[1].bridge_kind = BridgeKind::OpenVSwitch);
+        assert!(
+            error.starts_with("NIC 1 is on the Open vSwitch bridge"),
+            "{error}"
+        );
+        let error = refused(|vm| vm.nics[1].method = Method::Dhcp);
+        assert!(error.starts_with("NIC 1 asks for METHOD=dhcp"), "{error}");
+        let mut vm = vm();
+        vm.nics[1].method = Method::Skip;
+        assert!(nics(&vm).is_ok());
+    }
+
+    #[test]
     fn the_command_is_the_disk_s_then_the_kept_one_then_the_default_then_the_image_s() {
         let mut vm = vm();
         let mut descriptor = descriptor();

@@ -119,7 +119,7 @@ impl FakeEngine {
         self.state.borrow_mut().dies_with = code;
     }
 
-    /// Lets every call of this name hang (`kill` and `remove`: what an undo calls).
+    /// Lets every call of this name hang (`start`, `stop`, `kill`, `remove`).
     pub fn hang(&self, call: Option<&'static str>) {
         self.state.borrow_mut().hangs = call;
     }
@@ -348,6 +348,7 @@ impl Engine for FakeEngine {
     }
 
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.answering("start").await;
         self.call("start", |s| {
             let dies = s.dies_with;
             let found = find(s, container)?;
@@ -379,6 +380,7 @@ impl Engine for FakeEngine {
     }
 
     async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        self.answering("stop").await;
         self.call("stop", |s| {
             s.last_grace = Some(grace);
             if let Ok(found) = find(s, container) {

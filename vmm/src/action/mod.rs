@@ -15,6 +15,8 @@ mod disk_tests;
 mod disks;
 mod ending;
 #[cfg(test)]
+mod ending_tests;
+#[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod hotplug_tests;
