@@ -66,14 +66,13 @@ impl Node {
     }
 
     fn create(&self, disks: Vec<Disk>) -> Result<ContainerId> {
-        let arguments = [
-            "create",
-            "--network",
-            "none",
-            "--runtime",
-            "onedock",
-            "box:1",
-        ];
+        self.create_with(&[], disks)
+    }
+
+    fn create_with(&self, options: &[&str], disks: Vec<Disk>) -> Result<ContainerId> {
+        let mut arguments = vec!["create", "--network", "none", "--runtime", "onedock"];
+        arguments.extend(options);
+        arguments.push("box:1");
         let id: ContainerId = self.engine.docker(&arguments)?.parse()?;
         self.boot(&id, disks)?;
         Ok(id)
@@ -457,6 +456,12 @@ fn a_device_has_its_partitions_and_links_and_is_only_the_containers_own() -> Res
             "busybox mknod /tmp b 7 0; ! busybox dd if=/tmp of=/dev/null count=1",
         )?;
 
+        // Its own are to be read and written, and nothing else: what they show is the host's.
+        node.sh(
+            &id,
+            "! busybox losetup /dev/vdb && ! busybox losetup -d /dev/vdb && ! busybox losetup -c /dev/vdb && ! busybox losetup /dev/vde /bin/busybox",
+        )?;
+
         // In use while a process has it open.
         node.engine.docker(&[
             "exec",
@@ -667,6 +672,11 @@ fn the_tree_of_an_image_is_written_to_its_own_layer_or_only_read_and_a_folder_on
             .find(|line| line.contains(" /media/cd "))
             .context("no folder")?;
         ensure!(line.contains(" ro,nosuid,nodev"), "{line}");
+        let line = mounts
+            .lines()
+            .find(|line| line.contains(" /opt/tree "))
+            .context("no tree")?;
+        ensure!(line.contains(" rw,nosuid,nodev"), "{line}");
         let changes = node.engine.docker(&["diff", of.as_str()])?;
         ensure!(
             changes.contains("A /marks/new") && changes.contains("D /marks/of-the-image"),
@@ -1038,4 +1048,78 @@ fn a_helper_that_is_killed_at_any_moment_leaves_nothing_and_the_next_call_conver
             .with_context(|| format!("step {step}: {:?}", node.in_use()))?;
     }
     node.remove(&id)
+}
+
+#[test]
+fn attack_a_link_in_the_image_leads_no_disk_into_a_file_system_of_the_kernel() -> Result<()> {
+    let node = Node::behind(RUNTIMES[0], &[])?;
+    let good = node.formatted("good", "ext4", 16, &[])?;
+    let id = node.create(vec![])?;
+    for (link, place) in [
+        ("/proc/1", "/srv/task"),
+        ("/sys", "/srv/kernel"),
+        ("/sys/fs/cgroup", "/srv/memory"),
+        ("/dev", "/srv/new"),
+        ("/dev/pts", "/srv"),
+    ] {
+        node.boot(&id, vec![])?;
+        soon("it does not start", || Ok(node.start(&id).is_ok()))?;
+        node.sh(
+            &id,
+            &format!("busybox rm -rf /srv && busybox ln -s {link} /srv"),
+        )?;
+        let hot = node
+            .plug(&id, &raw(1, &good, place))
+            .unwrap_err()
+            .to_string();
+        node.stop(&id)?;
+        node.boot(&id, vec![raw(1, &good, place)])?;
+        let cold = node.refused(&id)?;
+        for said in [hot, cold] {
+            ensure!(
+                said.contains("disk 1 (vdb)")
+                    && (said.contains("a link in the image leads there")
+                        || said.contains("is a link or a file")),
+                "{link}: {said}"
+            );
+        }
+        node.nothing_left()?;
+    }
+    node.remove(&id)
+}
+
+#[test]
+fn attack_no_device_node_is_made_in_a_dev_that_is_not_the_container_s_own() -> Result<()> {
+    let node = Node::behind(RUNTIMES[0], &[])?;
+    let blank = node.blank("blank", 4)?;
+    let folder = node.engine.folder().join("dev");
+    fs::create_dir(&folder)?;
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let node = Path::new("/dev").join(name);
+        run(
+            "cp",
+            &["-a", node.to_str().unwrap(), folder.to_str().unwrap()],
+        )?;
+    }
+    for host in [Path::new("/dev"), &folder] {
+        let bind = format!("{}:/dev", host.display());
+        let id = node.create_with(&["-v", &bind], vec![device(7, &blank)])?;
+        let said = node.refused(&id)?;
+        let made = node
+            .engine
+            .inside(|| Ok(fs::symlink_metadata(host.join("vdh")).is_ok()))?;
+        if made {
+            node.engine
+                .inside(|| Ok(fs::remove_file(host.join("vdh"))?))?;
+        }
+        ensure!(
+            !made
+                && said.contains("/dev")
+                && said.contains("not a file system of the container's own"),
+            "{said}"
+        );
+        node.nothing_left()?;
+        node.remove(&id)?;
+    }
+    Ok(())
 }
