@@ -12,20 +12,20 @@ use reqwest::{Method, StatusCode};
 use tokio::time::timeout_at;
 
 use crate::archive;
-use crate::artifact;
-use crate::auth::Scopes;
-use crate::body::{no_page, read_all};
-use crate::config::{self, ImageConfig};
-use crate::copy::Copy;
-use crate::credentials::Credentials;
-use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::manifest::CONFIG_LIMIT;
+use crate::image::copy::Copy;
+use crate::oci::config::{self, ImageConfig};
+use crate::oci::manifest::CONFIG_LIMIT;
+use crate::oci::platform::Platform;
 use crate::options::Options;
-use crate::platform::Platform;
-use crate::remote::Remote;
-use crate::sweep::sweep;
-use crate::transport::{Ask, Deadline};
+use crate::repository::artifact;
+use crate::repository::delete::sweep;
+use crate::repository::remote::Remote;
+use crate::transport::answer::{no_page, read_all};
+use crate::transport::auth::Scopes;
+use crate::transport::credentials::Credentials;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::request::{Ask, Deadline};
 
 /// The largest answer to a greeting, in bytes.
 const GREETING_LIMIT: u64 = 1 << 20;

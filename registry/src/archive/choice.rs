@@ -1,7 +1,7 @@
 //! Which image of an archive is meant when it holds several.
 
 use crate::error::one_line;
-use crate::platform::Platform;
+use crate::oci::platform::Platform;
 
 /// How many choices an error names.
 const LISTED: usize = 10;

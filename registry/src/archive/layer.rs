@@ -13,13 +13,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::member::{Member, Reader};
+use crate::chunks::Pieces;
 use crate::client::Size;
-use crate::compression::{Bounded, Compression};
 use crate::error::{Error, one_line};
-use crate::manifest::{DOCKER_LAYER_GZIP, Descriptor};
-use crate::outlet::{Hashing, Outlet, for_each_piece, pack_anew};
-use crate::pieces::Pieces;
-use crate::size::{from_gzip_trailer, from_zstd_header};
+use crate::image::size::{from_gzip_trailer, from_zstd_header};
+use crate::layer::chunk_writer::{Hashing, Outlet, for_each_piece, pack_anew};
+use crate::layer::compression::{Bounded, Compression};
+use crate::oci::manifest::{DOCKER_LAYER_GZIP, Descriptor};
 
 /// A layer that was packed on the way.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::compression::Compression;
+use crate::layer::compression::Compression;
 
 /// O_CLOEXEC | O_NONBLOCK: a FIFO in place of the file must not hold us.
 const FLAGS: i32 = 0o2_000_000 | 0o4000;

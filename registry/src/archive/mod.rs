@@ -28,11 +28,11 @@ use onedock_common::types::reference::Tag;
 use serde_json::json;
 
 use crate::client::Size;
-use crate::copy::share;
 use crate::error::{Error, one_line};
-use crate::manifest::{DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor, LAYER_LIMIT};
-use crate::platform::Platform;
-use crate::remote::Remote;
+use crate::image::copy::share;
+use crate::oci::manifest::{DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor, LAYER_LIMIT};
+use crate::oci::platform::Platform;
+use crate::repository::remote::Remote;
 use layer::{Packed, PackedLayer, StoredLayer};
 use member::{Member, Reader};
 use table::Table;

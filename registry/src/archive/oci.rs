@@ -10,17 +10,17 @@ use super::Archive;
 use super::choice::{self, Candidate};
 use super::member::Member;
 use super::table::Table;
-use crate::choice::runs;
 use crate::client::Size;
-use crate::compression::Compression;
-use crate::config::{self, Config};
-use crate::copy::share;
 use crate::error::Error;
-use crate::manifest::{
+use crate::image::copy::share;
+use crate::image::select::runs;
+use crate::layer::compression::Compression;
+use crate::oci::config::{self, Config};
+use crate::oci::manifest::{
     self, Descriptor, ImageManifest, Index, Manifest, OCI_INDEX, Packing, layer_type,
 };
-use crate::platform::Platform;
-use crate::remote::Remote;
+use crate::oci::platform::Platform;
+use crate::repository::remote::Remote;
 
 const NAME: &str = "index.json";
 /// How deep indexes lie in an index at most.

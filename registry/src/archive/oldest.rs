@@ -12,7 +12,7 @@ use super::choice::not_one;
 use super::table::Table;
 use super::{PlainConfig, PlainImage};
 use crate::error::Error;
-use crate::manifest::LAYER_LIMIT;
+use crate::oci::manifest::LAYER_LIMIT;
 
 const NAME: &str = "repositories";
 

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use super::choice::{self, Candidate};
 use super::table::Table;
 use super::{PlainConfig, PlainImage};
-use crate::config;
 use crate::error::{Error, one_line};
-use crate::platform::Platform;
+use crate::oci::config;
+use crate::oci::platform::Platform;
 
 pub(super) const NAME: &str = "manifest.json";
 

@@ -11,9 +11,9 @@ use tar::EntryType;
 
 use super::member::{Member, Reader, open};
 use super::sparse;
-use crate::compression::{Bounded, Compression, MAGIC};
 use crate::error::{Error, one_line};
-use crate::manifest::CONFIG_LIMIT;
+use crate::layer::compression::{Bounded, Compression, MAGIC};
+use crate::oci::manifest::CONFIG_LIMIT;
 
 /// The most members of an archive.
 const MEMBERS: usize = 100_000;

@@ -11,11 +11,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
+use crate::chunks::Pieces;
 use crate::error::Error;
-use crate::gzip::Gzip;
-use crate::manifest::Descriptor;
-use crate::pieces::Pieces;
-use crate::tar_end::TarEnd;
+use crate::layer::gzip::Gzip;
+use crate::layer::tar_end::TarEnd;
+use crate::oci::manifest::Descriptor;
 
 /// The fastest: a VM waits while its changes are packed. Engines of version 20.10 read no zstd.
 pub(crate) const LEVEL: u32 = 1;

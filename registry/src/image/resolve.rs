@@ -2,12 +2,12 @@
 
 use onedock_common::types::reference::Reference;
 
-use crate::choice::best;
 use crate::client::{Client, Resolved, find};
 use crate::error::Error;
-use crate::manifest::{ImageManifest, Manifest};
-use crate::platform::Platform;
-use crate::remote::Remote;
+use crate::image::select::best;
+use crate::oci::manifest::{ImageManifest, Manifest};
+use crate::oci::platform::Platform;
+use crate::repository::remote::Remote;
 
 impl Client {
     /// The image of a reference for one platform, checked.

@@ -7,11 +7,11 @@ use onedock_common::Digest;
 use onedock_common::types::reference::{Repository, Source, Tag};
 
 use crate::client::{Client, Resolved, find};
-use crate::copy::Copy;
-use crate::disk_manifest::PIECES;
+use crate::disk::kind::of_manifest;
+use crate::disk::manifest::PIECES;
 use crate::error::Error;
-use crate::kind::of_manifest;
-use crate::manifest::{ImageManifest, Manifest};
+use crate::image::copy::Copy;
+use crate::oci::manifest::{ImageManifest, Manifest};
 
 impl Client {
     /// Puts the same manifest under `tag` of `target`, byte for byte: the digest stays. Within a

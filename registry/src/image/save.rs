@@ -14,12 +14,12 @@ use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use crate::client::{Client, Resolved, find};
-use crate::disk_file::NewFile;
+use crate::disk::file::NewFile;
+use crate::disk::kind::{Kind, of_manifest};
 use crate::error::Error;
-use crate::kind::{Kind, of_manifest};
-use crate::manifest::{Descriptor, EntryPlatform, ImageManifest, Manifest, OCI_INDEX};
-use crate::platform::Platform;
-use crate::remote::Remote;
+use crate::oci::manifest::{Descriptor, EntryPlatform, ImageManifest, Manifest, OCI_INDEX};
+use crate::oci::platform::Platform;
+use crate::repository::remote::Remote;
 
 /// A block of a tar archive, in bytes.
 const BLOCK: u64 = 512;

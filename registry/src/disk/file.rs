@@ -16,11 +16,11 @@ use onedock_common::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use crate::disk_manifest::{PIECE, PIECE_TYPE, PIECES, piece_length};
+use crate::chunks::{Pieces, Stop};
+use crate::disk::manifest::{PIECE, PIECE_TYPE, PIECES, piece_length};
 use crate::error::Error;
-use crate::layer_stream::{LEVEL, Outlet};
-use crate::manifest::Descriptor;
-use crate::pieces::{Pieces, Stop};
+use crate::layer::stream::{LEVEL, Outlet};
+use crate::oci::manifest::Descriptor;
 
 /// How much is read at once, in bytes.
 const STEP: usize = 1 << 20;

@@ -10,12 +10,12 @@ use onedock_common::types::reference::RegistryName;
 use reqwest::{Method, Url, redirect};
 use tokio::time::timeout;
 
-use crate::auth::Auth;
-use crate::credentials::Credentials;
 use crate::error::Error;
-use crate::host_names::HostNames;
 use crate::options::Options;
-use crate::tls::{self, Trust};
+use crate::transport::auth::Auth;
+use crate::transport::credentials::Credentials;
+use crate::transport::host_names::HostNames;
+use crate::transport::tls::{self, Trust};
 
 /// One registry, as this client reaches it.
 #[derive(Debug)]

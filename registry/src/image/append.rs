@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 
 use crate::client::{Client, Resolved};
-use crate::config;
-use crate::copy::{Copy, share};
 use crate::error::Error;
-use crate::layer_stream::{LayerStream, PackedLayer};
-use crate::manifest::{
+use crate::image::copy::{Copy, share};
+use crate::image::time;
+use crate::layer::stream::{LayerStream, PackedLayer};
+use crate::oci::config;
+use crate::oci::manifest::{
     CONFIG_LIMIT, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, Descriptor, ImageManifest, LAYER_LIMIT,
     OCI_LAYER_GZIP,
 };
-use crate::platform::Platform;
-use crate::remote::Remote;
-use crate::time;
+use crate::oci::platform::Platform;
+use crate::repository::remote::Remote;
 
 /// An image that [`Client::append_layer`] made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use crate::download::Download;
 use crate::error::Error;
+use crate::repository::download::Download;
 
 /// A stream of bytes that ends with `None`, or with an error when it is not what it should be.
 pub(crate) trait Pieces: Send {

@@ -9,10 +9,10 @@ use flate2::write::MultiGzDecoder;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::Size;
-use crate::compression::{Compression, MAGIC};
 use crate::error::Error;
-use crate::manifest::{Descriptor, ImageManifest, Packing};
-use crate::remote::Remote;
+use crate::layer::compression::{Compression, MAGIC};
+use crate::oci::manifest::{Descriptor, ImageManifest, Packing};
+use crate::repository::remote::Remote;
 
 /// What a gzip trailer counts modulo.
 const WRAP: u64 = 1 << 32;

@@ -10,17 +10,17 @@ use futures_util::stream::{self, StreamExt};
 use onedock_common::Digest;
 use onedock_common::types::reference::{Reference, Tag};
 
+use crate::chunks::Stop;
 use crate::client::Resolved;
-use crate::compression::Compression;
-use crate::config;
 use crate::error::Error;
-use crate::manifest::{
+use crate::image::repack::RepackedLayer;
+use crate::layer::compression::Compression;
+use crate::oci::config;
+use crate::oci::manifest::{
     CONFIG_LIMIT, Descriptor, ImageManifest, Index, Manifest, Packing, layer_type,
 };
-use crate::pieces::Stop;
-use crate::platform::Platform;
-use crate::remote::Remote;
-use crate::repack::RepackedLayer;
+use crate::oci::platform::Platform;
+use crate::repository::remote::Remote;
 
 /// How many layers of an image are on their way at once.
 const AT_ONCE: usize = 3;

@@ -4,7 +4,7 @@ use onedock_common::types::reference::Source;
 
 use crate::client::{Client, find};
 use crate::error::Error;
-use crate::manifest::Manifest;
+use crate::oci::manifest::Manifest;
 
 impl Client {
     /// The registry has the manifest, under its digest, and every blob that it names: of an image

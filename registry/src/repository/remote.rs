@@ -10,13 +10,13 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::auth::Scopes;
-use crate::body::{into_error, no_page, read_all};
 use crate::client::{Deleted, Resolved};
-use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::manifest::{self, MANIFEST_LIMIT, Manifest};
-use crate::transport::{Ask, Deadline};
+use crate::oci::manifest::{self, MANIFEST_LIMIT, Manifest};
+use crate::transport::answer::{into_error, no_page, read_all};
+use crate::transport::auth::Scopes;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::request::{Ask, Deadline};
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \

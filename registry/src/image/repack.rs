@@ -8,12 +8,12 @@ use onedock_common::Digest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::compression::{Compression, MAGIC};
-use crate::download::Download;
+use crate::chunks::Pieces;
 use crate::error::Error;
-use crate::manifest::Descriptor;
-use crate::outlet::{Outlet, pack_anew};
-use crate::pieces::Pieces;
+use crate::layer::chunk_writer::{Outlet, pack_anew};
+use crate::layer::compression::{Compression, MAGIC};
+use crate::oci::manifest::Descriptor;
+use crate::repository::download::Download;
 
 /// How many pieces wait before and behind the packer.
 const WAITING: usize = 4;

@@ -8,12 +8,12 @@ use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::body::{into_error, is_web_page, no_page, read_all};
+use crate::chunks::Stop;
 use crate::error::Error;
-use crate::manifest::Descriptor;
-use crate::pieces::Stop;
-use crate::remote::Remote;
-use crate::transport::{Ask, pause};
+use crate::oci::manifest::Descriptor;
+use crate::repository::remote::Remote;
+use crate::transport::answer::{into_error, is_web_page, no_page, read_all};
+use crate::transport::request::{Ask, pause};
 
 /// How often a broken transfer of one blob is taken up again.
 const RESUMES: u32 = 3;

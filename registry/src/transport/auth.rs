@@ -10,11 +10,11 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Response, Url};
 use serde::Deserialize;
 
-use crate::body::{detail, no_page, read_all};
-use crate::credentials::Login;
-use crate::endpoint::{Endpoint, may_lead};
 use crate::error::Error;
-use crate::transport::{Ask, Deadline, Patience, REDIRECTS};
+use crate::transport::answer::{detail, no_page, read_all};
+use crate::transport::credentials::Login;
+use crate::transport::endpoint::{Endpoint, may_lead};
+use crate::transport::request::{Ask, Deadline, Patience, REDIRECTS};
 
 /// The largest token answer, in bytes.
 const ANSWER_LIMIT: u64 = 64 * 1024;
@@ -522,7 +522,7 @@ mod tests {
                 )]),
                 ..crate::options::Options::default()
             };
-            let credentials = crate::credentials::Credentials::default();
+            let credentials = crate::transport::credentials::Credentials::default();
             let opened = Endpoint::open(&options, &credentials, &registry);
             runtime.block_on(opened).unwrap()
         };

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::client::Deleted;
 use crate::error::Error;
-use crate::manifest::Manifest;
-use crate::remote::Remote;
-use crate::untag::remove;
+use crate::oci::manifest::Manifest;
+use crate::repository::remote::Remote;
+use crate::repository::untag::remove;
 
 /// Deletes every manifest that a tag reaches. Indexes go before their images, so that no index
 /// is left without them; the images must go as well, or the registry's garbage collection keeps

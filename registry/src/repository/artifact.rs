@@ -7,8 +7,8 @@ use onedock_common::types::reference::Tag;
 use serde_json::json;
 
 use crate::error::Error;
-use crate::manifest::{Manifest, OCI_MANIFEST};
-use crate::remote::Remote;
+use crate::oci::manifest::{Manifest, OCI_MANIFEST};
+use crate::repository::remote::Remote;
 
 /// The largest document, in bytes.
 const LIMIT: u64 = 1 << 20;

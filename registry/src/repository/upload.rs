@@ -16,12 +16,12 @@ use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::body::into_error;
+use crate::chunks::Pieces;
 use crate::error::Error;
-use crate::manifest::Descriptor;
-use crate::pieces::Pieces;
-use crate::remote::Remote;
-use crate::transport::{Ask, is_busy, pause};
+use crate::oci::manifest::Descriptor;
+use crate::repository::remote::Remote;
+use crate::transport::answer::into_error;
+use crate::transport::request::{Ask, is_busy, pause};
 
 /// How often one blob's upload is begun again.
 const RESTARTS: u32 = 3;

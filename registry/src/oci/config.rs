@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::one_line;
-use crate::manifest::EntryPlatform;
-use crate::platform::Platform;
+use crate::oci::manifest::EntryPlatform;
+use crate::oci::platform::Platform;
 
 /// What the driver needs of an image's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use onedock_common::types::reference::{Repository, Tag};
 use serde_json::json;
 
-use crate::artifact;
 use crate::client::{Client, Deleted};
 use crate::error::Error;
-use crate::manifest::Manifest;
-use crate::remote::Remote;
+use crate::oci::manifest::Manifest;
+use crate::repository::artifact;
+use crate::repository::remote::Remote;
 
 /// What a tag points at on its way out.
 const MARK: &str = "application/vnd.opennebula.onedock.mark.v1+json";

@@ -4,8 +4,8 @@ use onedock_common::types::reference::RegistryName;
 use reqwest::Response;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::endpoint::Endpoint;
 use crate::error::{Error, one_line};
+use crate::transport::endpoint::Endpoint;
 
 /// How much of an error's text is read, in bytes.
 const DETAIL_LIMIT: u64 = 8 * 1024;

@@ -6,11 +6,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use onedock_common::Digest;
 
-use crate::config;
 use crate::error::{Error, one_line};
-use crate::manifest::{CONFIG_LIMIT, Descriptor, EntryPlatform, Index, Manifest};
-use crate::platform::Platform;
-use crate::remote::Remote;
+use crate::oci::config;
+use crate::oci::manifest::{CONFIG_LIMIT, Descriptor, EntryPlatform, Index, Manifest};
+use crate::oci::platform::Platform;
+use crate::repository::remote::Remote;
 
 /// How deep indexes lie in an index at most.
 const DEPTH: usize = 3;

@@ -7,10 +7,10 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::auth::{Scopes, answer_challenge};
-use crate::body::{detail, into_error};
-use crate::endpoint::{Endpoint, may_lead};
 use crate::error::Error;
+use crate::transport::answer::{detail, into_error};
+use crate::transport::auth::{Scopes, answer_challenge};
+use crate::transport::endpoint::{Endpoint, may_lead};
 
 /// How many redirects are followed in one request.
 pub(crate) const REDIRECTS: usize = 5;

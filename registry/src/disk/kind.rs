@@ -4,10 +4,10 @@ use onedock_common::state::disk_image::DiskMeta;
 use onedock_common::types::reference::Source;
 
 use crate::client::{Client, Resolved, find};
-use crate::disk_manifest::{DISK_CONFIG, DISK_CONFIG_LIMIT, RESERVED_CONFIG, check_meta};
+use crate::disk::manifest::{DISK_CONFIG, DISK_CONFIG_LIMIT, RESERVED_CONFIG, check_meta};
 use crate::error::{Error, one_line};
-use crate::manifest::{Manifest, is_image_config};
-use crate::remote::Remote;
+use crate::oci::manifest::{Manifest, is_image_config};
+use crate::repository::remote::Remote;
 
 /// What a manifest holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,18 +14,18 @@ use onedock_common::types::reference::{Repository, Source, Tag};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::artifact;
+use crate::chunks::Stop;
 use crate::client::{Client, find};
-use crate::disk_file::{DiskFile, NewFile, PackedPiece, Unpack, unpack};
-use crate::disk_manifest::{
+use crate::disk::file::{DiskFile, NewFile, PackedPiece, Unpack, unpack};
+use crate::disk::kind::{Kind, of_manifest};
+use crate::disk::manifest::{
     DISK_CONFIG, DiskManifest, PIECE, PIECES, Piece, RESERVED_CONFIG, check_length, check_meta,
     piece_length, pieces_of,
 };
 use crate::error::Error;
-use crate::kind::{Kind, of_manifest};
-use crate::manifest::{Descriptor, Manifest, OCI_MANIFEST};
-use crate::pieces::Stop;
-use crate::remote::Remote;
+use crate::oci::manifest::{Descriptor, Manifest, OCI_MANIFEST};
+use crate::repository::artifact;
+use crate::repository::remote::Remote;
 
 /// How many pieces are on their way at once.
 const AT_ONCE: usize = 3;

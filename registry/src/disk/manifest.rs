@@ -7,7 +7,7 @@ use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::manifest::{Descriptor, OCI_MANIFEST};
+use crate::oci::manifest::{Descriptor, OCI_MANIFEST};
 
 /// The media type of a disk's configuration.
 pub(crate) const DISK_CONFIG: &str = "application/vnd.opennebula.onedock.disk.config.v1+json";
@@ -296,6 +296,6 @@ mod tests {
     fn the_largest_manifest_is_one_that_registries_take() {
         let offsets: Vec<u64> = (0..PIECES as u64).map(|n| n * PIECE).collect();
         let length = written(&disk(&offsets)).len() as u64;
-        assert!(length < crate::manifest::MANIFEST_LIMIT, "{length}");
+        assert!(length < crate::oci::manifest::MANIFEST_LIMIT, "{length}");
     }
 }
