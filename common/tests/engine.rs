@@ -114,7 +114,7 @@ fn soon(what: &str, mut question: impl FnMut() -> Result<bool>) -> Result<()> {
     let begin = Instant::now();
     while !question()? {
         ensure!(begin.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::park_timeout(Duration::from_millis(50));
+        onedock_common::wait::pause(Duration::from_millis(50));
     }
     Ok(())
 }
