@@ -13,10 +13,10 @@ use tracing_subscriber::fmt::format::FmtSpan;
 /// A larger file is put aside as `<name>.1` when the next action begins, in bytes.
 const ROTATE: u64 = 16 * 1024 * 1024;
 
-/// Starts the log. Nothing is said when no place can be written: an action must not fail for it.
+/// Starts the log. Nothing is said when no file can be written: an action must not fail for it.
 /// `ONEDOCK_LOG` holds a filter (`debug`, `onedock_vmm=trace`).
 pub fn start() {
-    let Some(file) = places().iter().find_map(|path| open(path)) else {
+    let Some(file) = files().iter().find_map(|path| open(path)) else {
         return;
     };
     let filter = EnvFilter::try_from_env("ONEDOCK_LOG")
@@ -33,17 +33,17 @@ pub fn start() {
 }
 
 /// Front-end, self-contained front-end, node: the first that can be written is taken.
-fn places() -> Vec<PathBuf> {
-    let mut places = Vec::new();
+fn files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
     if let Some(path) = std::env::var_os("ONEDOCK_LOGFILE") {
-        places.push(path.into());
+        files.push(path.into());
     }
     if let Some(location) = std::env::var_os("ONE_LOCATION") {
-        places.push(Path::new(&location).join("var/onedock.log"));
+        files.push(Path::new(&location).join("var/onedock.log"));
     }
-    places.push("/var/log/one/onedock.log".into());
-    places.push("/var/lib/onedock/onedock.log".into());
-    places
+    files.push("/var/log/one/onedock.log".into());
+    files.push("/var/lib/onedock/onedock.log".into());
+    files
 }
 
 fn open(path: &Path) -> Option<File> {

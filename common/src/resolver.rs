@@ -25,7 +25,7 @@ use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// When a look-up gives up. It is below the time that a connection may take, so that the reader
+/// When a lookup gives up. It is below the time that a connection may take, so that the reader
 /// is told that the name was the problem.
 pub const LIMIT: Duration = Duration::from_secs(8);
 
@@ -72,7 +72,7 @@ pub struct Sources {
     pub resolv_conf: PathBuf,
     /// The port of the DNS servers.
     pub port: u16,
-    /// When a look-up gives up.
+    /// When a lookup gives up.
     pub limit: Duration,
 }
 

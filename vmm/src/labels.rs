@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use onedock_common::engine::ContainerInfo;
-use onedock_common::engine::labels::{DISK, DRIVER, ONEDOCK, SOURCE, TREE, VERSION, VM, says};
+use onedock_common::engine::labels::{DISK, DRIVER, ONEDOCK, SOURCE, TREE, VERSION, VM, has};
 use onedock_common::state::descriptor::Descriptor;
 
 /// All of them. They stand over labels of the same name that an image carries (attack 12).
@@ -30,5 +30,5 @@ fn all(vm: &'static str, descriptor: &Descriptor) -> BTreeMap<String, String> {
 
 /// Whether the container was made of this disk's image.
 pub(crate) fn is_made_of(container: &ContainerInfo, descriptor: &Descriptor) -> bool {
-    says(container, SOURCE, &descriptor.image.to_string())
+    has(container, SOURCE, &descriptor.image.to_string())
 }

@@ -16,7 +16,7 @@ const STEP: usize = 1 << 20;
 /// may be the guest's own (a database, an encrypted disk).
 pub async fn is_blank(path: &Path) -> Result<bool, DiskFileError> {
     let path = path.to_owned();
-    blocking(path.clone(), move || look(&path)).await
+    blocking(path.clone(), move || has_no_data(&path)).await
 }
 
 /// Runs what reads or writes much beside the driver's one thread.
@@ -30,7 +30,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn look(path: &Path) -> Result<bool, DiskFileError> {
+fn has_no_data(path: &Path) -> Result<bool, DiskFileError> {
     let (file, path) = inspect::open(path)?;
     let known = mark::read(&file);
     let volume = inspect::of(&file, &path, known)?;

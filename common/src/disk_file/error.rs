@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::{Format, Fs, least};
+use super::{Format, Fs, smallest};
 use crate::process::ProcessError;
 
 /// Why a disk in a file could not be read, made or changed. What could not be changed is as it was.
@@ -45,9 +45,9 @@ pub enum DiskFileError {
     },
     /// Too small for the file system.
     #[error(
-        "disk {path} has {size} bytes, too few for {fs}, which needs {least} MiB at least; ask for a larger SIZE or another FS",
+        "disk {path} has {size} bytes, too few for {fs}, which needs {smallest} MiB at least; ask for a larger SIZE or another FS",
         path = path.display(),
-        least = least(*fs) >> 20
+        smallest = smallest(*fs) >> 20
     )]
     TooSmall {
         /// The file.
@@ -90,7 +90,7 @@ pub enum DiskFileError {
         path: PathBuf,
         /// What it was to hold.
         bytes: u64,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system refused.
@@ -100,7 +100,7 @@ pub enum DiskFileError {
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A program that failed.

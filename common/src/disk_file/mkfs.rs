@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::make::{convert, write};
 use super::program::{Call, Program};
-use super::{DiskFile, DiskFileError, Format, Fs, Staged, inspect, least, mark};
+use super::{DiskFile, DiskFileError, Format, Fs, Staged, inspect, mark, smallest};
 
 /// For a program that writes a file system's tables.
 const TABLES: Duration = Duration::from_secs(900);
@@ -18,7 +18,7 @@ const MIXED_BELOW: u64 = 256 << 20;
 /// leaves the disk as it was.
 pub async fn make_fs(path: &Path, fs: Fs) -> Result<(), DiskFileError> {
     let (volume, path) = resolve(path)?;
-    if volume.size < least(fs) {
+    if volume.size < smallest(fs) {
         return Err(DiskFileError::TooSmall {
             path,
             size: volume.size,

@@ -56,7 +56,7 @@ pub const LIMIT: u64 = 1 << 50;
 /// The smallest disk that takes a file system, in bytes: what the programs of Debian 12 refuse
 /// below (xfsprogs 6.1: 300 MiB; btrfs-progs 6.2 with data and metadata together: 16 MiB), and
 /// 1 MiB, OpenNebula's smallest disk.
-pub const fn least(fs: Fs) -> u64 {
+pub const fn smallest(fs: Fs) -> u64 {
     match fs {
         Fs::Ext2 | Fs::Ext3 | Fs::Ext4 => 1 << 20,
         Fs::Btrfs => 16 << 20,

@@ -20,24 +20,24 @@ pub const SOURCE: &str = "org.opennebula.source";
 /// The version of the driver that made it.
 pub const VERSION: &str = "org.opennebula.driver.version";
 
-/// Whether the container says `value` under `label`.
-pub fn says(container: &ContainerInfo, label: &str, value: &str) -> bool {
+/// Whether the container has `label` with this value.
+pub fn has(container: &ContainerInfo, label: &str, value: &str) -> bool {
     container.labels.get(label).is_some_and(|v| v == value)
 }
 
 /// Whether the container is this VM's.
 pub fn is_of_vm(container: &ContainerInfo, vm: VmId) -> bool {
-    says(container, DRIVER, ONEDOCK) && says(container, VM, &vm.to_string())
+    has(container, DRIVER, ONEDOCK) && has(container, VM, &vm.to_string())
 }
 
 /// Whether the container is this disk of this VM.
 pub fn is_disk(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {
-    is_of_vm(container, vm) && says(container, DISK, &disk.to_string())
+    is_of_vm(container, vm) && has(container, DISK, &disk.to_string())
 }
 
 /// Whether the container is the tree of this disk of this VM.
 pub fn is_tree(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {
-    says(container, DRIVER, ONEDOCK)
-        && says(container, TREE, &vm.to_string())
-        && says(container, DISK, &disk.to_string())
+    has(container, DRIVER, ONEDOCK)
+        && has(container, TREE, &vm.to_string())
+        && has(container, DISK, &disk.to_string())
 }

@@ -86,9 +86,7 @@ impl Outcome {
                 };
             }
             Ok(Err(error)) => error_line(error.as_ref()),
-            Err(_) => {
-                "the driver failed by a fault of its own; its log has the details.".to_owned()
-            }
+            Err(_) => "internal error of the driver; its log has the details.".to_owned(),
         };
         tracing::error!("{error}");
         Self {
@@ -106,15 +104,15 @@ fn write_line(to: &mut dyn Write, line: &str) {
 }
 
 /// The whole chain of an error as one plain line that ends with a full stop. A cause whose text
-/// already ends the one before it is not said twice.
+/// already ends the one before it is not reason twice.
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.ends_with(&said) {
+        let reason = next.to_string();
+        if !text.ends_with(&reason) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&reason);
         }
         cause = next.source();
     }
@@ -182,7 +180,7 @@ mod tests {
             (failed, "bridge onebr0 is missing."),
             (
                 panicked,
-                "the driver failed by a fault of its own; its log has the details.",
+                "internal error of the driver; its log has the details.",
             ),
         ] {
             let expected = Outcome {

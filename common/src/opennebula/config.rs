@@ -26,7 +26,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A line is no assignment, or a value is not what its key takes.
@@ -96,13 +96,13 @@ impl Config {
     /// that the running binary lies in (`remotes/onedock/<architecture>/<binary>`). No file
     /// means all defaults.
     pub fn load() -> Result<Self, ConfigError> {
-        match Self::place() {
+        match Self::file() {
             Some(path) => Self::read(&path),
             None => Ok(Self::default()),
         }
     }
 
-    fn place() -> Option<PathBuf> {
+    fn file() -> Option<PathBuf> {
         if let Some(path) = std::env::var_os("ONEDOCK_CONF") {
             return Some(path.into());
         }

@@ -2,7 +2,7 @@
 //! NIC, so it comes from ETHx_MASK, else from the network's NETWORK_MASK (inherited with
 //! INHERIT_VNET_ATTR), else it is ONEDOCK_DEFAULT_NETMASK of `onedock.conf`.
 
-mod sight;
+mod attributes;
 mod values;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,8 +15,8 @@ use crate::types::decimal::parse_u32;
 use crate::types::dns::{NameServer, SearchDomain};
 use crate::types::ids::NicId;
 use crate::types::names::{IfName, Mac};
-use sight::Sight;
-pub(crate) use sight::list_of;
+use attributes::NicAttributes;
+pub(crate) use attributes::list_of;
 pub(crate) use values::prefix_of_mask;
 use values::{is_true, kind_of, not_of_one_interface, read_bridge, read_method, read_mtu};
 
@@ -112,7 +112,7 @@ impl Nic {
                 None => format!("ETH{parent}"),
             };
             if nic.method == Method::Static {
-                let sight = Sight {
+                let attributes = NicAttributes {
                     node: &alias,
                     context,
                     prefix,
@@ -120,11 +120,11 @@ impl Nic {
                 };
                 // An external alias is one that somebody else's router answers for: the guest
                 // does not have it (`context-linux`, netcfg-interfaces).
-                let external = sight.text("EXTERNAL", "EXTERNAL")?;
+                let external = attributes.text("EXTERNAL", "EXTERNAL")?;
                 if external.is_some_and(|(_, text)| is_true(text)) {
                     continue;
                 }
-                for address in sight.addresses(&alias)? {
+                for address in attributes.addresses(&alias)? {
                     if !nic.addresses.contains(&address) {
                         nic.addresses.push(address);
                     }
@@ -173,19 +173,19 @@ impl Nic {
         left_out: &mut Vec<String>,
     ) -> Result<Self, XmlError> {
         let id: NicId = node.required("NIC_ID")?;
-        let sight = Sight {
+        let attributes = NicAttributes {
             node,
             context,
             prefix: format!("ETH{id}"),
             default_prefix,
         };
-        let method = sight
+        let method = attributes
             .read("METHOD", "METHOD", read_method)?
             .unwrap_or(Method::Static);
-        let metric = sight.read("METRIC", "METRIC", parse_u32)?;
-        let metric6 = sight.read("IP6_METRIC", "IP6_METRIC", parse_u32)?;
+        let metric = attributes.read("METRIC", "METRIC", parse_u32)?;
+        let metric6 = attributes.read("IP6_METRIC", "IP6_METRIC", parse_u32)?;
         let addresses = if method == Method::Static {
-            sight.addresses(node)?
+            attributes.addresses(node)?
         } else {
             Vec::new()
         };
@@ -199,16 +199,16 @@ impl Nic {
             mac: node.required("MAC")?,
             method,
             addresses,
-            gateway: sight.read("GATEWAY", "GATEWAY", kind_of("an IPv4 address"))?,
-            gateway6: sight.read("IP6_GATEWAY", "GATEWAY6", kind_of("an IPv6 address"))?,
+            gateway: attributes.read("GATEWAY", "GATEWAY", kind_of("an IPv4 address"))?,
+            gateway6: attributes.read("IP6_GATEWAY", "GATEWAY6", kind_of("an IPv6 address"))?,
             metric,
             metric6: metric6.or(metric),
-            mtu: match sight.read("MTU", "GUEST_MTU", read_mtu)? {
+            mtu: match attributes.read("MTU", "GUEST_MTU", read_mtu)? {
                 None => node.read("MTU", read_mtu)?,
                 inside => inside,
             },
-            dns: sight.list("DNS", left_out)?,
-            search: sight.list("SEARCH_DOMAIN", left_out)?,
+            dns: attributes.list("DNS", left_out)?,
+            search: attributes.list("SEARCH_DOMAIN", left_out)?,
         })
     }
 }

@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    fn place() -> (tempfile::TempDir, Paths, ContainerId) {
+    fn temporary() -> (tempfile::TempDir, Paths, ContainerId) {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::at(dir.path());
         fs::create_dir_all(paths.boot_dir()).unwrap();
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_the_driver_writes_the_runtime_reads() {
-        let (_dir, paths, id) = place();
+        let (_dir, paths, id) = temporary();
         assert!(BootSpec::read(&paths, &id).unwrap().is_none());
         spec().write(&paths, &id).unwrap();
         assert_eq!(BootSpec::read(&paths, &id).unwrap(), Some(spec()));
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_the_first_version_wrote_is_read_as_a_vm_without_further_disks() {
-        let (_dir, paths, id) = place();
+        let (_dir, paths, id) = temporary();
         let mut former = serde_json::to_value(spec()).unwrap();
         former["version"] = 1.into();
         former.as_object_mut().unwrap().remove("disks");
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn name_servers_and_domains_of_an_earlier_build_are_read_and_hostile_ones_are_refused() {
-        let (_dir, paths, id) = place();
+        let (_dir, paths, id) = temporary();
         let mut former = serde_json::to_value(spec()).unwrap();
         former["dns"] = serde_json::json!(["10.77.0.1", "0.0.0.0", "fd00::53"]);
         former["search"] = serde_json::json!(["lan", "example.com"]);
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_spec_with_a_bad_name_an_unknown_field_or_another_version_is_refused() {
-        let (_dir, paths, id) = place();
+        let (_dir, paths, id) = temporary();
         let good = serde_json::to_string(&spec()).unwrap();
         for (from, to) in [
             ("one-5-0", "../../etc"),

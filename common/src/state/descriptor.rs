@@ -56,7 +56,7 @@ pub enum DescriptorError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    fn place() -> (tempfile::TempDir, Paths) {
+    fn temporary() -> (tempfile::TempDir, Paths) {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::at(dir.path());
         (dir, paths)
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn fault_14_a_second_action_on_the_same_vm_waits_and_then_gives_up_with_the_reason() {
-        let (_dir, paths) = place();
+        let (_dir, paths) = temporary();
         let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
         let began = Instant::now();
         let refused = VmLock::acquire(&paths, VM, Duration::from_millis(60)).unwrap_err();
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_waiting_action_goes_on_as_soon_as_the_first_one_has_ended() {
-        let (_dir, paths) = place();
+        let (_dir, paths) = temporary();
         let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| VmLock::acquire(&paths, VM, Duration::from_secs(20)));
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_reader_sees_whether_an_action_runs_and_makes_no_file() {
-        let (_dir, paths) = place();
+        let (_dir, paths) = temporary();
         assert!(VmLock::try_shared(&paths, VM).unwrap().is_some());
         assert!(!paths.vm_lock(VM).exists());
         let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_lock_file_goes_with_its_vm_and_who_waited_for_it_is_alone_all_the_same() {
-        let (_dir, paths) = place();
+        let (_dir, paths) = temporary();
         let held = VmLock::acquire(&paths, VM, Duration::ZERO).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| VmLock::acquire(&paths, VM, Duration::from_secs(20)));
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn many_that_lock_and_forget_at_once_are_never_two() {
-        let (_dir, paths) = place();
+        let (_dir, paths) = temporary();
         let inside = std::sync::atomic::AtomicU32::new(0);
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_group_may_use_a_lock_file_whatever_the_umask() {
-        let (_dir, paths) = place();
+        let (_dir, paths) = temporary();
         drop(VmLock::acquire(&paths, VM, Duration::ZERO).unwrap());
         let mode = fs::metadata(paths.vm_lock(VM))
             .unwrap()
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn attack_45_a_link_in_place_of_the_lock_file_is_refused() {
-        let (dir, paths) = place();
+        let (dir, paths) = temporary();
         fs::create_dir_all(paths.vm_lock(VM).parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(dir.path().join("victim"), paths.vm_lock(VM)).unwrap();
         assert!(VmLock::acquire(&paths, VM, Duration::ZERO).is_err());

@@ -60,7 +60,7 @@ fn blank(image: &Image) -> anyhow::Result<DiskMeta> {
         .filter(|size| (1..=disk_file::LIMIT).contains(size))
         .with_context(|| format!("IMAGE/SIZE: no disk can have {megabytes} MB"))?;
     if let Some(fs) = fs {
-        let least = disk_file::least(fs);
+        let least = disk_file::smallest(fs);
         ensure!(
             size >= least,
             "IMAGE/SIZE: {megabytes} MB are too few for {fs}, which needs {} MB at least; ask for a larger SIZE or another FS",

@@ -16,7 +16,7 @@ fn with_holes(path: &Path) {
 
 #[test]
 fn a_copy_has_the_same_bytes_the_same_holes_the_same_mode_and_nothing_beside_it() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     with_holes(&path);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let to = dir.path().join("disk.2");
@@ -37,7 +37,7 @@ fn a_copy_has_the_same_bytes_the_same_holes_the_same_mode_and_nothing_beside_it(
 
 #[test]
 fn data_is_found_between_the_holes() {
-    let (_dir, path) = place();
+    let (_dir, path) = temporary();
     with_holes(&path);
     let extents = data_extents(&File::open(&path).unwrap(), 64 * MIB).unwrap();
     let total: u64 = extents.iter().map(|e| e.length).sum();
@@ -54,7 +54,7 @@ fn data_is_found_between_the_holes() {
 
 #[test]
 fn a_copy_to_another_file_system_is_the_same() {
-    let (_dir, path) = place();
+    let (_dir, path) = temporary();
     with_holes(&path);
     let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
     let to = elsewhere.path().join("disk.1");
@@ -65,7 +65,7 @@ fn a_copy_to_another_file_system_is_the_same() {
 
 #[test]
 fn a_disk_that_is_not_there_is_told_and_the_old_copy_stays() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     let to = dir.path().join("disk.2");
     fs::write(&to, "old").unwrap();
     let error = block(copy(&path, &to)).unwrap_err();
@@ -106,7 +106,7 @@ fn on_a_file_system_that_shares(dir: &Path) {
     let mounted = dir.join("mounted");
     fs::create_dir(&mounted).unwrap();
     // Its loop device goes with the mount, and that with this namespace.
-    said("mount", &[&"-o", &"loop", &image, &mounted]);
+    output_of("mount", &[&"-o", &"loop", &image, &mounted]);
     let disk = mounted.join("disk.1");
     block(make(&disk, Format::Raw, 200 * MIB)).unwrap();
     let file = File::options().write(true).open(&disk).unwrap();
@@ -129,5 +129,5 @@ fn on_a_file_system_that_shares(dir: &Path) {
         assert!(fs::read(&disk).unwrap() == fs::read(&to).unwrap());
     }
     assert!(before - free() < 1024, "{before} {}", free());
-    said("umount", &[&mounted]);
+    output_of("umount", &[&mounted]);
 }

@@ -21,8 +21,8 @@ fn is_refused(path: &Path, word: &str) {
 
 #[test]
 fn attack_a_qcow2_with_a_backing_file_or_a_data_file_of_the_host_is_refused() {
-    let (dir, path) = place();
-    said(
+    let (dir, path) = temporary();
+    output_of(
         "qemu-img",
         &[
             &"create",
@@ -41,7 +41,7 @@ fn attack_a_qcow2_with_a_backing_file_or_a_data_file_of_the_host_is_refused() {
     is_refused(&path, "backing file");
     let other = dir.path().join("other");
     let option = format!("data_file={},data_file_raw=on", other.display());
-    said(
+    output_of(
         "qemu-img",
         &[
             &"create", &"-q", &"-f", &"qcow2", &"-o", &option, &path, &"100M",
@@ -53,9 +53,9 @@ fn attack_a_qcow2_with_a_backing_file_or_a_data_file_of_the_host_is_refused() {
 
 #[test]
 fn attack_a_raw_disk_into_which_a_guest_wrote_a_qcow2_image_stays_raw() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     let image = dir.path().join("image");
-    said(
+    output_of(
         "qemu-img",
         &[&"create", &"-q", &"-f", &"qcow2", &image, &"512T"],
     );
@@ -86,7 +86,7 @@ fn attack_a_raw_disk_into_which_a_guest_wrote_a_qcow2_image_stays_raw() {
 
 #[test]
 fn attack_sizes_beyond_any_disk_are_refused_before_anything_is_made() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     for size in [0, LIMIT + 1, u64::MAX] {
         for format in [Format::Raw, Format::Qcow2] {
             assert!(block(make(&path, format, size)).is_err());
@@ -109,7 +109,7 @@ fn attack_sizes_beyond_any_disk_are_refused_before_anything_is_made() {
 
 #[test]
 fn attack_45_a_link_is_followed_once_and_only_to_a_file() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     let image = dir.path().join("image");
     block(make(&image, Format::Raw, MIB)).unwrap();
     symlink("image", &path).unwrap();
@@ -136,7 +136,7 @@ fn attack_45_a_link_is_followed_once_and_only_to_a_file() {
 
 #[test]
 fn an_iso_is_known_by_its_descriptor_and_neither_made_nor_grown() {
-    let (_dir, path) = place();
+    let (_dir, path) = temporary();
     let mut bytes = vec![0; 64 << 10];
     bytes[32769..32774].copy_from_slice(b"CD001");
     fs::write(&path, bytes).unwrap();

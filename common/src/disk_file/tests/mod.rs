@@ -20,14 +20,14 @@ fn block<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-fn place() -> (tempfile::TempDir, PathBuf) {
+fn temporary() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk.1");
     (dir, path)
 }
 
 /// A program's standard output; it must succeed.
-fn said(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> String {
+fn output_of(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> String {
     let output = Command::new(program)
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .args(arguments.iter().map(|a| a.as_ref()))
@@ -43,7 +43,7 @@ fn said(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> String {
 
 /// TYPE or UUID of what is on a raw disk.
 fn tag(path: &Path, tag: &str) -> String {
-    said("blkid", &[&"-p", &"-o", &"value", &"-s", &tag, &path])
+    output_of("blkid", &[&"-p", &"-o", &"value", &"-s", &tag, &path])
         .trim()
         .to_owned()
 }
@@ -51,7 +51,7 @@ fn tag(path: &Path, tag: &str) -> String {
 /// A qcow2 as raw, beside it.
 fn unpacked(path: &Path) -> PathBuf {
     let raw = path.with_extension("raw");
-    said(
+    output_of(
         "qemu-img",
         &[&"convert", &"-f", &"qcow2", &"-O", &"raw", &path, &raw],
     );
@@ -69,7 +69,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 #[test]
 fn a_new_disk_has_its_size_takes_no_space_and_is_blank_until_it_is_written() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     for format in [Format::Raw, Format::Qcow2] {
         block(make(&path, format, 100 * MIB)).unwrap();
         let volume = inspect(&path).unwrap();
@@ -87,7 +87,7 @@ fn a_new_disk_has_its_size_takes_no_space_and_is_blank_until_it_is_written() {
 
 #[test]
 fn zeros_that_were_written_leave_a_disk_blank_and_one_byte_at_its_end_does_not() {
-    let (_dir, path) = place();
+    let (_dir, path) = temporary();
     block(make(&path, Format::Raw, 4 * MIB)).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
     file.write_all_at(&vec![0; 2 << 20], MIB).unwrap();
@@ -99,9 +99,9 @@ fn zeros_that_were_written_leave_a_disk_blank_and_one_byte_at_its_end_does_not()
 #[test]
 fn every_file_system_is_made_in_both_formats_with_a_root_folder_of_root() {
     for fs in Fs::ALL {
-        let size = least(fs).max(32 * MIB);
+        let size = smallest(fs).max(32 * MIB);
         for format in [Format::Raw, Format::Qcow2] {
-            let (dir, path) = place();
+            let (dir, path) = temporary();
             block(make(&path, format, size)).unwrap();
             block(make_fs(&path, fs)).unwrap();
             assert_eq!(names(dir.path()), ["disk.1"]);
@@ -112,7 +112,7 @@ fn every_file_system_is_made_in_both_formats_with_a_root_folder_of_root() {
             };
             assert_eq!(tag(&raw, "TYPE"), fs.as_str());
             if matches!(fs, Fs::Ext2 | Fs::Ext3 | Fs::Ext4) {
-                let stat = said("debugfs", &[&"-R", &"stat /", &raw]);
+                let stat = output_of("debugfs", &[&"-R", &"stat /", &raw]);
                 let owner: Vec<_> = stat.split_whitespace().collect();
                 let user = owner.iter().position(|w| *w == "User:").unwrap();
                 assert_eq!(owner[user + 1..user + 4], ["0", "Group:", "0"], "{stat}");
@@ -123,13 +123,13 @@ fn every_file_system_is_made_in_both_formats_with_a_root_folder_of_root() {
 
 #[test]
 fn a_disk_too_small_for_its_file_system_is_told_with_the_least_size() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     for fs in Fs::ALL {
-        block(make(&path, Format::Raw, least(fs))).unwrap();
+        block(make(&path, Format::Raw, smallest(fs))).unwrap();
         block(make_fs(&path, fs)).unwrap();
-        block(make(&path, Format::Raw, least(fs) - 4096)).unwrap();
+        block(make(&path, Format::Raw, smallest(fs) - 4096)).unwrap();
         let error = block(make_fs(&path, fs)).unwrap_err().to_string();
-        let needs = format!("needs {} MiB at least", least(fs) >> 20);
+        let needs = format!("needs {} MiB at least", smallest(fs) >> 20);
         assert!(error.contains(&needs), "{error}");
         assert!(block(is_blank(&path)).unwrap());
     }
@@ -138,7 +138,7 @@ fn a_disk_too_small_for_its_file_system_is_told_with_the_least_size() {
 
 #[test]
 fn a_swap_disk_is_known_as_one() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     block(make(&path, Format::Raw, 16 * MIB)).unwrap();
     block(make_swap(&path)).unwrap();
     assert_eq!(tag(&path, "TYPE"), "swap");
@@ -148,12 +148,12 @@ fn a_swap_disk_is_known_as_one() {
 
 #[test]
 fn a_disk_grows_with_its_file_system_again_and_again_and_never_shrinks() {
-    let (_dir, path) = place();
+    let (_dir, path) = temporary();
     for fs in [Fs::Ext2, Fs::Ext3, Fs::Ext4] {
         block(make(&path, Format::Raw, 20 * MIB)).unwrap();
         block(make_fs(&path, fs)).unwrap();
         let blocks = || {
-            let text = said("dumpe2fs", &[&"-h", &path]);
+            let text = output_of("dumpe2fs", &[&"-h", &path]);
             let value = |key: &str| -> u64 {
                 let line = text.lines().find(|l| l.starts_with(key)).unwrap();
                 line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -170,7 +170,7 @@ fn a_disk_grows_with_its_file_system_again_and_again_and_never_shrinks() {
         let error = block(grow(&path, 30 * MIB)).unwrap_err();
         assert!(matches!(error, DiskFileError::Shrink { .. }), "{error}");
         assert_eq!(inspect(&path).unwrap().size, 40 * MIB);
-        said("e2fsck", &[&"-f", &"-n", &path]);
+        output_of("e2fsck", &[&"-f", &"-n", &path]);
     }
     block(make(&path, Format::Qcow2, 20 * MIB)).unwrap();
     for _ in 0..2 {
@@ -183,7 +183,7 @@ fn a_disk_grows_with_its_file_system_again_and_again_and_never_shrinks() {
 
 #[test]
 fn a_damaged_file_system_leaves_the_disk_as_it_was() {
-    let (_dir, path) = place();
+    let (_dir, path) = temporary();
     block(make(&path, Format::Raw, 20 * MIB)).unwrap();
     block(make_fs(&path, Fs::Ext4)).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
@@ -197,7 +197,7 @@ fn a_damaged_file_system_leaves_the_disk_as_it_was() {
 
 #[test]
 fn a_copy_of_a_btrfs_gets_another_identity_and_other_disks_stay_as_they_are() {
-    let (dir, path) = place();
+    let (dir, path) = temporary();
     for format in [Format::Raw, Format::Qcow2] {
         block(make(&path, format, 120 * MIB)).unwrap();
         let bytes = fs::read(&path).unwrap();
@@ -224,7 +224,7 @@ fn a_copy_of_a_btrfs_gets_another_identity_and_other_disks_stay_as_they_are() {
 
 #[test]
 fn a_btrfs_with_a_log_to_be_replayed_keeps_its_identity_because_the_log_has_it_too() {
-    let (_dir, path) = place();
+    let (_dir, path) = temporary();
     block(make(&path, Format::Raw, 120 * MIB)).unwrap();
     block(make_fs(&path, Fs::Btrfs)).unwrap();
     let file = File::options().write(true).open(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What CONTEXT says of one NIC, which stands before what the NIC says itself.
+//! The attributes of one NIC: CONTEXT's value, else the NIC's own.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -28,8 +28,8 @@ pub(crate) fn list_of<T: FromStr<Err: fmt::Display>>(
         .collect()
 }
 
-/// CONTEXT's view of one NIC: a value there stands before the NIC's own.
-pub(super) struct Sight<'a> {
+/// One NIC and its variables in CONTEXT, whose values go before the NIC's own.
+pub(super) struct NicAttributes<'a> {
     pub(super) node: &'a Node<'a>,
     pub(super) context: Option<&'a Context>,
     /// Of the variables, such as `ETH0`.
@@ -38,7 +38,7 @@ pub(super) struct Sight<'a> {
     pub(super) default_prefix: u8,
 }
 
-impl<'a> Sight<'a> {
+impl<'a> NicAttributes<'a> {
     pub(super) fn text(
         &self,
         key: &str,
