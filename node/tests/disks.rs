@@ -1104,14 +1104,16 @@ fn attack_no_device_node_is_made_in_a_dev_that_is_not_the_container_s_own() -> R
     for host in [Path::new("/dev"), &folder] {
         let bind = format!("{}:/dev", host.display());
         let id = node.create_with(&["-v", &bind], vec![device(7, &blank)])?;
-        let said = node.refused(&id)?;
-        let made = node
-            .engine
-            .inside(|| Ok(fs::symlink_metadata(host.join("vdh")).is_ok()))?;
-        if made {
-            node.engine
-                .inside(|| Ok(fs::remove_file(host.join("vdh"))?))?;
-        }
+        let said = node.refused(&id);
+        let made = node.engine.inside(|| {
+            let node = host.join("vdh");
+            let made = fs::symlink_metadata(&node).is_ok();
+            if made {
+                fs::remove_file(node)?;
+            }
+            Ok(made)
+        })?;
+        let said = said?;
         ensure!(
             !made
                 && said.contains("/dev")
