@@ -189,6 +189,8 @@ mod tests {
             "node1:relative",
             "node1:/a/../b",
             "-oProxyCommand=x:/a",
+            "-F:/a",
+            "-host:/a",
             ":/a",
             "a b:/c",
             "$(id):/a",

@@ -160,6 +160,17 @@ mod tests {
             let error = Call::parse(other.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("run 'onehost sync -f'"), "{error}");
         }
+        // A newer version may send the very same request and mean something else.
+        let here = env!("CARGO_PKG_VERSION");
+        let same = String::from_utf8(line(&resize()).unwrap()).unwrap();
+        let other = same.replacen(&format!("\"{here}\""), "\"99.1.0\"", 1);
+        let error = Call::parse(other.as_bytes()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "the front-end has onedock 99.1.0 and this host has {here}; run 'onehost sync -f' on the front-end"
+            )
+        );
         let error = Call::parse(b"{}").unwrap_err().to_string();
         assert!(error.contains("front-end half"), "{error}");
     }

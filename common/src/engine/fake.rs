@@ -119,7 +119,7 @@ impl FakeEngine {
         self.state.borrow_mut().dies_with = code;
     }
 
-    /// Lets every call of this name hang (`start`, `stop`, `kill`, `remove`).
+    /// Lets every call of this name hang (`start`, `stop`, `kill`, `remove`, `commit`).
     pub fn hang(&self, call: Option<&'static str>) {
         self.state.borrow_mut().hangs = call;
     }
@@ -303,6 +303,7 @@ impl Engine for FakeEngine {
         repository: &Repository,
         tag: &Tag,
     ) -> Result<(), EngineError> {
+        self.answering("commit").await;
         self.call("commit", |s| {
             find(s, container)?;
             s.images

@@ -2,6 +2,7 @@
 //! no VM stays frozen, no state is lost.
 
 use std::fs;
+use std::time::Duration;
 
 use onedock_common::engine::fake::Failure;
 use onedock_common::engine::{CreateSpec, Engine as _, Limits};
@@ -17,7 +18,7 @@ use super::save::IfRunning;
 use super::save::container::{SaveContainer, SavedContainer};
 use super::snap_create::SnapCreate;
 use super::snap_revert::SnapRevert;
-use crate::request::Arrival;
+use crate::request::{Arrival, Request as _};
 use crate::system::System;
 
 const VM: VmId = VmId::new(5);
@@ -137,6 +138,33 @@ fn fault_67_a_live_snapshot_cut_off_at_any_call_leaves_no_frozen_vm_and_is_taken
             assert!(host.node.engine.containers()[0].info.running);
         }
     }
+}
+
+#[test]
+fn a_snapshot_that_dies_while_the_vm_is_frozen_leaves_a_note_for_the_next_action() {
+    let host = TestHost::new();
+    host.running();
+    host.node.engine.hang(Some("commit"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let request = SnapCreate {
+            disk: host.place("disk.0"),
+            id: SnapshotId::new(0),
+            credential: None,
+        };
+        let mut nothing = std::io::empty();
+        let work = request.perform(&host.node, &mut nothing);
+        // As when the process is killed: what it was about to do is not done.
+        let ended = tokio::time::timeout(Duration::from_millis(200), work).await;
+        assert!(ended.is_err());
+    });
+    host.node.engine.hang(None);
+    assert!(host.is_paused() && freezing::is_begun(&host.node.paths, VM));
+    host.inventory();
+    assert!(!host.is_paused() && !freezing::is_begun(&host.node.paths, VM));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! memory: what is left must be as if each had run once, or not at all.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -171,6 +172,9 @@ fn fault_32_a_staged_image_is_fetched_once_and_the_disk_is_described_again_at_a_
     assert!(!host.node.engine.calls().contains(&"pull"));
     let descriptor = Descriptor::read(&host.folder.join("disk.0")).unwrap();
     assert_eq!((descriptor.image, descriptor.persistent), (source(), true));
+    // Nobody but the drivers and root looks into it.
+    let mode = fs::metadata(&host.folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o750);
 }
 
 #[test]

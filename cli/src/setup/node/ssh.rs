@@ -87,7 +87,27 @@ fn merged(found: &Option<String>, given: &str, is_list: bool) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn nobody_but_its_owner_can_read_a_private_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = Owner::of(dir.path()).unwrap();
+        for (name, mode) in [
+            ("id_ed25519", 0o600),
+            ("id_ed25519.pub", 0o644),
+            ("authorized_keys", 0o600),
+            ("config", 0o600),
+        ] {
+            let path = dir.path().join(name);
+            let step = file_step(path.clone(), name, Secret::new("k\n"), owner.clone());
+            step.apply().unwrap();
+            let found = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode, "{name}");
+        }
+    }
 
     #[test]
     fn lists_grow_keys_stay_and_nothing_is_written_twice() {
