@@ -78,6 +78,14 @@ pub struct Answer {
     /// What whoever asked should be told all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Of [`Request::BoundLayer`]: the engine's storage keeps no quota for the layer, which is bounded
+    /// by nothing but the room of the host.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unbounded: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use onedock_node::layers::{pack, quota};
+use onedock_node::layers::pack;
+use onedock_node::layers::quota::{self, QuotaError};
 use onedock_node::network::plug;
 use onedock_node::request::{Answer, LIMIT, Request};
 use onedock_node::{disks, runtime};
@@ -36,6 +37,7 @@ fn run() -> anyhow::Result<()> {
         bail!("the request is larger than {LIMIT} bytes");
     }
     let mut note = None;
+    let mut unbounded = false;
     match serde_json::from_slice(&bytes).context("the request is not one of this version")? {
         Request::Unplug { vm, host_ends } => plug::pull(vm, &host_ends)?,
         Request::PackLayer { layer, whole } => {
@@ -43,7 +45,10 @@ fn run() -> anyhow::Result<()> {
             let out = io::stdout().as_fd().try_clone_to_owned()?;
             return Ok(pack::pack(&layer, whole, File::from(out))?);
         }
-        Request::BoundLayer { layer, size_mib } => quota::limit(&layer, size_mib)?,
+        Request::BoundLayer { layer, size_mib } => match quota::limit(&layer, size_mib) {
+            Err(QuotaError::NoQuota) => unbounded = true,
+            done => done?,
+        },
         Request::PlugDisk {
             vm,
             container,
@@ -67,6 +72,10 @@ fn run() -> anyhow::Result<()> {
         } => disks::sync_one(vm, &container, disk)?,
         Request::SettleDisks { vm, container } => disks::settle_all(vm, &container)?,
     }
-    let answer = serde_json::to_string(&Answer { done: true, note })?;
+    let answer = serde_json::to_string(&Answer {
+        done: true,
+        note,
+        unbounded,
+    })?;
     writeln!(io::stdout(), "{answer}").context("the answer cannot be written")
 }

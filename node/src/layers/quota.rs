@@ -31,9 +31,7 @@ pub enum QuotaError {
     #[error(transparent)]
     Layer(#[from] PackError),
     /// Storage without quotas, or a container that was made without one.
-    #[error(
-        "the engine's storage keeps no quota for this disk, so its size cannot be changed; it needs overlay2 on xfs mounted with pquota, and a size when the VM was deployed"
-    )]
+    #[error("the engine's storage keeps no quota for this layer")]
     NoQuota,
     /// A bound that means none, or is out of the kernel's range.
     #[error("{0} MiB is no size of a disk")]

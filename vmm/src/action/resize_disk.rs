@@ -133,9 +133,8 @@ async fn bound<E, R: Root>(
         layer: layer.to_owned(),
         size_mib: request.size_mib,
     };
-    match host.root.call(&asked).await {
-        Ok(_) => Ok(Answer::done()),
-        Err(e) if e.to_string().contains("keeps no") => unbounded(),
-        Err(e) => Err(e),
+    if host.root.call(&asked).await?.unbounded {
+        return unbounded();
     }
+    Ok(Answer::done())
 }
