@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use onedock_tests::engine_server::PrivateEngine;
 
-use crate::disks::Bench;
+use crate::bench::Bench;
 
 /// What one turn took.
 #[derive(Debug, Default)]

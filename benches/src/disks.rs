@@ -10,6 +10,7 @@ use onedock_common::state::descriptor::Descriptor;
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 
+use crate::bench::{Bench, CHECK};
 use crate::by_hand::{self, ByHand};
 use crate::front::{self, Front};
 use crate::measure::Times;
@@ -18,19 +19,6 @@ use crate::measure::Times;
 const TURNS: u32 = 5;
 /// What every figure has to stay below, as a part of the same by hand.
 const BOUND: f64 = 0.5;
-/// Half of it random, half of it a program over and over: neither all nor nothing can be packed.
-const CHANGES: &str = "dd if=/dev/urandom of=/data/random bs=1M count=50 2>/dev/null; \
-    for n in $(seq 26); do cat /bin/busybox; done > /data/programs; sync";
-const CHECK: &str = "cat /data/random /data/programs | sha256sum";
-
-pub(crate) struct Bench<'a> {
-    pub(crate) engine: &'a PrivateEngine,
-    pub(crate) programs: &'a Path,
-    pub(crate) registry: String,
-    pub(crate) image: String,
-    pub(crate) front: Front,
-}
-
 /// What was measured in one turn.
 struct Turn {
     resume: Duration,
@@ -233,26 +221,6 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// New changes, on disk; answers what they are.
-    pub(crate) fn change(&self, container: &str) -> Result<String> {
-        self.engine
-            .docker(&["exec", container, "/bin/sh", "-c", CHANGES])?;
-        self.engine
-            .docker(&["exec", container, "/bin/sh", "-c", CHECK])
-    }
-
-    /// The container has the changes.
-    pub(crate) fn same(&self, container: &str, sum: &str) -> Result<()> {
-        let found = self
-            .engine
-            .docker(&["exec", container, "/bin/sh", "-c", CHECK])?;
-        ensure!(
-            found == sum,
-            "the changes are lost: {found} in place of {sum}"
-        );
-        Ok(())
-    }
-
     /// An image in the registry has the changes.
     fn holds(&self, image: &str, sum: &str) -> Result<()> {
         let arguments = [
@@ -271,20 +239,6 @@ impl<'a> Bench<'a> {
             "{image} lacks the changes: {found} in place of {sum}"
         );
         Ok(())
-    }
-
-    /// All images but the one that every VM stands on: what is pulled has to come again.
-    pub(crate) fn forget_images(&self) -> Result<()> {
-        let all = self.engine.docker(&["image", "ls", "-q", "--no-trunc"])?;
-        let own = self
-            .engine
-            .docker(&["image", "inspect", "--format", "{{.Id}}", &self.image])?;
-        for image in all.lines().filter(|id| *id != own) {
-            // One that a container uses stays.
-            self.engine.output("docker", &["rmi", "-f", image])?;
-        }
-        // What was removed and written before is no part of what comes after.
-        self.engine.run("sync", &[]).map(drop)
     }
 }
 

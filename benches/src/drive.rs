@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::disks::Bench;
+use crate::bench::Bench;
 
 impl Bench<'_> {
     pub(crate) fn clone_and_deploy(&self, vm: u32) -> Result<()> {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod bench;
 mod by_hand;
 mod deploy;
 mod disks;

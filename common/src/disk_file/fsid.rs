@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use super::bytes::read_at;
 use super::error::READING;
-use super::inspect::read_at;
 use super::make::{convert, quick};
 use super::mkfs::{resolve, tables};
 use super::program::Program;

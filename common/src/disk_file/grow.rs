@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::bytes::read_at;
 use super::error::{READING, WRITING};
-use super::inspect::read_at;
 use super::make::{check, quick, set_length};
 use super::mkfs::resolve;
 use super::program::{Call, Program};

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::bytes::read_at;
 use super::error::READING;
 use super::qcow2::{MAGIC, Qcow2Header};
 use super::{DiskFileError, Format, LIMIT, mark};
@@ -84,15 +85,6 @@ fn by_content(file: &File) -> io::Result<Format> {
         return Ok(Format::Iso);
     }
     Ok(Format::Raw)
-}
-
-/// Fills `buffer` from `offset` on; `false` when the file ends before.
-pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
-    match file.read_exact_at(buffer, offset) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(e) => Err(e),
-    }
 }
 
 /// Opens the disk at `path` to be read, and says where it is: a link (a stock `shared` datastore

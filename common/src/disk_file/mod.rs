@@ -12,6 +12,7 @@
 
 #[cfg(feature = "disks")]
 mod blank;
+mod bytes;
 #[cfg(feature = "disks")]
 mod copy;
 mod error;

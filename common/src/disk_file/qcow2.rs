@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::bytes::read_at;
 use super::error::READING;
-use super::inspect::read_at;
 use super::{DiskFileError, Format};
 
 pub(super) const MAGIC: [u8; 4] = *b"QFI\xfb";

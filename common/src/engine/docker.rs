@@ -17,7 +17,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::shapes::QuotaChange;
+use super::shapes::{QuotaChange, SILENCE};
 use super::{
     ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, NoAnswer, Watched,
 };
@@ -35,8 +35,6 @@ const QUICK: Duration = Duration::from_secs(30);
 const WORK: Duration = Duration::from_secs(120);
 /// Moving layers between the engine and a registry.
 const TRANSFER: Duration = Duration::from_secs(3600);
-/// Within a transfer, from one word of progress to the next. Unpacking a large layer is silent.
-pub(super) const SILENCE: Duration = Duration::from_secs(600);
 
 /// The engine behind one unix socket.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
@@ -10,10 +11,12 @@ use bollard::models::{
     HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::docker::SILENCE;
 use super::{ContainerInfo, CreateSpec, EngineError, Limits, NoAnswer, unwrapped};
 use crate::types::reference::Repository;
 use crate::types::secret::Credential;
+
+/// Within a transfer, from one word of progress to the next. Unpacking a large layer is silent.
+pub(super) const SILENCE: Duration = Duration::from_secs(600);
 
 /// The period of the processor quota: 100 ms.
 const CPU_PERIOD_US: i64 = 100_000;

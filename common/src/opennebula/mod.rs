@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod config;
+pub mod context;
 pub mod image;
 pub mod nic;
 pub mod vm;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use crate::opennebula::vm::Context;
+use crate::opennebula::context::Context;
 use crate::opennebula::xml::{Node, XmlError};
 use crate::types::decimal::parse_u32;
 use crate::types::dns::{NameServer, SearchDomain};

@@ -1,8 +1,7 @@
 //! A VM as `oned` describes it (`src/vm/VirtualMachine*.cc`), both releases alike: on `deploy`
 //! the document's root is VM, in every other action it lies in VMM_DRIVER_ACTION_DATA.
 
-use std::collections::BTreeMap;
-
+use crate::opennebula::context::Context;
 use crate::opennebula::nic::{DEFAULT_PREFIX, Nic, list_of};
 use crate::opennebula::xml::{Element, Node, XmlError};
 use crate::types::decimal::{parse_fraction, parse_u32, parse_whole};
@@ -114,24 +113,6 @@ pub struct Disk {
     pub attach: bool,
 }
 
-/// TEMPLATE/CONTEXT: the variables as users and `oned` wrote them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Context {
-    /// DISK_ID: the context files are `disk.<this>` of the VM's folder.
-    pub disk: DiskId,
-    values: BTreeMap<String, String>,
-}
-
-impl Context {
-    /// A variable's value; empty is absent.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.values
-            .get(key)
-            .map(|v| v.trim())
-            .filter(|v| !v.is_empty())
-    }
-}
-
 impl Vm {
     /// Reads the document of `deploy` (the deployment file of a VM_MAD of TYPE xml). An IPv4
     /// address whose mask nobody names gets [`DEFAULT_PREFIX`].
@@ -159,13 +140,7 @@ impl Vm {
         let template = vm.required_child("TEMPLATE")?;
         let context = match template.child("CONTEXT")? {
             None => None,
-            Some(node) => Some(Context {
-                disk: node.required("DISK_ID")?,
-                values: node
-                    .entries()
-                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                    .collect(),
-            }),
+            Some(node) => Some(Context::from_node(&node)?),
         };
         let disks = template
             .children("DISK")

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::values::{kind_of, not_of_one_interface, prefix_of_ipv6, prefix_of_mask};
-use crate::opennebula::vm::Context;
+use crate::opennebula::context::Context;
 use crate::opennebula::xml::{Node, XmlError};
 
 /// The items of a list of name servers or domains. What is none is left out, with a line that
