@@ -3,16 +3,10 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nix::unistd::Uid;
 use onedock::error::{Error, Result};
-use onedock_common::process::{Command, Output};
-
-/// Layers may be many and the line slow.
-const LONG: Duration = Duration::from_secs(4000);
-/// A shutdown waits for the VM; everything else is quick.
-const SHORT: Duration = Duration::from_secs(300);
+use onedock_common::opennebula::oned::call::TRANSFER_DEADLINE;
+use onedock_common::opennebula::oned::{Call, Reply};
 
 /// The drivers in a remotes folder.
 #[derive(Debug, Clone)]
@@ -30,20 +24,20 @@ impl Drivers {
         }
     }
 
-    /// The folder.
+    /// The remotes folder.
     pub(crate) fn remotes(&self) -> &Path {
         &self.remotes
     }
 
     /// An action of the datastore.
-    pub(crate) fn datastore(&self, action: &str, id: &str, request: String) -> Result<Output> {
-        let deadline = if action == "cp" { LONG } else { SHORT };
-        self.call(
-            &format!("datastore/onedock/{action}"),
-            [id],
-            request,
-            deadline,
-        )
+    pub(crate) fn datastore(&self, action: &str, id: &str, request: String) -> Result<Reply> {
+        self.run(&format!("datastore/onedock/{action}"), |call| {
+            let call = call.args([id]).input(request);
+            match action {
+                "cp" => call.within(TRANSFER_DEADLINE),
+                _ => call,
+            }
+        })
     }
 
     /// A script of the transfer manager.
@@ -51,13 +45,10 @@ impl Drivers {
         &self,
         script: &str,
         arguments: impl IntoIterator<Item = S>,
-    ) -> Result<Output> {
-        self.call(
-            &format!("tm/onedock/{script}"),
-            arguments,
-            String::new(),
-            LONG,
-        )
+    ) -> Result<Reply> {
+        self.run(&format!("tm/onedock/{script}"), |call| {
+            call.args(arguments).within(TRANSFER_DEADLINE)
+        })
     }
 
     /// An action of the hypervisor.
@@ -66,8 +57,10 @@ impl Drivers {
         action: &str,
         arguments: impl IntoIterator<Item = S>,
         document: String,
-    ) -> Result<Output> {
-        self.call(&format!("vmm/onedock/{action}"), arguments, document, SHORT)
+    ) -> Result<Reply> {
+        self.run(&format!("vmm/onedock/{action}"), |call| {
+            call.args(arguments).input(document)
+        })
     }
 
     /// A script of a network driver; nothing where OpenNebula's scripts are not installed.
@@ -77,120 +70,49 @@ impl Drivers {
         script: &str,
         arguments: impl IntoIterator<Item = S>,
         document: String,
-    ) -> Result<Option<Output>> {
+    ) -> Result<Option<Reply>> {
         let name = format!("vnm/{driver}/{script}");
         if !self.remotes.join(&name).is_file() {
             return Ok(None);
         }
-        self.call(&name, arguments, document, SHORT).map(Some)
+        self.run(&name, |call| call.args(arguments).input(document))
+            .map(Some)
     }
 
     /// A probe of the monitor, by its own program: it is called once and not left running.
     pub(crate) fn probe(&self, probe: &str) -> Result<String> {
         let arch = std::env::consts::ARCH;
         let name = format!("onedock/{arch}/onedock-im");
-        self.call(&name, ["probe", probe], String::new(), SHORT)
-            .map(|answer| answer.stdout)
+        self.run(&name, |call| call.args(["probe", probe]))
+            .map(|reply| reply.stdout)
     }
 
     /// The error of a driver is its own line, as it is, behind the name of the call.
-    fn call<S: AsRef<OsStr>>(
-        &self,
-        name: &str,
-        arguments: impl IntoIterator<Item = S>,
-        input: String,
-        deadline: Duration,
-    ) -> Result<Output> {
+    fn run(&self, name: &str, complete: impl FnOnce(Call) -> Call) -> Result<Reply> {
         let path = self.remotes.join(name);
-        let said = || name.replace("/onedock/", " ").replace('/', " ");
         if !path.is_file() {
             return Err(Error::refused(format!(
-                "the drivers are not whole: there is no {}",
+                "the drivers are not complete: there is no {}",
                 path.display()
             )));
         }
-        let command = if Uid::effective().is_root() {
-            Command::local("setpriv")
-                .args([
-                    "--reuid",
-                    &self.user,
-                    "--regid",
-                    &self.user,
-                    "--init-groups",
-                    "--",
-                ])
-                .args([&path])
-                .env("HOME", "/var/lib/one")
-        } else {
-            Command::local(&path)
+        let failed = |what: String| Error::Program {
+            program: name.replace("/onedock/", " ").replace('/', " "),
+            what,
         };
-        let answer = command
-            .args(arguments)
-            .input(input)
-            .within(deadline)
-            .run()?;
-        if answer.succeeded() {
-            return Ok(answer);
+        let reply = complete(Call::new(path).as_user(&self.user))
+            .run()
+            .map_err(|e| failed(e.to_string()))?;
+        if reply.succeeded() {
+            return Ok(reply);
         }
-        Err(Error::Program {
-            program: said(),
-            what: reason(&answer),
-        })
+        Err(failed(reply.failure()))
     }
-}
-
-/// What a driver says of its failure: all lines but those for the log.
-fn reason(answer: &Output) -> String {
-    let lines: Vec<&str> = answer
-        .stderr
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty() && !is_note(l))
-        .collect();
-    match (lines.is_empty(), answer.code) {
-        (false, _) => lines.join(" "),
-        (true, Some(code)) => format!("failed with exit code {code} and said nothing"),
-        (true, None) => "was ended by a signal".to_owned(),
-    }
-}
-
-/// A line for the VM's log (`get_info_from_execution` of 7.x).
-fn is_note(line: &str) -> bool {
-    ["INFO: ", "WARN: ", "DEBUG: "]
-        .iter()
-        .any(|mark| line.starts_with(mark))
-}
-
-/// The lines for the VM's log.
-pub(crate) fn notes(answer: &Output) -> Vec<String> {
-    answer
-        .stderr
-        .lines()
-        .map(str::trim)
-        .filter(|l| is_note(l))
-        .map(str::to_owned)
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failure_is_told_in_the_driver_s_own_words() {
-        let answer = |code, stderr: &str| Output {
-            code,
-            stdout: String::new(),
-            stderr: stderr.into(),
-        };
-        let said = reason(&answer(
-            Some(1),
-            "INFO: begun\nbridge br9 does not exist.\n",
-        ));
-        assert_eq!(said, "bridge br9 does not exist.");
-        assert!(reason(&answer(Some(3), "")).contains("exit code 3"));
-        assert_eq!(notes(&answer(Some(0), "INFO: a\nb\n")), ["INFO: a"]);
-    }
 
     #[test]
     fn drivers_that_are_not_there_are_named() {

@@ -9,17 +9,17 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onedock::error::{Error, Result};
-use onedock_common::process::Output;
-use onedock_common::types::decimal::parse_whole;
+use onedock_common::opennebula::oned::context::context_sh;
+use onedock_common::opennebula::oned::{Reply, vm as oned_vm};
 use onedock_common::{ImageId, VmId};
 
-use super::document::{self, Facts, HOST, IMAGES, SYSTEM};
-use super::drivers::{Drivers, notes};
+use super::document::{self, HOST, IMAGES, SYSTEM};
+use super::drivers::Drivers;
 use super::say;
 use super::state::{Disk, Image, Nic, Stage, Store, Vm};
 use super::template::{DiskTemplate, Template};
 
-/// Who plays.
+/// Makes the calls and keeps what was answered.
 #[derive(Debug)]
 pub(crate) struct Player {
     pub(crate) store: Store,
@@ -30,22 +30,17 @@ impl Player {
     /// Plays a template up to the running VM. What fails is undone by the calls that `oned`
     /// would make for it.
     pub(crate) fn start(&self, template: &Template) -> Result<Vm> {
-        let (mut vm, images) = {
-            let _held = self.store.lock()?;
+        let (mut vm, described) = {
+            let _lock = self.store.lock()?;
             let images = template
                 .disks
                 .iter()
                 .map(|disk| self.registered(disk))
                 .collect::<Result<Vec<_>>>()?;
             self.refuse_taken(template)?;
-            (self.new_vm(template, &images)?, images)
+            self.new_vm(template, &images)?
         };
-        let facts = Facts {
-            id: vm.id,
-            images: &images,
-        };
-        let document = document::vm(template, &facts);
-        match self.boot(template, &mut vm, &facts, &document) {
+        match self.boot(&mut vm, &described) {
             Ok(()) => Ok(vm),
             Err(error) => {
                 say(&format!("undoing what was made of VM {}", vm.id))?;
@@ -75,7 +70,7 @@ impl Player {
             self.drivers.vmm(
                 "shutdown",
                 [name.as_str(), HOST, &number, HOST],
-                document::action(&document, id),
+                oned_vm::action(&document, id, HOST),
             )
         })?;
         self.network(&vm, "clean", &[HOST], &document)?;
@@ -87,7 +82,7 @@ impl Player {
 
     /// Removes an image that no played VM is made of.
     pub(crate) fn remove_image(&self, id: ImageId) -> Result<()> {
-        let _held = self.store.lock()?;
+        let _lock = self.store.lock()?;
         let Some(image) = self
             .store
             .images()?
@@ -131,12 +126,12 @@ impl Player {
             }
             Some(image) => image,
             None => {
-                let asked = document::asked(&disk.path, disk.dockerrun.as_deref());
+                let unregistered = document::unregistered(&disk.path, disk.dockerrun.as_deref());
                 let image = Image {
                     id: self.store.new_image()?,
                     stamp,
-                    size_mb: self.size(&asked)?,
-                    ..asked
+                    size_mb: self.size(&unregistered)?,
+                    ..unregistered
                 };
                 self.store.keep_image(&image)?;
                 image
@@ -147,30 +142,23 @@ impl Player {
             self.drivers
                 .datastore("cp", &image.id.to_string(), document::image(&image))
         })?;
-        let mut words = cp.stdout.split_whitespace();
-        let (Some(source), Some(format), None) = (words.next(), words.next(), words.next()) else {
-            return Err(Error::refused(format!(
-                "datastore cp answered \"{}\", which is not SOURCE and FORMAT",
-                cp.stdout.trim()
-            )));
-        };
+        let (source, format) = cp
+            .source_and_format()
+            .map_err(|e| Error::refused(format!("datastore cp {e}")))?;
         image.source = source.to_owned();
         image.format = format.to_owned();
         self.store.keep_image(&image)?;
         Ok(image)
     }
 
-    /// What `stat` says, in MB, at least 1.
-    fn size(&self, asked: &Image) -> Result<u64> {
-        let stat = self.call_driver(&format!("datastore stat {}", asked.path), || {
-            self.drivers.datastore("stat", "0", document::image(asked))
+    /// What `stat` answers, in MB, at least 1.
+    fn size(&self, image: &Image) -> Result<u64> {
+        let stat = self.call_driver(&format!("datastore stat {}", image.path), || {
+            self.drivers.datastore("stat", "0", document::image(image))
         })?;
-        let said = stat.stdout.trim();
-        let size = parse_whole(said).map_err(|e| {
-            Error::refused(format!(
-                "datastore stat answered \"{said}\", which is no size in MB: {e}"
-            ))
-        })?;
+        let size = stat
+            .size_mb()
+            .map_err(|e| Error::refused(format!("datastore stat {e}")))?;
         Ok(size.max(1))
     }
 
@@ -184,7 +172,7 @@ impl Player {
                     .any(|nic| nic.ip.as_deref() == Some(&ip.to_string()))
                 {
                     return Err(Error::refused(format!(
-                        "the address {ip} belongs to VM {0} ({1}); end it with `onedock run --stop {0}` or say another",
+                        "the address {ip} belongs to VM {0} ({1}); end it with `onedock run --stop {0}` or choose another",
                         vm.id, vm.name
                     )));
                 }
@@ -193,10 +181,11 @@ impl Player {
         Ok(())
     }
 
-    fn new_vm(&self, template: &Template, images: &[Image]) -> Result<Vm> {
+    fn new_vm(&self, template: &Template, images: &[Image]) -> Result<(Vm, oned_vm::Vm)> {
         let id = self.store.new_vm()?;
+        let described = document::vm(template, id, images);
         let disks = template.disks.iter().zip(images);
-        let nics = template.nics.iter().enumerate();
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
         let vm = Vm {
             id,
             name: template.name.clone(),
@@ -208,78 +197,68 @@ impl Player {
                     persistent: disk.persistent,
                 })
                 .collect(),
-            nics: nics
-                .map(|(number, nic)| Nic {
-                    mac: document::mac(nic, id, number),
-                    ip: nic.ip.map(|ip| ip.to_string()),
-                    driver: nic
-                        .rest
-                        .iter()
-                        .find(|a| a.name == "VN_MAD")
-                        .and_then(|a| a.text())
-                        .unwrap_or("bridge")
-                        .to_owned(),
+            nics: described
+                .nics
+                .iter()
+                .map(|nic| Nic {
+                    mac: text(nic.get("MAC")),
+                    ip: nic.get("IP").map(str::to_owned),
+                    driver: text(nic.get("VN_MAD")),
                 })
                 .collect(),
-            context: template.context.is_some(),
+            context: described.context.is_some(),
             remotes: self.drivers.remotes().to_owned(),
         };
         self.store.keep_vm(&vm)?;
-        Ok(vm)
+        Ok((vm, described))
     }
 
-    fn boot(
-        &self,
-        template: &Template,
-        vm: &mut Vm,
-        facts: &Facts<'_>,
-        document: &str,
-    ) -> Result<()> {
+    fn boot(&self, vm: &mut Vm, described: &oned_vm::Vm) -> Result<()> {
         let (id, images) = (vm.id.to_string(), IMAGES.to_string());
-        self.store.write(vm.id, "vm.xml", document)?;
+        let document = described.deployment(vm.id, HOST, SYSTEM);
+        self.store.write(vm.id, "vm.xml", &document)?;
         for (number, disk) in vm.disks.iter().enumerate() {
-            let place = self.place(vm.id, &format!("/disk.{number}"));
+            let path = self.on_this_host(vm.id, &format!("/disk.{number}"));
             let script = if disk.persistent { "ln" } else { "clone" };
             self.call_driver(&format!("tm {script} disk.{number}"), || {
                 self.drivers
-                    .tm(script, [disk.source.as_str(), &place, &id, &images])
+                    .tm(script, [disk.source.as_str(), &path, &id, &images])
             })?;
         }
         vm.stage = Stage::Boot;
         self.store.keep_vm(vm)?;
-        if let Some(text) = document::context_sh(template, facts) {
+        if let Some(variables) = &described.context {
             let file = self
                 .store
-                .write(vm.id, "context.sh", &text)?
+                .write(vm.id, "context.sh", &context_sh(variables))?
                 .display()
                 .to_string();
-            let place = self.place(vm.id, &format!("/disk.{}", vm.disks.len()));
+            let path = self.on_this_host(vm.id, &format!("/disk.{}", vm.disks.len()));
             self.call_driver("tm context", || {
                 self.drivers
-                    .tm("context", [file.as_str(), &place, &id, &SYSTEM.to_string()])
+                    .tm("context", [file.as_str(), &path, &id, &SYSTEM.to_string()])
             })?;
         }
-        self.network(vm, "pre", &[], document)?;
+        self.network(vm, "pre", &[], &document)?;
         let file = self
             .store
             .system_dir(vm.id)
             .join("deployment.0")
             .display()
             .to_string();
-        let answer = self.call_driver("vmm deploy", || {
-            self.drivers.vmm(
-                "deploy",
-                [file.as_str(), HOST, &id, HOST],
-                document.to_owned(),
-            )
+        let reply = self.call_driver("vmm deploy", || {
+            self.drivers
+                .vmm("deploy", [file.as_str(), HOST, &id, HOST], document.clone())
         })?;
-        let deploy_id = answer.stdout.split_whitespace().next().unwrap_or("-");
+        let deploy_id = reply
+            .deploy_id()
+            .map_err(|e| Error::refused(format!("vmm deploy {e}")))?;
         if deploy_id != format!("one-{id}") {
             return Err(Error::refused(format!(
                 "vmm deploy answered \"{deploy_id}\" in place of one-{id}"
             )));
         }
-        self.network(vm, "post", &[deploy_id, HOST], document)?;
+        self.network(vm, "post", &[deploy_id, HOST], &document)?;
         vm.stage = Stage::Deployed;
         self.store.keep_vm(vm)
     }
@@ -301,7 +280,7 @@ impl Player {
                     self.drivers.vmm(
                         "cancel",
                         [name.as_str(), HOST, &id, HOST],
-                        document::action(&document, vm.id),
+                        oned_vm::action(&document, vm.id, HOST),
                     )
                 })
                 .map(drop),
@@ -316,22 +295,22 @@ impl Player {
     fn epilog(&self, vm: &Vm, save: bool) -> Result<()> {
         let (id, images) = (vm.id.to_string(), IMAGES.to_string());
         for (number, disk) in vm.disks.iter().enumerate() {
-            let place = self.place(vm.id, &format!("/disk.{number}"));
+            let path = self.on_this_host(vm.id, &format!("/disk.{number}"));
             if disk.persistent && save {
                 self.call_driver(&format!("tm mvds disk.{number}"), || {
                     self.drivers
-                        .tm("mvds", [place.as_str(), &disk.source, &id, &images])
+                        .tm("mvds", [path.as_str(), &disk.source, &id, &images])
                 })?;
             } else {
                 self.call_driver(&format!("tm delete disk.{number}"), || {
-                    self.drivers.tm("delete", [place.as_str(), &id, &images])
+                    self.drivers.tm("delete", [path.as_str(), &id, &images])
                 })?;
             }
         }
-        let place = self.place(vm.id, "");
+        let path = self.on_this_host(vm.id, "");
         self.call_driver("tm delete the VM's folder", || {
             self.drivers
-                .tm("delete", [place.as_str(), &id, &SYSTEM.to_string()])
+                .tm("delete", [path.as_str(), &id, &SYSTEM.to_string()])
         })?;
         Ok(())
     }
@@ -341,11 +320,11 @@ impl Player {
         let drivers: BTreeSet<&str> = vm.nics.iter().map(|nic| nic.driver.as_str()).collect();
         for driver in drivers {
             let begun = Instant::now();
-            let answer = self
+            let reply = self
                 .drivers
                 .vnm(driver, script, arguments, STANDARD.encode(document))?;
-            if let Some(answer) = answer {
-                tell(&format!("vnm {driver} {script}"), begun, &answer)?;
+            if let Some(reply) = reply {
+                report(&format!("vnm {driver} {script}"), begun, &reply)?;
             }
         }
         Ok(())
@@ -357,22 +336,22 @@ impl Player {
     }
 
     /// `host:path` of something in a VM's folder.
-    fn place(&self, vm: VmId, name: &str) -> String {
+    fn on_this_host(&self, vm: VmId, name: &str) -> String {
         format!("{HOST}:{}{name}", self.store.system_dir(vm).display())
     }
 
-    fn call_driver(&self, what: &str, call: impl FnOnce() -> Result<Output>) -> Result<Output> {
+    fn call_driver(&self, what: &str, call: impl FnOnce() -> Result<Reply>) -> Result<Reply> {
         let begun = Instant::now();
-        let answer = call()?;
-        tell(what, begun, &answer)?;
-        Ok(answer)
+        let reply = call()?;
+        report(what, begun, &reply)?;
+        Ok(reply)
     }
 }
 
-/// A line for a call that went well, with its notes.
-fn tell(what: &str, begun: Instant, answer: &Output) -> Result<()> {
+/// A line for a call that succeeded, with its notes.
+fn report(what: &str, begun: Instant, reply: &Reply) -> Result<()> {
     say(&format!("  {:5} ms  {what}", begun.elapsed().as_millis()))?;
-    for note in notes(answer) {
+    for note in reply.notes() {
         say(&format!("            {note}"))?;
     }
     Ok(())

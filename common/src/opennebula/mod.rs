@@ -6,5 +6,7 @@ pub mod config;
 pub mod context;
 pub mod image;
 pub mod nic;
+#[cfg(feature = "oned")]
+pub mod oned;
 pub mod vm;
 pub mod xml;

@@ -1,0 +1,14 @@
+//! `oned`'s side of the contract, for programs that stand in its place: `onedock run`, the replay
+//! of recorded calls, tests and benches. How a driver is called ([`call`]), what is read of its
+//! answer ([`reply`]), and the documents that it is handed ([`vm`], [`context`], [`datastore`]).
+
+pub mod attributes;
+pub mod call;
+pub mod context;
+pub mod datastore;
+pub mod reply;
+pub mod vm;
+
+pub use attributes::{Attributes, Value};
+pub use call::{Call, CallError};
+pub use reply::Reply;
