@@ -1,10 +1,10 @@
 //! What a template can ask, and what becomes of it: one table. An attribute that this version
-//! does not serve is said in the VM's log, or the VM is refused; it is never passed over.
+//! does not support is noted in the VM's log, or the VM is refused; it is never passed over.
 //!
 //! The rule (`docs/decisions/0031-attributes-that-are-not-served.md`): an attribute is **refused**
 //! where the VM would run without something that guards its data, its secrets or its way to the
-//! network, or where a device of the host was set aside for it. It is **said** where the VM works
-//! with less than was asked. It is **without meaning** where it describes a machine that a
+//! network, or where a device of the host was set aside for it. It is **logged** where the VM works
+//! with less than was asked for. It is **without meaning** where it describes a machine that a
 //! container does not have, and nothing that a user counts on is missing.
 //!
 //! An attribute that is empty, `0`, `NO`, `FALSE` or `NONE` asks for nothing.
@@ -35,18 +35,18 @@ pub fn of(section: Section, name: &str) -> Option<&'static Row> {
     table().find(|row| row.is_about(section, name))
 }
 
-/// What a template asks and is not served, row by row.
-type Found = BTreeMap<usize, Asked>;
+/// What a template asks for that is not supported, row by row.
+type Found = BTreeMap<usize, Mentions>;
 
 /// The attributes of one row that a template has, and the sections that they are in.
 #[derive(Debug, Default)]
-struct Asked {
+struct Mentions {
     names: BTreeSet<String>,
     ids: BTreeSet<String>,
 }
 
-/// Lines for the VM's log about all that the VM asks and is not served; an error where it is to
-/// be refused.
+/// Lines for the VM's log about all that the VM asks for and that is not supported; an error where
+/// it is to be refused.
 pub fn at_start(action: &str, vm: &Vm) -> anyhow::Result<Vec<String>> {
     judge(action, &all(vm))
 }
@@ -56,7 +56,7 @@ pub fn at_restore(action: &str, vm: &Vm) -> Vec<String> {
     let found = all(vm);
     found
         .iter()
-        .filter_map(|(row, asked)| Some(line(action, table().nth(*row)?, asked)))
+        .filter_map(|(row, mentions)| Some(line(action, table().nth(*row)?, mentions)))
         .collect()
 }
 
@@ -116,12 +116,12 @@ fn collect(section: Section, node: &Node<'_>, found: &mut Found) {
         let Some((at, row)) = rows.find(|(_, row)| row.is_about(section, child.name())) else {
             continue;
         };
-        let unserved = matches!(row.verdict, Verdict::Refused | Verdict::Said);
-        if unserved && asks(row, &child) {
-            let asked = found.entry(at).or_default();
-            asked.names.insert(child.name().to_owned());
+        let unsupported = matches!(row.verdict, Verdict::Refused | Verdict::Logged);
+        if unsupported && asks(row, &child) {
+            let mentions = found.entry(at).or_default();
+            mentions.names.insert(child.name().to_owned());
             if !id.is_empty() {
-                asked.ids.insert(id.to_owned());
+                mentions.ids.insert(id.to_owned());
             }
         }
     }
@@ -144,45 +144,49 @@ fn judge(action: &str, found: &Found) -> anyhow::Result<Vec<String>> {
     let rows = || {
         found
             .iter()
-            .filter_map(|(at, asked)| Some((table().nth(*at)?, asked)))
+            .filter_map(|(at, mentions)| Some((table().nth(*at)?, mentions)))
     };
     let refused: Vec<String> = rows()
         .filter(|(row, _)| row.verdict == Verdict::Refused)
-        .map(|(row, asked)| format!("{} ({})", subject(row, asked), row.effect))
+        .map(|(row, mentions)| format!("{} ({})", subject(row, mentions), row.effect))
         .collect();
     if !refused.is_empty() {
         bail!(
-            "the template asks for what this version of the driver does not serve: {}; take it out of the template, or run the VM on another hypervisor",
+            "the template asks for what this version of the driver does not support: {}; take it out of the template, or run the VM on another hypervisor",
             refused.join(", ")
         );
     }
     Ok(rows()
-        .map(|(row, asked)| line(action, row, asked))
+        .map(|(row, mentions)| line(action, row, mentions))
         .collect())
 }
 
-fn line(action: &str, row: &Row, asked: &Asked) -> String {
+fn line(action: &str, row: &Row, mentions: &Mentions) -> String {
     format!(
-        "{action}: {} is not served by this version of the driver: {}",
-        subject(row, asked),
+        "{action}: {} is not supported by this version of the driver: {}",
+        subject(row, mentions),
         row.effect
     )
 }
 
 /// `INBOUND_AVG_BW, INBOUND_PEAK_BW of NIC 0, 2`.
-fn subject(row: &Row, asked: &Asked) -> String {
+fn subject(row: &Row, mentions: &Mentions) -> String {
     let join = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
     match row.section.name() {
-        None => join(&asked.names),
-        Some(section) if asked.ids.is_empty() => {
-            let names: Vec<_> = asked
+        None => join(&mentions.names),
+        Some(section) if mentions.ids.is_empty() => {
+            let names: Vec<_> = mentions
                 .names
                 .iter()
                 .map(|n| format!("{section}/{n}"))
                 .collect();
             names.join(", ")
         }
-        Some(section) => format!("{} of {section} {}", join(&asked.names), join(&asked.ids)),
+        Some(section) => format!(
+            "{} of {section} {}",
+            join(&mentions.names),
+            join(&mentions.ids)
+        ),
     }
 }
 

@@ -223,7 +223,7 @@ mod tests {
         assert!(made.success());
     }
 
-    fn bed() -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
+    fn an_iso() -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let (files, iso, target) = (
             dir.path().join("files"),
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_files_are_replaced_in_place_and_what_is_gone_goes() {
-        let (_dir, files, iso, target) = bed();
+        let (_dir, files, iso, target) = an_iso();
         image(&files, &iso);
         replace(&iso, &target).unwrap();
         assert_eq!(fs::read(target.join("sub/a file")).unwrap(), b"two");
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_same_image_is_read_once() {
-        let (_dir, files, iso, target) = bed();
+        let (_dir, files, iso, target) = an_iso();
         image(&files, &iso);
         once(&iso, &target).unwrap();
         fs::write(target.join("mark"), "").unwrap();
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_is_no_iso_image_is_refused_in_one_line_whatever_its_beginning_says() {
-        let (_dir, files, iso, target) = bed();
+        let (_dir, files, iso, target) = an_iso();
         // A format that names files of the host: harmless where its beginning is not handed on.
         let mut text = format!(
             "#mtree\n./x type=file contents={}\n",

@@ -5,12 +5,12 @@ mod action;
 pub mod attributes;
 mod bridges;
 mod checkpoint;
+#[cfg(test)]
+mod fake_root;
 mod host_ends;
 mod iso;
 mod labels;
 pub mod plan;
-#[cfg(test)]
-mod recorded_root;
 mod request;
 mod signals;
 

@@ -210,13 +210,13 @@ fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
             }
             if nic.bridge_kind != BridgeKind::Linux {
                 bail!(
-                    "NIC {} is on the Open vSwitch bridge {}, which this version of the driver does not serve; use a network on a Linux bridge",
+                    "NIC {} is on the Open vSwitch bridge {}, which this version of the driver does not support; use a network on a Linux bridge",
                     nic.id, nic.bridge
                 );
             }
             if nic.method == Method::Dhcp {
                 bail!(
-                    "NIC {} asks for METHOD=dhcp, which this version of the driver does not serve; use static or skip",
+                    "NIC {} asks for METHOD=dhcp, which this version of the driver does not support; use static or skip",
                     nic.id
                 );
             }

@@ -2,22 +2,19 @@
 //! for all: exit code, standard output, at most one line on standard error.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use onedock_common::opennebula::oned::{self, Reply};
 
 use super::bed::Bed;
 use super::mapping::Mapping;
 use super::recording::Call;
-
-/// No call of a replay takes longer.
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// How often each call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +93,8 @@ impl<'a> Performer<'a> {
         // a restart of `oned` does.
         let group = self.random.next().is_multiple_of(2);
         let machine = self.bed.machine(call.host()?)?;
-        machine.inside(|| cut_off(self.bed, call, after, group))?;
+        let made = as_oned(call)?;
+        machine.inside(|| cut_off(&made, after, group))?;
         Ok(format!(
             "after {} was cut off at {after:?}, group: {group}",
             call.title()
@@ -106,13 +104,12 @@ impl<'a> Performer<'a> {
     fn whole(&mut self, call: &Call) -> Result<String> {
         let begin = Instant::now();
         let machine = self.bed.machine(call.host()?)?;
+        let made = as_oned(call)?;
         let reply = machine
-            .inside(|| run(self.bed, call))
+            .inside(|| Ok(made.run()?))
             .with_context(|| call.title())?;
         self.took.insert(kind(call), begin.elapsed());
-        reply
-            .check(call)
-            .with_context(|| format!("{} of {}", call.title(), call.operation))
+        check(&reply, call).with_context(|| format!("{} of {}", call.title(), call.operation))
     }
 }
 
@@ -120,75 +117,58 @@ fn kind(call: &Call) -> String {
     format!("{} {}", call.driver, call.action)
 }
 
-/// What `oned` sees.
-#[derive(Debug)]
-struct Reply {
-    status: ExitStatus,
-    stdout: String,
-    stderr: String,
-}
-
-impl Reply {
-    fn check(&self, call: &Call) -> Result<String> {
-        ensure!(
-            self.status.code() == Some(0),
-            "{}, stdout {:?}, stderr {:?}",
-            self.status,
-            self.stdout,
-            self.stderr
-        );
-        let only_notes = self.stderr.lines().all(|line| line.starts_with("INFO: "));
-        ensure!(only_notes, "standard error {:?}", self.stderr);
-        // What the recorded template asks and is not served is said, once each.
-        let unserved = self
-            .stderr
-            .matches(" is not served by this version")
-            .count();
-        let first = call.action == "deploy" && call.operation == "create";
-        ensure!(
-            !first || unserved == 6,
-            "{unserved} lines about what is not served: {:?}",
-            self.stderr
-        );
-        let lines: Vec<&str> = self.stdout.lines().collect();
-        ensure!(
-            self.stdout.is_empty() || self.stdout.ends_with('\n'),
-            "stdout {:?}",
-            self.stdout
-        );
-        let right = match (call.driver.as_str(), call.action.as_str(), lines.as_slice()) {
-            ("vmm", "deploy", [id]) => *id == format!("one-{}", call.args[2]),
-            ("datastore", "stat", [size]) => size.parse::<u64>().is_ok_and(|mb| mb >= 1),
-            // `oned` keeps the deploy id that it has.
-            ("vmm", "restore", []) => true,
-            ("vmm", "restore", [id]) => *id == call.args[2],
-            ("datastore", "cp" | "clone", [line]) => is_source_and_format(line),
-            ("datastore", "mkfs", [line]) => {
-                is_source(line.split_once(' ').map_or(line, |(source, _)| source))
-            }
-            ("datastore", "export", lines) => lines
-                .first()
-                .is_some_and(|line| line.starts_with("<IMPORT_INFO>")),
-            ("datastore", "monitor", [used, total, free]) => {
-                [(used, "USED_MB="), (total, "TOTAL_MB="), (free, "FREE_MB=")]
-                    .iter()
-                    .all(|(line, name)| {
-                        line.strip_prefix(name)
-                            .is_some_and(|n| n.parse::<u64>().is_ok())
-                    })
-            }
-            ("vmm", "deploy", _)
-            | ("datastore", "stat" | "cp" | "clone" | "mkfs" | "monitor", _) => false,
-            (_, _, lines) => lines.is_empty(),
-        };
-        ensure!(right, "stdout {:?}", self.stdout);
-        Ok(self.stdout.trim_end().to_owned())
-    }
-}
-
-fn is_source_and_format(line: &str) -> bool {
-    line.split_once(' ')
-        .is_some_and(|(source, format)| is_source(source) && matches!(format, "raw" | "qcow2"))
+/// Holds an answer to what the contract allows the action.
+fn check(reply: &Reply, call: &Call) -> Result<String> {
+    ensure!(reply.succeeded(), "{reply:?}");
+    let only_notes = reply.stderr.lines().all(|line| line.starts_with("INFO: "));
+    ensure!(only_notes, "standard error {:?}", reply.stderr);
+    // What the recorded template asks for without effect is noted, once each.
+    let unsupported = reply
+        .stderr
+        .matches(" is not supported by this version")
+        .count();
+    let first = call.action == "deploy" && call.operation == "create";
+    ensure!(
+        !first || unsupported == 6,
+        "{unsupported} lines about what is not supported: {:?}",
+        reply.stderr
+    );
+    let lines: Vec<&str> = reply.stdout.lines().collect();
+    ensure!(
+        reply.stdout.is_empty() || reply.stdout.ends_with('\n'),
+        "stdout {:?}",
+        reply.stdout
+    );
+    let right = match (call.driver.as_str(), call.action.as_str(), lines.as_slice()) {
+        ("vmm", "deploy", [id]) => *id == format!("one-{}", call.args[2]),
+        ("datastore", "stat", [_]) => reply.size_mb().is_ok_and(|mb| mb >= 1),
+        // `oned` keeps the deploy id that it has.
+        ("vmm", "restore", []) => true,
+        ("vmm", "restore", [id]) => *id == call.args[2],
+        ("datastore", "cp" | "clone", [_]) => reply
+            .source_and_format()
+            .is_ok_and(|(source, format)| is_source(source) && matches!(format, "raw" | "qcow2")),
+        ("datastore", "mkfs", [line]) => {
+            is_source(line.split_once(' ').map_or(line, |(source, _)| source))
+        }
+        ("datastore", "export", lines) => lines
+            .first()
+            .is_some_and(|line| line.starts_with("<IMPORT_INFO>")),
+        ("datastore", "monitor", [used, total, free]) => {
+            [(used, "USED_MB="), (total, "TOTAL_MB="), (free, "FREE_MB=")]
+                .iter()
+                .all(|(line, name)| {
+                    line.strip_prefix(name)
+                        .is_some_and(|n| n.parse::<u64>().is_ok())
+                })
+        }
+        ("vmm", "deploy", _) | ("datastore", "stat" | "cp" | "clone" | "mkfs" | "monitor", _) => {
+            false
+        }
+        (_, _, lines) => lines.is_empty(),
+    };
+    ensure!(right, "stdout {:?}", reply.stdout);
+    Ok(reply.stdout.trim_end().to_owned())
 }
 
 fn is_source(text: &str) -> bool {
@@ -200,96 +180,29 @@ fn is_source(text: &str) -> bool {
 
 /// The script in the environment that the recording shows, run as oneadmin. A `sh` of ours is
 /// not needed in between: the shim is the recorded path.
-fn command(bed: &Bed, call: &Call) -> Result<Command> {
+fn as_oned(call: &Call) -> Result<oned::Call> {
     ensure!(call.user == "oneadmin", "recorded for {}", call.user);
-    let who = bed.oneadmin;
-    let mut command = Command::new("setpriv");
-    command
-        .arg(format!("--reuid={}", who.uid))
-        .arg(format!("--regid={}", who.gid))
-        .arg(format!("--groups={},{}", who.gid, who.docker))
-        .arg("--")
-        .arg(&call.script)
+    let mut made = oned::Call::new(&call.script)
         .args(&call.args)
-        .env_clear()
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
-        .env("HOME", "/var/lib/one")
-        .env("USER", "oneadmin")
-        .envs(&call.env)
-        .current_dir(&call.cwd)
-        .process_group(0)
-        .stdin(Stdio::piped());
-    Ok(command)
-}
-
-fn run(bed: &Bed, call: &Call) -> Result<Reply> {
-    let mut child = command(bed, call)?
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    let mut stdout = child.stdout.take().context("no standard output")?;
-    let mut stderr = child.stderr.take().context("no standard error")?;
-    thread::scope(|scope| {
-        // One that does not read all of it is not at fault.
-        scope.spawn(move || {
-            let _ = stdin.write_all(call.stdin.as_bytes());
-        });
-        let out = scope.spawn(move || {
-            let mut text = String::new();
-            stdout.read_to_string(&mut text).map(|_| text)
-        });
-        let err = scope.spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).map(|_| text)
-        });
-        let status = wait(&mut child, LIMIT)?;
-        let joined =
-            |text: thread::ScopedJoinHandle<'_, std::io::Result<String>>| -> Result<String> {
-                match text.join() {
-                    Ok(text) => Ok(text?),
-                    Err(_) => bail!("a reader has panicked"),
-                }
-            };
-        let (stdout, stderr) = (joined(out)?, joined(err)?);
-        let status = status
-            .with_context(|| format!("no end within {} s; stderr {stderr:?}", LIMIT.as_secs()))?;
-        Ok(Reply {
-            status,
-            stdout,
-            stderr,
-        })
-    })
-}
-
-/// Waits; after the limit the call is ended, with all that it has started.
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
-    let begin = Instant::now();
-    while begin.elapsed() < limit {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        onedock_common::wait::pause(Duration::from_millis(1));
+        .input(call.stdin.as_bytes())
+        .without_environment()
+        .as_user(&call.user)
+        .in_folder(&call.cwd);
+    for (name, value) in &call.env {
+        made = made.env(name, value);
     }
-    let _ = killpg(pid(child)?, Signal::SIGKILL);
-    child.wait()?;
-    Ok(None)
+    Ok(made)
 }
 
 /// Begins the call and ends it by KILL after a time, unless it was faster.
-fn cut_off(bed: &Bed, call: &Call, after: Duration, group: bool) -> Result<()> {
-    let mut child = command(bed, call)?
+fn cut_off(call: &oned::Call, after: Duration, group: bool) -> Result<()> {
+    let mut child = call
+        .command()
+        .process_group(0)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    let text = call.stdin.clone();
-    let writer = thread::spawn(move || {
-        let _ = stdin.write_all(text.as_bytes());
-    });
+    call.write_input(&mut child);
     let begin = Instant::now();
     while begin.elapsed() < after && child.try_wait()?.is_none() {
         onedock_common::wait::pause(Duration::from_micros(200));
@@ -301,7 +214,6 @@ fn cut_off(bed: &Bed, call: &Call, after: Duration, group: bool) -> Result<()> {
         kill(pid, Signal::SIGKILL)
     };
     child.wait()?;
-    let _ = writer.join();
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::lock::VmLock;
 
 use super::start::Start;
-use super::{LOCK_WAIT, asked};
+use super::{LOCK_WAIT, template_notes};
 use crate::Host;
 use crate::request::DeployRequest;
 
@@ -23,7 +23,7 @@ pub(super) async fn run<E: Engine, R>(
         vm.id,
         request.vm
     );
-    let mut notes = asked::before_start("deploy", &vm)?;
+    let mut notes = template_notes::before_start("deploy", &vm)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let start = Start {
         host,

@@ -9,13 +9,13 @@ use onedock_common::state::journal::tree;
 use onedock_common::{DiskId, VmId};
 use onedock_node::request::Request;
 
-use super::bed::{Bed, TRACED, image, modest, with_disk, without_disk};
+use super::fake_node::{FakeNode, RECORDED, image, supported, with_disk, without_disk};
 
 const VM: VmId = VmId::new(5);
-/// What the error must name, and what is done to the bed for it.
-type Broken = (&'static str, fn(&Bed));
+/// What the error must name, and what is done to the node for it.
+type Broken = (&'static str, fn(&FakeNode));
 
-impl Bed {
+impl FakeNode {
     /// The names of all containers.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.host.engine.containers();
@@ -36,126 +36,127 @@ impl Bed {
 
 #[test]
 fn a_deploy_shows_all_disks_and_formats_the_blank_one() {
-    let bed = Bed::full();
-    bed.deploy_with(TRACED).unwrap();
-    assert_eq!(bed.names(), ["one-5", "one-5-disk-3"]);
-    assert_eq!(bed.shown(), [1, 3, 4]);
-    let spec = bed.spec();
-    assert_eq!(spec.disks[0].source, DiskSource::Raw(bed.disk(1)));
-    let tree = bed.descriptor_of(3).container.unwrap();
+    let node = FakeNode::full();
+    node.deploy_with(RECORDED).unwrap();
+    assert_eq!(node.names(), ["one-5", "one-5-disk-3"]);
+    assert_eq!(node.booted_disks(), [1, 3, 4]);
+    let spec = node.spec();
+    assert_eq!(spec.disks[0].source, DiskSource::Raw(node.disk(1)));
+    let tree = node.descriptor_of(3).container.unwrap();
     let layer = format!("/docker/overlay2/{tree}").into();
     assert_eq!(spec.disks[1].source, DiskSource::Tree(layer));
     assert!(spec.disks[2].read_only);
     if let DiskSource::Folder(folder) = &spec.disks[2].source {
         assert_eq!(fs::read(folder.join("readme")).unwrap(), b"a CD");
     }
-    let magic = fs::read(bed.disk(1)).unwrap()[0x438..0x43a].to_vec();
+    let magic = fs::read(node.disk(1)).unwrap()[0x438..0x43a].to_vec();
     assert_eq!(magic, [0x53, 0xef], "ext4");
-    let containers = bed.host.engine.containers();
+    let containers = node.host.engine.containers();
     let tree = containers.iter().find(|c| c.info.id == tree).unwrap();
     assert_eq!(tree.starts, 0);
     assert!(!tree.info.labels.contains_key("org.opennebula.vm"));
     let root = containers.iter().find(|c| c.name == "one-5").unwrap();
     assert_eq!(root.info.limits.swap, 32 << 20);
     assert_eq!(
-        bed.host.engine.calls(),
+        node.host.engine.calls(),
         [
             "named", "image", "create", "layer", "create", "start", "watch"
         ]
     );
-    bed.assert_journal_is_empty();
+    node.assert_journal_is_empty();
 }
 
 #[test]
 fn a_resume_keeps_what_is_on_the_disks_and_has_what_the_template_says_now() {
-    let bed = Bed::full();
-    bed.deploy_with(TRACED).unwrap();
-    let before = fs::read(bed.disk(1)).unwrap();
-    bed.end("shutdown").unwrap();
+    let node = FakeNode::full();
+    node.deploy_with(RECORDED).unwrap();
+    let before = fs::read(node.disk(1)).unwrap();
+    node.end("shutdown").unwrap();
     assert!(matches!(
-        bed.host.root.asked()[..],
+        node.host.root.requests()[..],
         [Request::SettleDisks { .. }]
     ));
-    bed.deploy_with(TRACED).unwrap();
-    assert_eq!(bed.shown(), [1, 3, 4]);
-    assert_eq!(fs::read(bed.disk(1)).unwrap(), before);
-    bed.end("shutdown").unwrap();
+    node.deploy_with(RECORDED).unwrap();
+    assert_eq!(node.booted_disks(), [1, 3, 4]);
+    assert_eq!(fs::read(node.disk(1)).unwrap(), before);
+    node.end("shutdown").unwrap();
     let changed = with_disk(
         &without_disk(
-            &TRACED.replace("<SIZE><![CDATA[50]]>", "<SIZE><![CDATA[60]]>"),
+            &RECORDED.replace("<SIZE><![CDATA[50]]>", "<SIZE><![CDATA[60]]>"),
             3,
         ),
         1,
         "<MOUNTPOINT><![CDATA[/data]]></MOUNTPOINT>",
     );
-    bed.deploy_with(&changed).unwrap();
-    assert_eq!(bed.shown(), [1, 4]);
+    node.deploy_with(&changed).unwrap();
+    assert_eq!(node.booted_disks(), [1, 4]);
     assert_eq!(
-        bed.spec().disks[0].mount.as_ref().unwrap().as_str(),
+        node.spec().disks[0].mount.as_ref().unwrap().as_str(),
         "/data"
     );
-    assert_eq!(fs::metadata(bed.disk(1)).unwrap().len(), 60 << 20);
-    assert_eq!(bed.names(), ["one-5", "one-5-disk-3"], "delete removes it");
+    assert_eq!(fs::metadata(node.disk(1)).unwrap().len(), 60 << 20);
+    assert_eq!(node.names(), ["one-5", "one-5-disk-3"], "delete removes it");
 }
 
 #[test]
 fn faults_1_to_6_a_deploy_with_a_tree_cut_off_at_any_call_is_finished_by_the_next() {
     for call in 1..=7 {
         for failure in [Failure::Before(call), Failure::After(call)] {
-            let bed = Bed::full();
-            bed.host.engine.fail(failure);
-            bed.deploy_with(TRACED).expect_err(&format!("{failure:?}"));
-            let tree = bed.descriptor_of(3).container;
+            let node = FakeNode::full();
+            node.host.engine.fail(failure);
+            node.deploy_with(RECORDED)
+                .expect_err(&format!("{failure:?}"));
+            let tree = node.descriptor_of(3).container;
             assert_eq!(tree, None, "{failure:?}");
             // What is there without a descriptor is noted.
             for (name, noted) in [
                 (
                     "one-5-disk-3",
-                    tree::on_its_way(&bed.host.paths, VM, DiskId::new(3)).is_some(),
+                    tree::on_its_way(&node.host.paths, VM, DiskId::new(3)).is_some(),
                 ),
-                ("one-5", bed.host.paths.journal(VM).exists()),
+                ("one-5", node.host.paths.journal(VM).exists()),
             ] {
-                let there = bed.names().iter().any(|n| n == name);
+                let there = node.names().iter().any(|n| n == name);
                 assert!(!there || noted, "{failure:?} {name}");
             }
-            bed.host.engine.heal();
-            bed.deploy_with(TRACED).unwrap();
-            assert_eq!(bed.names(), ["one-5", "one-5-disk-3"], "{failure:?}");
-            assert_eq!(bed.shown(), [1, 3, 4]);
-            bed.assert_journal_is_empty();
+            node.host.engine.heal();
+            node.deploy_with(RECORDED).unwrap();
+            assert_eq!(node.names(), ["one-5", "one-5-disk-3"], "{failure:?}");
+            assert_eq!(node.booted_disks(), [1, 3, 4]);
+            node.assert_journal_is_empty();
         }
     }
 }
 
 #[test]
 fn fault_2_a_note_that_a_killed_deploy_left_behind_a_made_tree_goes_with_the_next() {
-    let bed = Bed::full();
-    bed.deploy_with(TRACED).unwrap();
-    bed.end("cancel").unwrap();
-    tree::creating(&bed.host.paths, VM, DiskId::new(3)).unwrap();
-    bed.deploy_with(TRACED).unwrap();
-    bed.assert_journal_is_empty();
+    let node = FakeNode::full();
+    node.deploy_with(RECORDED).unwrap();
+    node.end("cancel").unwrap();
+    tree::creating(&node.host.paths, VM, DiskId::new(3)).unwrap();
+    node.deploy_with(RECORDED).unwrap();
+    node.assert_journal_is_empty();
 }
 
 #[test]
 fn fault_1_a_deploy_that_fails_takes_back_the_trees_that_it_made_and_no_others() {
-    let bed = Bed::full();
-    bed.host.engine.die_with(Some(3));
-    bed.deploy_with(TRACED).unwrap_err();
-    bed.assert_nothing_left();
-    assert_eq!(bed.descriptor_of(3).container, None);
-    bed.host.engine.die_with(None);
-    bed.deploy_with(TRACED).unwrap();
-    bed.end("cancel").unwrap();
-    bed.host.engine.die_with(Some(3));
-    bed.deploy_with(TRACED).unwrap_err();
-    assert_eq!(bed.names(), ["one-5", "one-5-disk-3"]);
-    assert!(bed.descriptor_of(3).container.is_some());
+    let node = FakeNode::full();
+    node.host.engine.die_with(Some(3));
+    node.deploy_with(RECORDED).unwrap_err();
+    node.assert_nothing_left();
+    assert_eq!(node.descriptor_of(3).container, None);
+    node.host.engine.die_with(None);
+    node.deploy_with(RECORDED).unwrap();
+    node.end("cancel").unwrap();
+    node.host.engine.die_with(Some(3));
+    node.deploy_with(RECORDED).unwrap_err();
+    assert_eq!(node.names(), ["one-5", "one-5-disk-3"]);
+    assert!(node.descriptor_of(3).container.is_some());
 }
 
 #[test]
 fn a_tree_of_another_image_under_the_name_is_replaced_and_a_foreign_container_refused() {
-    let bed = Bed::full();
+    let node = FakeNode::full();
     let labels = |source: String| {
         [
             ("org.opennebula.driver", "onedock".to_owned()),
@@ -166,58 +167,58 @@ fn a_tree_of_another_image_under_the_name_is_replaced_and_a_foreign_container_re
         .map(|(k, v)| (k.to_owned(), v))
         .into()
     };
-    bed.host
+    node.host
         .engine
         .add("one-5-disk-3", labels(image(9).to_string()));
-    bed.deploy_with(TRACED).unwrap();
-    let tree = bed.descriptor_of(3).container.unwrap();
-    let containers = bed.host.engine.containers();
+    node.deploy_with(RECORDED).unwrap();
+    let tree = node.descriptor_of(3).container.unwrap();
+    let containers = node.host.engine.containers();
     let tree = containers.iter().find(|c| c.info.id == tree).unwrap();
     assert_eq!(
         tree.info.labels["org.opennebula.source"],
         image(8).to_string()
     );
 
-    let bed = Bed::full();
-    bed.host.engine.add("one-5-disk-3", [].into());
-    let error = bed.deploy_with(TRACED).unwrap_err().to_string();
+    let node = FakeNode::full();
+    node.host.engine.add("one-5-disk-3", [].into());
+    let error = node.deploy_with(RECORDED).unwrap_err().to_string();
     assert!(error.contains("one-5-disk-3 is taken"), "{error}");
-    assert_eq!(bed.names(), ["one-5-disk-3"]);
+    assert_eq!(node.names(), ["one-5-disk-3"]);
 }
 
 #[test]
 fn a_disk_that_is_gone_damaged_or_of_another_vm_is_named_with_its_path() {
     let break_it: [Broken; 5] = [
-        ("disk.1", |bed| fs::remove_file(bed.disk(1)).unwrap()),
-        ("disk.1", |bed| {
-            fs::write(bed.disk(1), "{\"version\":").unwrap()
+        ("disk.1", |node| fs::remove_file(node.disk(1)).unwrap()),
+        ("disk.1", |node| {
+            fs::write(node.disk(1), "{\"version\":").unwrap()
         }),
-        ("disk.3", |bed| fs::write(bed.disk(3), "").unwrap()),
-        ("disk.3", |bed| {
-            let mut descriptor = bed.descriptor_of(3);
+        ("disk.3", |node| fs::write(node.disk(3), "").unwrap()),
+        ("disk.3", |node| {
+            let mut descriptor = node.descriptor_of(3);
             descriptor.vm = VmId::new(6);
-            descriptor.write(&bed.disk(3)).unwrap();
+            descriptor.write(&node.disk(3)).unwrap();
         }),
-        ("disk.1", |bed| {
-            fs::remove_file(bed.disk(1)).unwrap();
-            fs::create_dir(bed.disk(1)).unwrap();
+        ("disk.1", |node| {
+            fs::remove_file(node.disk(1)).unwrap();
+            fs::create_dir(node.disk(1)).unwrap();
         }),
     ];
     for (file, break_it) in break_it {
-        let bed = Bed::full();
-        break_it(&bed);
-        let error = format!("{:#}", bed.deploy_with(TRACED).unwrap_err());
+        let node = FakeNode::full();
+        break_it(&node);
+        let error = format!("{:#}", node.deploy_with(RECORDED).unwrap_err());
         assert!(error.contains(file) && !error.contains('\n'), "{error}");
-        bed.assert_nothing_left();
+        node.assert_nothing_left();
     }
 }
 
 #[test]
 fn without_overlay2_a_further_image_is_refused_and_without_quotas_made_without_a_bound() {
-    let bed = Bed::full();
-    let larger = modest().replacen("<SIZE><![CDATA[64]]>", "<SIZE><![CDATA[90]]>", 1);
-    bed.host.engine.bound_nothing();
-    let answer = bed.deploy_with(&larger).unwrap();
+    let node = FakeNode::full();
+    let larger = supported().replacen("<SIZE><![CDATA[64]]>", "<SIZE><![CDATA[90]]>", 1);
+    node.host.engine.bound_nothing();
+    let answer = node.deploy_with(&larger).unwrap();
     assert!(
         answer.notes[0].contains("DISK 0 has no bound of 90 MiB"),
         "{answer:?}"
@@ -226,34 +227,38 @@ fn without_overlay2_a_further_image_is_refused_and_without_quotas_made_without_a
 
 #[test]
 fn a_volatile_disk_has_the_file_system_that_it_asks_for_and_a_device_has_none() {
-    let bed = Bed::full();
-    let text = TRACED.replace("<FS><![CDATA[ext4]]></FS>", "<FS><![CDATA[ext2]]></FS>");
-    bed.deploy_with(&text).unwrap();
+    let node = FakeNode::full();
+    let text = RECORDED.replace("<FS><![CDATA[ext4]]></FS>", "<FS><![CDATA[ext2]]></FS>");
+    node.deploy_with(&text).unwrap();
     // ext2 has no journal (feature bit 2 of the superblock's compatible ones).
-    let ext = fs::read(bed.disk(1)).unwrap();
+    let ext = fs::read(node.disk(1)).unwrap();
     assert_eq!(ext[0x45c] & 4, 0);
-    let bed = Bed::full();
-    let text = TRACED.replace(
+    let node = FakeNode::full();
+    let text = RECORDED.replace(
         "<FS><![CDATA[ext4]]></FS>",
         "<DEVICE><![CDATA[YES]]></DEVICE>",
     );
-    bed.deploy_with(&text).unwrap();
-    assert_eq!(bed.spec().disks[0].mount, None);
+    node.deploy_with(&text).unwrap();
+    assert_eq!(node.spec().disks[0].mount, None);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    assert!(runtime.block_on(disk_file::is_blank(&bed.disk(1))).unwrap());
+    assert!(
+        runtime
+            .block_on(disk_file::is_blank(&node.disk(1)))
+            .unwrap()
+    );
     assert_eq!("ext2".parse::<Fs>().unwrap(), Fs::Ext2);
 }
 
 #[test]
 fn owners_of_a_cd_that_cannot_be_shown_are_said_where_the_driver_unpacks_it() {
-    let bed = Bed::full();
-    let files = bed.dir.path().join("cd");
-    bed.iso_with(4, &files, &["-R", "-uid", "7", "-gid", "7"]);
-    let notes = bed.deploy_with(&modest()).unwrap().notes;
-    match &bed.spec().disks[2].source {
+    let node = FakeNode::full();
+    let files = node.dir.path().join("cd");
+    node.iso_with(4, &files, &["-R", "-uid", "7", "-gid", "7"]);
+    let notes = node.deploy_with(&supported()).unwrap().notes;
+    match &node.spec().disks[2].source {
         DiskSource::Folder(_) => {
             assert!(
                 notes[0].starts_with("DISK 4: 2 files of the CD have owners other than root"),

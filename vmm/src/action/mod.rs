@@ -1,11 +1,6 @@
 //! The actions of `src/vmm_mad/remotes`, each in a module named like it.
 
-mod asked;
-#[cfg(test)]
-mod asked_tests;
 mod attach_disk;
-#[cfg(test)]
-mod bed;
 mod cancel;
 mod context;
 mod deploy;
@@ -16,6 +11,8 @@ mod disks;
 mod ending;
 #[cfg(test)]
 mod ending_tests;
+#[cfg(test)]
+mod fake_node;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
@@ -34,6 +31,9 @@ mod running;
 mod save;
 mod shutdown;
 mod start;
+mod template_notes;
+#[cfg(test)]
+mod template_notes_tests;
 #[cfg(test)]
 mod twice_tests;
 
@@ -84,7 +84,7 @@ pub enum Action {
     /// Lets it go on, or starts it.
     Restore,
     /// Known, and refused with one clear line.
-    NotServed(&'static str),
+    Unsupported(&'static str),
 }
 
 /// The name of an action that no release of OpenNebula has.
@@ -92,8 +92,8 @@ pub enum Action {
 #[error("\"{0}\" is not an action of a hypervisor driver")]
 pub struct UnknownAction(String);
 
-/// What 7.4.0 asks and this version does not serve.
-const NOT_SERVED: &[&str] = &[
+/// What 7.4.0 asks for and this version does not support.
+const UNSUPPORTED: &[&str] = &[
     "attach_nic",
     "detach_nic",
     "exec",
@@ -123,8 +123,8 @@ impl FromStr for Action {
             "resize_disk" => Self::ResizeDisk,
             "save" => Self::Save,
             "restore" => Self::Restore,
-            other => match NOT_SERVED.iter().find(|known| **known == other) {
-                Some(known) => Self::NotServed(known),
+            other => match UNSUPPORTED.iter().find(|known| **known == other) {
+                Some(known) => Self::Unsupported(known),
                 None => return Err(UnknownAction(other.chars().take(40).collect())),
             },
         })
@@ -167,8 +167,8 @@ impl Action {
                 let request = CheckpointRequest::of_restore(arguments)?;
                 restore::run(host, &request, &input()?).await
             }
-            Self::NotServed(name) => Err(anyhow::anyhow!(
-                "{name} is not served by onedock {}; the VM is as it was",
+            Self::Unsupported(name) => Err(anyhow::anyhow!(
+                "{name} is not supported by onedock {}; the VM is as it was",
                 env!("CARGO_PKG_VERSION")
             )),
         }

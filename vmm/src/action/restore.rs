@@ -9,7 +9,7 @@ use onedock_common::state::files;
 use onedock_common::state::lock::VmLock;
 
 use super::start::Start;
-use super::{LOCK_WAIT, asked, running};
+use super::{LOCK_WAIT, running, template_notes};
 use crate::Host;
 use crate::checkpoint::{Checkpoint, Saved};
 use crate::request::CheckpointRequest;
@@ -42,7 +42,9 @@ pub(super) async fn run<E: Engine, R>(
         }
     };
     files::remove(&request.checkpoint)?;
-    answer.notes.extend(asked::before_restore("restore", &vm));
+    answer
+        .notes
+        .extend(template_notes::before_restore("restore", &vm));
     Ok(answer)
 }
 

@@ -46,7 +46,7 @@ enum Before {
 impl<E: Engine, R> Start<'_, E, R> {
     pub(super) async fn run(&self) -> anyhow::Result<Answer> {
         let name = ContainerName::of(self.vm.id).to_string();
-        self.ensure_served()?;
+        self.ensure_supported()?;
         let mut staged = disks::look_all(self.vm, self.system_dir)?;
         let seen: BTreeMap<_, _> = staged.iter().map(|(id, s)| (*id, s.seen())).collect();
         let root = planned::root(self.vm, &seen).context(
@@ -104,13 +104,13 @@ impl<E: Engine, R> Start<'_, E, R> {
         }
     }
 
-    fn ensure_served(&self) -> anyhow::Result<()> {
+    fn ensure_supported(&self) -> anyhow::Result<()> {
         let Some(placement) = &self.vm.placement else {
             return Ok(());
         };
         ensure!(
             SYSTEMS.contains(&placement.tm_mad.as_str()),
-            "the VM's system datastore {} has TM_MAD={}, which this driver does not serve; use one with TM_MAD=onedock, ssh, shared or local",
+            "the VM's system datastore {} has TM_MAD={}, which this driver does not support; use one with TM_MAD=onedock, ssh, shared or local",
             placement.datastore,
             placement.tm_mad
         );

@@ -5,7 +5,7 @@ use super::row::{Row, Section, Verdict, row};
 /// The rows, in the order in which they count.
 pub(super) const ROWS: &[Row] = {
     use Section::{Alias, Disk, Nic};
-    use Verdict::{Refused, Said, Served, WithoutMeaning};
+    use Verdict::{Logged, Refused, Supported, WithoutMeaning};
     &[
         // DISK
         row(
@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Disk,
-            Said,
+            Logged,
             &[
                 "TOTAL_BYTES_SEC*",
                 "READ_BYTES_SEC*",
@@ -53,7 +53,7 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Disk,
-            Served,
+            Supported,
             &[
                 "DISK_ID",
                 "IMAGE*",
@@ -98,17 +98,17 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Nic,
-            Said,
+            Logged,
             &["INBOUND_*"],
             "what the VM receives is not limited",
         ),
         row(
             Nic,
-            Said,
+            Logged,
             &["OUTBOUND_*"],
             "what the VM sends is not limited",
         ),
-        row(Nic, Said, &["SCRIPT"], "no script is run for the NIC"),
+        row(Nic, Logged, &["SCRIPT"], "no script is run for the NIC"),
         row(
             Nic,
             WithoutMeaning,
@@ -125,7 +125,7 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Nic,
-            Served,
+            Supported,
             &[
                 "NIC_ID",
                 "NAME",
@@ -170,7 +170,7 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Alias,
-            Served,
+            Supported,
             &["*"],
             "its addresses are the NIC's from the start of the VM on (none of an EXTERNAL one); while the VM runs, an attach and a detach are refused",
         ),

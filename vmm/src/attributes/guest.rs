@@ -5,12 +5,12 @@ use super::row::{Row, Section, Verdict, row, row_if};
 /// The rows, in the order in which they count.
 pub(super) const ROWS: &[Row] = {
     use Section::{Context, User};
-    use Verdict::{Said, Served, WithoutMeaning};
+    use Verdict::{Logged, Supported, WithoutMeaning};
     &[
         // CONTEXT
         row(
             Context,
-            Said,
+            Logged,
             &[
                 "START_SCRIPT",
                 "START_SCRIPT_BASE64",
@@ -22,13 +22,13 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Context,
-            Said,
+            Logged,
             &["SSH_PUBLIC_KEY", "EC2_PUBLIC_KEY"],
             "no key is put into the VM; it lies in /context for a program of the image",
         ),
         row(
             Context,
-            Said,
+            Logged,
             &[
                 "PASSWORD",
                 "PASSWORD_BASE64",
@@ -39,25 +39,25 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Context,
-            Said,
+            Logged,
             &["REPORT_READY"],
             "nobody reports READY to OneGate for the VM",
         ),
         row(
             Context,
-            Said,
+            Logged,
             &["TIMEZONE"],
             "the VM keeps the time zone of its image",
         ),
         row(
             Context,
-            Said,
+            Logged,
             &["DNS_HOSTNAME", "EC2_HOSTNAME"],
             "the VM's name is SET_HOSTNAME, or that of the VM",
         ),
         row(
             Context,
-            Said,
+            Logged,
             &[
                 "USER_DATA",
                 "USERDATA",
@@ -68,13 +68,13 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Context,
-            Said,
+            Logged,
             &["ETH*_ROUTES"],
             "the NIC has its default route only",
         ),
         row_if(
             Context,
-            Said,
+            Logged,
             &["ETH*_IP6_METHOD"],
             "the NIC's IPv6 addresses are set as OpenNebula leased them",
             is_not_static,
@@ -93,14 +93,14 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Context,
-            Served,
+            Supported,
             &["*"],
             "every variable is in the files at /context; NETWORK, ETHx_…, DNS, SEARCH_DOMAIN and SET_HOSTNAME are in force besides",
         ),
         // USER_TEMPLATE
         row(
             User,
-            Said,
+            Logged,
             &["DOCKER", "DOCKER_*"],
             "the container has the environment, the user and the rights of its image",
         ),

@@ -5,7 +5,7 @@ use super::row::{Row, Section, Verdict, row, row_if};
 /// The rows, in the order in which they count.
 pub(super) const ROWS: &[Row] = {
     use Section::{Os, Template, Topology};
-    use Verdict::{Refused, Said, Served, WithoutMeaning};
+    use Verdict::{Logged, Refused, Supported, WithoutMeaning};
     &[
         // TEMPLATE
         row(
@@ -28,17 +28,17 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Template,
-            Said,
+            Logged,
             &["GRAPHICS"],
             "the VM has no VNC or SPICE console",
         ),
         row(
             Template,
-            Said,
+            Logged,
             &["RAW"],
             "its DATA is not handed on to the Docker engine",
         ),
-        row(Template, Said, &["TPM"], "the VM has no TPM"),
+        row(Template, Logged, &["TPM"], "the VM has no TPM"),
         row(
             Template,
             WithoutMeaning,
@@ -72,7 +72,7 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Template,
-            Served,
+            Supported,
             &[
                 "CPU",
                 "VCPU",
@@ -105,7 +105,7 @@ pub(super) const ROWS: &[Row] = {
         // OS
         row(
             Os,
-            Said,
+            Logged,
             &[
                 "KERNEL",
                 "KERNEL_DS",
@@ -119,21 +119,21 @@ pub(super) const ROWS: &[Row] = {
         ),
         row_if(
             Os,
-            Said,
+            Logged,
             &["ARCH"],
             "the VM runs on the host's processor, and its image decides for which it was built",
             is_foreign_arch,
         ),
         row_if(
             Os,
-            Said,
+            Logged,
             &["BOOT"],
             "nothing is booted from a network or a CD; the first image of a container is the root disk",
             boots_elsewhere,
         ),
         row(
             Os,
-            Said,
+            Logged,
             &["FIRMWARE_SECURE"],
             "no firmware checks what the VM starts",
         ),
@@ -152,13 +152,13 @@ pub(super) const ROWS: &[Row] = {
         // TOPOLOGY
         row(
             Topology,
-            Said,
+            Logged,
             &["PIN_POLICY", "NODE_AFFINITY"],
             "the VM is not pinned; it runs on any processor of the host",
         ),
         row(
             Topology,
-            Said,
+            Logged,
             &["HUGEPAGE_SIZE", "MEMORY_ACCESS"],
             "the VM's memory has pages of the usual size",
         ),

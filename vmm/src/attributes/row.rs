@@ -51,11 +51,11 @@ pub enum Verdict {
     /// The VM is not started.
     Refused,
     /// The VM's log has a line.
-    Said,
+    Logged,
     /// Nothing is said.
     WithoutMeaning,
     /// It is done: by these drivers, or by OpenNebula itself.
-    Served,
+    Supported,
 }
 
 /// A row of the table: attributes that share what becomes of them.

@@ -59,12 +59,12 @@ fn every_attribute_of_the_recorded_templates_is_in_the_table() {
 #[test]
 fn what_the_recorded_vm_asks_in_vain_is_said_once_each() {
     let expected = [
-        "deploy: GRAPHICS is not served by this version of the driver: the VM has no VNC or SPICE console",
-        "deploy: RAW is not served by this version of the driver: its DATA is not handed on to the Docker engine",
-        "deploy: INBOUND_AVG_BW of NIC 1 is not served by this version of the driver: what the VM receives is not limited",
-        "deploy: CONTEXT/START_SCRIPT is not served by this version of the driver: no script is run; it lies in /context for a program of the image",
-        "deploy: CONTEXT/SSH_PUBLIC_KEY is not served by this version of the driver: no key is put into the VM; it lies in /context for a program of the image",
-        "deploy: DOCKER_ENV is not served by this version of the driver: the container has the environment, the user and the rights of its image",
+        "deploy: GRAPHICS is not supported by this version of the driver: the VM has no VNC or SPICE console",
+        "deploy: RAW is not supported by this version of the driver: its DATA is not handed on to the Docker engine",
+        "deploy: INBOUND_AVG_BW of NIC 1 is not supported by this version of the driver: what the VM receives is not limited",
+        "deploy: CONTEXT/START_SCRIPT is not supported by this version of the driver: no script is run; it lies in /context for a program of the image",
+        "deploy: CONTEXT/SSH_PUBLIC_KEY is not supported by this version of the driver: no key is put into the VM; it lies in /context for a program of the image",
+        "deploy: DOCKER_ENV is not supported by this version of the driver: the container has the environment, the user and the rights of its image",
     ];
     for text in TRACED {
         assert_eq!(at_start("deploy", &vm(text)).unwrap(), expected);
@@ -72,7 +72,7 @@ fn what_the_recorded_vm_asks_in_vain_is_said_once_each() {
 }
 
 #[test]
-fn no_recorded_start_is_refused_and_only_the_first_vm_asks_in_vain() {
+fn no_recorded_start_is_refused_and_only_the_first_vm_asks_for_what_is_not_supported() {
     let mut starts = 0;
     for file in ["6.10/calls", "6.10/disks", "7.4.0/calls", "7.4.0/disks"] {
         let root = env!("CARGO_MANIFEST_DIR");
@@ -106,11 +106,11 @@ fn says(vm: &Vm, text: &str) -> bool {
     let lines = at_start("deploy", vm).unwrap();
     lines
         .iter()
-        .any(|line| line.starts_with(&format!("deploy: {text} is not served")))
+        .any(|line| line.starts_with(&format!("deploy: {text} is not supported")))
 }
 
 #[test]
-fn what_is_not_served_is_said_with_where_it_stands() {
+fn what_is_not_supported_is_logged_with_where_it_stands() {
     for (section, text, said) in [
         (
             "DISK",
@@ -288,7 +288,7 @@ fn an_attribute_that_asks_for_nothing_is_not_spoken_of() {
 }
 
 #[test]
-fn of_a_disk_and_of_the_context_only_their_own_is_said() {
+fn of_a_disk_and_of_the_context_only_their_own_is_logged() {
     let vm = with_in("DISK", "<TOTAL_IOPS_SEC>9</TOTAL_IOPS_SEC>");
     let said = |disk| {
         of_disk("attach_disk", &vm, DiskId::new(disk))
@@ -325,18 +325,18 @@ fn page() -> String {
     let mut text = String::new();
     for (verdict, title) in [
         (Verdict::Refused, "Refused"),
-        (Verdict::Said, "Said in the VM's log"),
+        (Verdict::Logged, "Logged"),
         (Verdict::WithoutMeaning, "Without meaning"),
-        (Verdict::Served, "Served"),
+        (Verdict::Supported, "Supported"),
     ] {
         let _ = write!(
             text,
             "\n## {title}\n\n| where | attributes | {} |\n| --- | --- | --- |\n",
             match verdict {
                 Verdict::Refused => "because",
-                Verdict::Said => "the line says",
+                Verdict::Logged => "the line says",
                 Verdict::WithoutMeaning => "why",
-                Verdict::Served => "by whom",
+                Verdict::Supported => "by whom",
             }
         );
         for row in table().filter(|row| row.verdict == verdict) {

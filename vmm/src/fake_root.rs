@@ -1,4 +1,4 @@
-//! In root's place in the fault tests: it keeps what is plugged, and can fail at its nth
+//! A fake of the privileged helper: it keeps what is plugged, and can fail at its nth
 //! request, before the request has an effect or after it.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use onedock_node::request::{Answer, Request};
 
 #[derive(Debug, Default)]
 struct State {
-    asked: Vec<Request>,
+    requests: Vec<Request>,
     plugged: BTreeSet<u32>,
     failure: Option<Failure>,
     busy: bool,
@@ -18,13 +18,13 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Recorded(Shared<State>);
+pub(crate) struct FakeRoot(Shared<State>);
 
-impl Recorded {
+impl FakeRoot {
     /// Lets a request fail, counted from 1 from now on.
     pub(crate) fn fail(&self, failure: Option<Failure>) {
         let mut state = self.0.borrow_mut();
-        state.asked.clear();
+        state.requests.clear();
         state.failure = failure;
     }
 
@@ -38,8 +38,8 @@ impl Recorded {
         self.0.borrow_mut().unbounded = true;
     }
 
-    pub(crate) fn asked(&self) -> Vec<Request> {
-        self.0.borrow().asked.clone()
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.0.borrow().requests.clone()
     }
 
     /// The disks that were plugged while the container ran.
@@ -48,11 +48,11 @@ impl Recorded {
     }
 }
 
-impl Root for Recorded {
+impl Root for FakeRoot {
     async fn call(&self, request: &Request) -> anyhow::Result<Answer> {
         let mut state = self.0.borrow_mut();
-        state.asked.push(request.clone());
-        let nth = state.asked.len();
+        state.requests.push(request.clone());
+        let nth = state.requests.len();
         if state.failure == Some(Failure::Before(nth)) {
             bail!("root did nothing");
         }

@@ -1,5 +1,5 @@
-//! What the tests of the actions stand on: a VM's folder and state, the engine in memory, and a
-//! recorder in root's place.
+//! A node without engine and root: a VM's folder and the driver's state in a temporary folder, the
+//! engine in memory, and a recorder of the requests to root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use onedock_common::{DiskId, VmId};
 
 use super::Action;
 use crate::Host;
-use crate::recorded_root::Recorded;
+use crate::fake_root::FakeRoot;
 
 /// The document of a recorded `deploy`, with five disks.
-pub(super) const TRACED: &str = include_str!("../../../common/testdata/deploy-7.4.0.xml");
+pub(super) const RECORDED: &str = include_str!("../../../common/testdata/deploy-7.4.0.xml");
 
-/// What the recorded template asks and is not served, section or attribute.
-const UNSERVED: [&str; 6] = [
+/// What the recorded template asks for that is not supported, section or attribute.
+const UNSUPPORTED: [&str; 6] = [
     "GRAPHICS",
     "RAW",
     "START_SCRIPT",
@@ -32,10 +32,10 @@ const UNSERVED: [&str; 6] = [
     "DOCKER_ENV",
 ];
 
-/// The recorded document without what is not served, of which the VM's log would speak.
-pub(super) fn modest() -> String {
-    let mut text = TRACED.to_owned();
-    for name in UNSERVED {
+/// The recorded document without what is not supported, which the VM's log would note.
+pub(super) fn supported() -> String {
+    let mut text = RECORDED.to_owned();
+    for name in UNSUPPORTED {
         let from = text.find(&format!("<{name}>")).unwrap();
         let end = format!("</{name}>");
         let to = text.find(&end).unwrap() + end.len();
@@ -44,9 +44,9 @@ pub(super) fn modest() -> String {
     text
 }
 
-/// The same with its root disk only.
+/// That document with its root disk only.
 pub(super) fn small() -> String {
-    let mut text = modest();
+    let mut text = supported();
     for id in 1..=4 {
         text = without_disk(&text, id);
     }
@@ -87,13 +87,13 @@ pub(super) fn image(number: u32) -> Source {
         .unwrap()
 }
 
-pub(super) struct Bed {
-    pub(super) host: Host<FakeEngine, Recorded>,
+pub(super) struct FakeNode {
+    pub(super) host: Host<FakeEngine, FakeRoot>,
     pub(super) system_dir: PathBuf,
     pub(super) dir: tempfile::TempDir,
 }
 
-impl Bed {
+impl FakeNode {
     /// A VM of one disk, staged.
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -107,33 +107,33 @@ impl Bed {
             cmd: vec!["httpd".into()],
             ..ImageInfo::default()
         };
-        let bed = Self {
+        let node = Self {
             host: Host {
                 engine: FakeEngine::with_image(&image(6), command),
-                root: Recorded::default(),
+                root: FakeRoot::default(),
                 paths,
                 config: Config::default(),
             },
             system_dir,
             dir,
         };
-        bed.host.engine.keep_layers(Path::new("/docker"));
-        bed.stage(0, &image(6));
-        bed
+        node.host.engine.keep_layers(Path::new("/docker"));
+        node.stage(0, &image(6));
+        node
     }
 
     /// A VM of five: root, volatile, swap, tree, CD.
     pub(super) fn full() -> Self {
-        let bed = Self::new();
-        bed.file(1, 50);
-        bed.file(2, 32);
-        bed.host.engine.stage(&image(8));
-        bed.stage(3, &image(8));
-        let files = bed.dir.path().join("cd");
+        let node = Self::new();
+        node.file(1, 50);
+        node.file(2, 32);
+        node.host.engine.stage(&image(8));
+        node.stage(3, &image(8));
+        let files = node.dir.path().join("cd");
         fs::create_dir(&files).unwrap();
         fs::write(files.join("readme"), "a CD").unwrap();
-        bed.iso(4, &files);
-        bed
+        node.iso(4, &files);
+        node
     }
 
     /// A descriptor, as the transfer manager's `clone` writes it.
@@ -234,7 +234,7 @@ impl Bed {
     }
 
     /// The disks of the boot spec.
-    pub(super) fn shown(&self) -> Vec<u32> {
+    pub(super) fn booted_disks(&self) -> Vec<u32> {
         self.spec().disks.iter().map(|d| d.id.get()).collect()
     }
 

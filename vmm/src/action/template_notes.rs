@@ -1,5 +1,5 @@
-//! What the VM's log is told about a template before a start: what is asked and not served, and
-//! what was left out.
+//! Notes for the VM's log about a template before a start: what is not supported, and what was
+//! left out.
 
 use std::path::Path;
 
