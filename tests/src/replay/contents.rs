@@ -1,4 +1,4 @@
-//! What lies on a disk, made and looked at from outside the drivers: through `/proc/<pid>/root` of
+//! What lies on a disk, made and read from outside the drivers: through `/proc/<pid>/root` of
 //! a process in the container, by the kernel alone.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 
 /// The folder of the test on every disk.
-pub const FOLDER: &str = "kept";
+pub const FOLDER: &str = "contents";
 
 /// `cap_net_bind_service` in the inheritable and permitted sets, effective, as `setcap` writes it
 /// (`struct vfs_cap_data`, revision 2).
@@ -69,12 +69,12 @@ impl Payload {
     /// Fills the disk that is mounted at `disk` with every kind of file; `seed` tells disks and
     /// times apart.
     pub fn fill(&self, disk: &Path, seed: u64) -> Result<Tree> {
-        let place = disk.join(FOLDER);
-        let at = |name: &str| place.join(name);
-        if place.exists() {
-            fs::remove_dir_all(&place)?;
+        let folder = disk.join(FOLDER);
+        let at = |name: &str| folder.join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
         }
-        fs::create_dir(&place)?;
+        fs::create_dir(&folder)?;
         fs::copy(&self.path, at("big"))?;
         let mut big = File::options().write(true).open(at("big"))?;
         big.seek(SeekFrom::Start(4096))?;
@@ -110,11 +110,11 @@ impl Payload {
             ("security.capability", &CAPABILITY),
         ] {
             lsetxattr(at("attributes"), name, value, XattrFlags::empty())
-                .with_context(|| format!("{name} cannot be set on {}", place.display()))?;
+                .with_context(|| format!("{name} cannot be set on {}", folder.display()))?;
         }
         fs::set_permissions(at("folder"), fs::Permissions::from_mode(0o1777))?;
-        chown(&place, Some(0), Some(7))?;
-        let tree = Tree::read(&place)?;
+        chown(&folder, Some(0), Some(7))?;
+        let tree = Tree::read(&folder)?;
         ensure!(tree.0.len() == 11, "{tree:?}");
         Ok(tree)
     }
@@ -265,19 +265,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_of_what_was_kept_is_seen() {
+    fn each_change_of_the_contents_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let payload = Payload::make(folder.path(), 1).unwrap();
         let disk = folder.path().join("disk");
         fs::create_dir(&disk).unwrap();
         let tree = payload.fill(&disk, 7).unwrap();
-        let place = disk.join(FOLDER);
-        Tree::read(&place).unwrap().check(&tree).unwrap();
+        let folder = disk.join(FOLDER);
+        Tree::read(&folder).unwrap().check(&tree).unwrap();
         assert_ne!(payload.fill(&disk, 8).unwrap(), tree);
         let tree = payload.fill(&disk, 9).unwrap();
-        fs::remove_file(place.join("the same")).unwrap();
-        fs::write(place.join("new"), "").unwrap();
-        let wrong = Tree::read(&place).unwrap().check(&tree).unwrap_err();
+        fs::remove_file(folder.join("the same")).unwrap();
+        fs::write(folder.join("new"), "").unwrap();
+        let wrong = Tree::read(&folder).unwrap().check(&tree).unwrap_err();
         let text = wrong.to_string();
         assert!(text.contains("the same is gone"), "{text}");
         assert!(text.contains("new has come"), "{text}");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::bed::{Bed, run};
+use super::cloud::{Cloud, run};
 use super::contents::{Payload, Tree};
 
 /// The size of the files that become data blocks.
@@ -32,7 +32,7 @@ while :; do
 done
 ";
 
-impl Bed {
+impl Cloud {
     /// The two images of the recording, as Docker Hub would have them.
     pub(super) fn fill_hub(&self) -> Result<()> {
         let engine = &self.nodes[0].engine;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-use super::bed::Oneadmin;
+use super::cloud::Oneadmin;
 use super::recording::Recording;
 use crate::registry_server::RegistryServer;
 

@@ -63,7 +63,7 @@ impl Mapping {
     pub fn apply(&self, call: &Call) -> Result<Call> {
         let mut mapped = call.clone();
         let moved = call.operation == "resume-undeploy";
-        let place = |text: String| {
+        let on_host = |text: String| {
             if moved {
                 text.replace("node1", "node2")
             } else {
@@ -81,14 +81,14 @@ impl Mapping {
                 }
                 if argument.len() > DOCUMENT {
                     let document = String::from_utf8(STANDARD.decode(argument)?)?;
-                    return Ok(STANDARD.encode(place(self.document(&document))));
+                    return Ok(STANDARD.encode(on_host(self.document(&document))));
                 }
-                Ok(place(self.text(argument)))
+                Ok(on_host(self.text(argument)))
             })
             .collect::<Result<_>>()
             .with_context(|| call.title())?;
         let document = self.document(&call.document()?);
-        Ok(mapped.with_document(place(document)))
+        Ok(mapped.with_document(on_host(document)))
     }
 
     fn document(&self, document: &str) -> String {

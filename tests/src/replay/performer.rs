@@ -12,13 +12,13 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use onedock_common::opennebula::oned::{self, Reply};
 
-use super::bed::Bed;
+use super::cloud::Cloud;
 use super::mapping::Mapping;
 use super::recording::Call;
 
 /// How often each call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum Repeat {
     /// As recorded.
     Once,
     /// Twice in a row.
@@ -27,13 +27,13 @@ pub enum Manner {
     CutOff,
 }
 
-/// Makes calls on one bed.
+/// Makes calls on one cloud.
 #[derive(Debug)]
 pub struct Performer<'a> {
-    bed: &'a Bed,
+    cloud: &'a Cloud,
     /// The replacements; it learns SOURCEs.
     pub mapping: Mapping,
-    manner: Manner,
+    repeat: Repeat,
     random: Random,
     /// How long the same kind of call took when it was left alone.
     took: HashMap<String, Duration>,
@@ -41,27 +41,27 @@ pub struct Performer<'a> {
 
 impl<'a> Performer<'a> {
     /// With a seed for where calls are cut off.
-    pub fn new(bed: &'a Bed, seed: u64) -> Self {
+    pub fn new(cloud: &'a Cloud, seed: u64) -> Self {
         Self {
-            bed,
-            mapping: Mapping::new(bed.registry.address()),
-            manner: Manner::Once,
+            cloud,
+            mapping: Mapping::new(cloud.registry.address()),
+            repeat: Repeat::Once,
             random: Random(seed),
             took: HashMap::new(),
         }
     }
 
     /// How the next calls are made.
-    pub fn become_manner(&mut self, manner: Manner) {
-        self.manner = manner;
+    pub fn set_repeat(&mut self, repeat: Repeat) {
+        self.repeat = repeat;
     }
 
     /// Makes the call; answers its standard output, without the line's end.
     pub fn perform(&mut self, call: &Call) -> Result<String> {
         let call = self.mapping.apply(call)?;
-        match self.manner {
-            Manner::Once => self.whole(&call),
-            Manner::Twice => {
+        match self.repeat {
+            Repeat::Once => self.whole(&call),
+            Repeat::Twice => {
                 let first = self.whole(&call)?;
                 let again = self.whole(&call).context("the second time")?;
                 ensure!(
@@ -71,7 +71,7 @@ impl<'a> Performer<'a> {
                 );
                 Ok(again)
             }
-            Manner::CutOff => {
+            Repeat::CutOff => {
                 let how = self.cut_off(&call)?;
                 self.whole(&call).context(how)
             }
@@ -92,7 +92,7 @@ impl<'a> Performer<'a> {
         // A driver alone, as the system's memory killer ends it, or with what it has started, as
         // a restart of `oned` does.
         let group = self.random.next().is_multiple_of(2);
-        let machine = self.bed.machine(call.host()?)?;
+        let machine = self.cloud.machine(call.host()?)?;
         let made = as_oned(call)?;
         machine.inside(|| cut_off(&made, after, group))?;
         Ok(format!(
@@ -103,7 +103,7 @@ impl<'a> Performer<'a> {
 
     fn whole(&mut self, call: &Call) -> Result<String> {
         let begin = Instant::now();
-        let machine = self.bed.machine(call.host()?)?;
+        let machine = self.cloud.machine(call.host()?)?;
         let made = as_oned(call)?;
         let reply = machine
             .inside(|| Ok(made.run()?))

@@ -1,4 +1,4 @@
-//! Real ssh between the machines of a bed: a daemon on each, and for `oneadmin` everywhere the same
+//! Real ssh between the machines of a replay: a daemon on each, and for `oneadmin` everywhere the same
 //! keys, as OpenNebula's documentation asks.
 
 use std::fs::{self, Permissions};
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::bed::Oneadmin;
+use super::cloud::Oneadmin;
 use crate::machine::{Machine, tied};
 
 /// The machines' names in the recordings and their addresses in the network that they share.
@@ -18,7 +18,7 @@ pub const HOSTS: [(&str, &str); 3] = [
     ("node2", "127.0.0.12"),
 ];
 
-/// Keys of one bed.
+/// Keys of one replay.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     folder: PathBuf,
@@ -46,15 +46,15 @@ impl Keys {
     pub(super) fn bring(&self, machine: &Machine, name: &str, who: Oneadmin) -> Result<()> {
         let address = HOSTS.iter().find(|(known, _)| *known == name);
         let address = address.context("no such host")?.1;
-        let (keys, place) = (self.folder.clone(), machine.folder().join("sshd"));
+        let (keys, folder) = (self.folder.clone(), machine.folder().join("sshd"));
         machine.inside(|| {
             fs::create_dir_all("/run/sshd")?;
-            fs::create_dir_all(&place)?;
-            let key = place.join("host");
+            fs::create_dir_all(&folder)?;
+            let key = folder.join("host");
             fs::copy(keys.join("host"), &key)?;
             fs::set_permissions(&key, Permissions::from_mode(0o600))?;
             fs::write(
-                place.join("config"),
+                folder.join("config"),
                 format!(
                     "ListenAddress {address}:22\nHostKey {}\nPidFile none\nUsePAM no\n\
                      AuthorizedKeysFile /var/lib/one/.ssh/authorized_keys\n\

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::bed::{Bed, run};
+use super::cloud::{Cloud, run};
 use super::expected::{Disk, Expected};
 use crate::machine::Machine;
 
@@ -18,7 +18,7 @@ const BLOCK: &str = "/var/tmp/block.raw";
 /// The front-end among the machines.
 pub const FRONT: &str = "vm";
 
-impl Bed {
+impl Cloud {
     /// `clone` and `mkimage`, for every disk that is not an image of ours.
     pub fn stock_disks(&self, wanted: &Expected, node: &str) -> Result<()> {
         let stock = wanted.disks.iter().filter(|d| is_stock(d));
@@ -100,7 +100,7 @@ impl Bed {
         self.give_to_oneadmin(machine, &marker)
     }
 
-    /// The VM's folder, which is at the same place everywhere.
+    /// The VM's folder, which has the same path everywhere.
     fn vm_folder(&self, wanted: &Expected) -> PathBuf {
         self.nodes[0].vm_folder(wanted)
     }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_tests::replay::bed::run;
+use onedock_tests::replay::cloud::run;
 use onedock_tests::replay::contents::Tree;
-use onedock_tests::replay::performer::Manner;
+use onedock_tests::replay::performer::Repeat;
 
 use crate::walk::{Vm, Walk};
 
-/// Contents by the place of the disk.
+/// Contents by the mount point of the disk.
 type Contents = BTreeMap<String, Tree>;
 
 /// The disks that have snapshots: the root with its VOLUME, a data block, a tree.
@@ -39,15 +39,15 @@ impl Walk<'_> {
     /// Answers the images that were saved, and what was put on the persistent data block.
     fn disks_of_one_vm(&mut self) -> Result<(Vec<u32>, Tree)> {
         let mut vm = self.start("create-disks", None)?;
-        for place in ["/media/disk.5", "/media/disk.6"] {
+        for path in ["/media/disk.5", "/media/disk.6"] {
             let tree = self.given.clone();
-            vm.contents.insert(place.to_owned(), tree);
+            vm.contents.insert(path.to_owned(), tree);
         }
         self.same(&vm).context("data blocks from files")?;
         self.cd(&vm, "/media/disk.7")?;
         self.fill(&mut vm, &[ROOT, VOLUME])?;
-        for place in Self::places(&vm) {
-            self.fill(&mut vm, &[&place])?;
+        for path in Self::places(&vm) {
+            self.fill(&mut vm, &[&path])?;
         }
         let saved = self.snapshots(&mut vm)?;
         let vm = self.hot_plug(vm)?;
@@ -95,8 +95,8 @@ impl Walk<'_> {
             saved.push(self.saved(operation, contents)?);
         }
         self.all("disk-snapshot-delete-off")?;
-        for place in [ROOT, VOLUME, DATA, TREE] {
-            vm.contents.insert(place.to_owned(), first[place].clone());
+        for path in [ROOT, VOLUME, DATA, TREE] {
+            vm.contents.insert(path.to_owned(), first[path].clone());
         }
         *vm = self.start("resume-disks", Some(vm.clone()))?;
         self.stays("disk-snapshot-delete-live", vm)?;
@@ -125,7 +125,7 @@ impl Walk<'_> {
     fn hot_plug(&mut self, mut vm: Vm) -> Result<(Vm, Tree)> {
         vm.contents.remove(TREE);
         self.stays("detach-tree", &vm)?;
-        let gone = self.bed.node(&vm.node)?.tree(vm.wanted.vm, TREE);
+        let gone = self.cloud.node(&vm.node)?.tree(vm.wanted.vm, TREE);
         ensure!(gone.is_err(), "detach-tree: {gone:?}");
         self.stays("attach-tree", &vm)?;
         self.fill(&mut vm, &["/media/disk.9"])?;
@@ -136,9 +136,9 @@ impl Walk<'_> {
         Ok((vm, persistent))
     }
 
-    fn persistent_disks(&mut self, kept: &Tree) -> Result<()> {
+    fn persistent_disks(&mut self, contents: &Tree) -> Result<()> {
         let mut vm = self.start("create-persistent-disks", None)?;
-        vm.contents.insert("/media/disk.1".into(), kept.clone());
+        vm.contents.insert("/media/disk.1".into(), contents.clone());
         self.same(&vm).context("what detach-persistent saved")?;
         let mut first = None;
         for operation in [
@@ -169,7 +169,7 @@ impl Walk<'_> {
     /// The snapshots that both persistent images have.
     fn snapshots_of(&self, ids: &[u32]) -> Result<()> {
         for image in [3, 4] {
-            let tags = self.bed.tags(image)?;
+            let tags = self.cloud.tags(image)?;
             let found: Vec<&str> = tags
                 .iter()
                 .filter_map(|(tag, _)| tag.strip_prefix("snap-"))
@@ -189,7 +189,7 @@ impl Walk<'_> {
         self.disk_holds(18, &tree).context("image-clone-disk")?;
         self.all("image-delete-disk")?;
         for image in [17, 18] {
-            let tags = self.bed.tags(image)?;
+            let tags = self.cloud.tags(image)?;
             ensure!(tags.is_empty(), "image-delete-disk: {tags:?}");
         }
         Ok(())
@@ -198,26 +198,26 @@ impl Walk<'_> {
     /// What a marketplace is handed is whole, and goes by the command that comes with it. Each
     /// call makes a file of its own, so none is repeated.
     fn exported(&mut self) -> Result<()> {
-        self.performer.become_manner(Manner::Once);
+        self.performer.set_repeat(Repeat::Once);
         for call in self.operation("market-export")? {
-            let said = self.perform(&call)?;
+            let answer = self.perform(&call)?;
             let field = |name: &str| {
-                let (_, rest) = said.split_once(&format!("<{name}><![CDATA["))?;
+                let (_, rest) = answer.split_once(&format!("<{name}><![CDATA["))?;
                 rest.split_once("]]>").map(|(value, _)| value.to_owned())
             };
             let file = field("IMPORT_SOURCE").context("no IMPORT_SOURCE")?;
             let (sum, dispose) = (field("MD5"), field("DISPOSE_CMD"));
-            let there = run(&self.bed.front, "md5sum", &["--", &file])?;
+            let there = run(&self.cloud.front, "md5sum", &["--", &file])?;
             ensure!(
                 there.split_whitespace().next() == sum.as_deref(),
                 "{there}, not {sum:?}"
             );
             let dispose = dispose.context("no DISPOSE_CMD")?;
             let words: Vec<&str> = dispose.split(' ').collect();
-            run(&self.bed.front, words[0], &words[1..])?;
+            run(&self.cloud.front, words[0], &words[1..])?;
             ensure!(!Path::new(&file).exists(), "{file} is left");
         }
-        self.performer.become_manner(self.manner);
+        self.performer.set_repeat(self.repeat);
         Ok(())
     }
 }

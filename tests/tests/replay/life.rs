@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_tests::replay::performer::Manner;
+use onedock_tests::replay::performer::Repeat;
 
 use crate::walk::{Vm, Walk};
 
@@ -36,10 +36,10 @@ impl Walk<'_> {
         ensure!(places.len() == 2, "{places:?}");
         self.fill(&mut vm, &[&places[0], &places[1]])?;
         self.cd(&vm, "/media/disk.4")?;
-        self.bed
+        self.cloud
             .node(&vm.node)?
             .exec(vm.wanted.vm, "sh -c rm$IFS/bin/touch")?;
-        self.bed.node(&vm.node)?.engine.docker(&[
+        self.cloud.node(&vm.node)?.engine.docker(&[
             "exec",
             &format!("one-{}", vm.wanted.vm),
             "busybox",
@@ -72,7 +72,10 @@ impl Walk<'_> {
         self.same(vm).context("disk-attach")?;
         vm.contents.remove("/media/disk.7");
         self.stays("disk-detach", vm)?;
-        let gone = self.bed.node(&vm.node)?.tree(vm.wanted.vm, "/media/disk.7");
+        let gone = self
+            .cloud
+            .node(&vm.node)?
+            .tree(vm.wanted.vm, "/media/disk.7");
         ensure!(gone.is_err(), "a detached disk is there: {gone:?}");
         Ok(())
     }
@@ -108,7 +111,7 @@ impl Walk<'_> {
     fn asleep(&mut self, vm: Vm) -> Result<Vm> {
         self.all("suspend")?;
         let frozen = self
-            .bed
+            .cloud
             .node(&vm.node)?
             .container(vm.wanted.vm)?
             .context("no container")?;
@@ -126,7 +129,7 @@ impl Walk<'_> {
         self.all("stop")?;
         self.gone_from(&vm, "stop")?;
         let vm = self.start("resume-stopped", Some(vm))?;
-        self.kept(&vm)?;
+        self.others_unchanged(&vm)?;
         Ok(vm)
     }
 
@@ -139,7 +142,7 @@ impl Walk<'_> {
         self.gone_from(&vm, "migrate-off")?;
         let vm = self.start("resume-poff", Some(vm))?;
         ensure!(vm.node == "node2", "{}", vm.node);
-        self.kept(&vm)?;
+        self.others_unchanged(&vm)?;
         self.power_off("poweroff-hard", &vm)?;
         let container = vm.container.clone();
         let vm = self.start("resume-poff2", Some(vm))?;
@@ -148,21 +151,21 @@ impl Walk<'_> {
             "resume-poff2 made another container"
         );
         // oned asks again when an answer was lost: nothing starts anew.
-        if self.manner == Manner::Twice {
+        if self.repeat == Repeat::Twice {
             let before = self.started_at(&vm)?;
             self.start("resume-poff2", Some(vm.clone()))?;
             ensure!(self.started_at(&vm)? == before, "a deploy restarted it");
         }
-        self.kept(&vm)?;
+        self.others_unchanged(&vm)?;
         self.all("undeploy")?;
         self.gone_from(&vm, "undeploy")?;
         let vm = self.start("resume-undeploy", Some(vm))?;
-        self.kept(&vm)?;
+        self.others_unchanged(&vm)?;
         let before = vm.clone();
         let vm = self.start("migrate-cold", Some(vm))?;
         ensure!(vm.node == "node1", "{}", vm.node);
         self.gone_from(&before, "migrate-cold")?;
-        self.kept(&vm)?;
+        self.others_unchanged(&vm)?;
         Ok(vm)
     }
 
@@ -170,10 +173,10 @@ impl Walk<'_> {
         let begin = Instant::now();
         self.all(operation)?;
         ensure!(
-            begin.elapsed() < GRACE || self.manner != Manner::Once,
+            begin.elapsed() < GRACE || self.repeat != Repeat::Once,
             "{operation} was long: the image's STOPSIGNAL was not sent"
         );
-        self.bed
+        self.cloud
             .node(&vm.node)?
             .check_stopped(&vm.wanted, &vm.container)
             .with_context(|| operation.to_owned())
@@ -181,7 +184,7 @@ impl Walk<'_> {
 
     /// Nothing of the VM is on the host that it was on.
     pub(crate) fn gone_from(&self, vm: &Vm, operation: &str) -> Result<()> {
-        let node = self.bed.node(&vm.node)?;
+        let node = self.cloud.node(&vm.node)?;
         let left = node.container(vm.wanted.vm)?;
         ensure!(
             left.is_none(),
@@ -199,10 +202,10 @@ impl Walk<'_> {
         })
     }
 
-    /// What has no place among the contents: removed files, the CD, the ports.
-    fn kept(&self, vm: &Vm) -> Result<()> {
-        let node = self.bed.node(&vm.node)?;
-        let root = node.place(vm.wanted.vm, "")?;
+    /// What is not among the contents: removed files, the CD, the ports.
+    fn others_unchanged(&self, vm: &Vm) -> Result<()> {
+        let node = self.cloud.node(&vm.node)?;
+        let root = node.path_inside(vm.wanted.vm, "")?;
         node.engine.inside(|| {
             ensure!(
                 root.join("bin/touch").symlink_metadata().is_err(),
@@ -226,7 +229,7 @@ impl Walk<'_> {
     fn nginx(&self, vm: &Vm) -> Result<()> {
         for address in vm.wanted.nics.iter().flat_map(|n| &n.addresses) {
             for port in [80, 8080] {
-                let answer = self.bed.fetch(address, port)?;
+                let answer = self.cloud.fetch(address, port)?;
                 let line = format!("nginx on {}", vm.wanted.hostname);
                 ensure!(answer.contains(&line), "{address}:{port}: {answer}");
             }
@@ -236,20 +239,20 @@ impl Walk<'_> {
 
     /// The VM of a persistent image, twice: what the first life wrote is in the second.
     fn persistent_lives(&mut self, image: u32) -> Result<()> {
-        let before = self.bed.tags(image)?;
+        let before = self.cloud.tags(image)?;
         let mut contents = None;
         for life in 1..=2 {
             let mut vm = self.start("create-persistent", None)?;
             if let Some(contents) = contents.replace(Default::default()) {
                 vm.contents = contents;
-                vm = self.look(vm).context("the second life")?;
+                vm = self.observe(vm).context("the second life")?;
             } else {
                 self.fill(&mut vm, &[""])?;
             }
             contents = Some(vm.contents.clone());
             self.all("terminate-hard-persistent")?;
             self.nothing_left("terminate-hard-persistent")?;
-            let after = self.bed.tags(image)?;
+            let after = self.cloud.tags(image)?;
             let names =
                 |tags: &[(String, String)]| tags.iter().map(|t| t.0.clone()).collect::<Vec<_>>();
             ensure!(
@@ -291,8 +294,8 @@ impl Walk<'_> {
 
     /// A `deploy` that is cut off and not repeated: the user terminates the VM.
     pub(crate) fn given_up(&mut self) -> Result<()> {
-        self.manner = Manner::Once;
-        self.performer.become_manner(Manner::Once);
+        self.repeat = Repeat::Once;
+        self.performer.set_repeat(Repeat::Once);
         self.all("setup")?;
         let images = self.images("setup")?;
         for _ in 0..GIVEN_UP {

@@ -10,8 +10,8 @@ mod walk;
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_tests::replay::bed::Bed;
-use onedock_tests::replay::performer::Manner;
+use onedock_tests::replay::cloud::Cloud;
+use onedock_tests::replay::performer::Repeat;
 use onedock_tests::replay::table;
 
 use walk::Walk;
@@ -43,18 +43,18 @@ fn release(release: &str, behind: &str) -> Result<()> {
         from_environment("ONEDOCK_REPLAY_ROUNDS", ROUNDS)?,
         from_environment("ONEDOCK_REPLAY_SEED", SEED)?,
     );
-    let bed = Bed::start(release, behind)?;
-    let mut walk = Walk::new(&bed, seed, MEBIBYTES)?;
-    let told = |e: anyhow::Error, what: &str| {
+    let cloud = Cloud::start(release, behind)?;
+    let mut walk = Walk::new(&cloud, seed, MEBIBYTES)?;
+    let with_log = |e: anyhow::Error, what: &str| {
         e.context(format!(
             "{release}, {what}; the drivers' log:\n{}",
-            bed.drivers_log()
+            cloud.drivers_log()
         ))
     };
-    walk.lives(Manner::Once)
-        .map_err(|e| told(e, "each call once"))?;
+    walk.lives(Repeat::Once)
+        .map_err(|e| with_log(e, "each call once"))?;
     walk.archive()
-        .map_err(|e| told(e, "an image from an archive"))?;
+        .map_err(|e| with_log(e, "an image from an archive"))?;
     let passing: BTreeSet<String> = table::passing(release)
         .into_iter()
         .map(str::to_owned)
@@ -64,14 +64,14 @@ fn release(release: &str, behind: &str) -> Result<()> {
         "table.rs says that {passing:?} pass, replayed were {:?}",
         walk.performed
     );
-    let mut walk = Walk::new(&bed, seed, FEW_MEBIBYTES)?;
+    let mut walk = Walk::new(&cloud, seed, FEW_MEBIBYTES)?;
     walk.given_up()
-        .map_err(|e| told(e, &format!("given up, seed {seed}")))?;
-    walk.lives(Manner::Twice)
-        .map_err(|e| told(e, "each call twice"))?;
+        .map_err(|e| with_log(e, &format!("given up, seed {seed}")))?;
+    walk.lives(Repeat::Twice)
+        .map_err(|e| with_log(e, "each call twice"))?;
     for round in 0..rounds {
-        walk.lives(Manner::CutOff)
-            .map_err(|e| told(e, &format!("cut off, seed {seed}, round {round}")))?;
+        walk.lives(Repeat::CutOff)
+            .map_err(|e| with_log(e, &format!("cut off, seed {seed}, round {round}")))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What became of saved disks, and smaller looks.
+//! What became of saved disks, and smaller checks.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::statvfs::statvfs;
@@ -20,16 +20,16 @@ impl Walk<'_> {
 
     /// The id of the image that an operation made.
     pub(crate) fn new_image(&self, operation: &str) -> Result<u32> {
-        let calls = self.bed.recording.operation(operation)?;
+        let calls = self.cloud.recording.operation(operation)?;
         let made = calls.iter().find(|c| c.action == "mkfs");
         Ok(made.context("no mkfs")?.args[0].parse()?)
     }
 
-    /// The state of a container image, looked at by the engine alone.
+    /// The state of a container image, read by the engine alone.
     pub(crate) fn image_holds(&self, image: u32, trees: &[(&str, &Tree)]) -> Result<()> {
-        let node = &self.bed.nodes[1];
-        let name = format!("{}/onedock/img-{image}", self.bed.registry.address());
-        let tags = self.bed.tags(image)?;
+        let node = &self.cloud.nodes[1];
+        let name = format!("{}/onedock/img-{image}", self.cloud.registry.address());
+        let tags = self.cloud.tags(image)?;
         let state = tags.iter().find(|(tag, _)| tag.starts_with("state-"));
         let state = state.with_context(|| format!("image {image} has no state among {tags:?}"))?;
         // The engine's own login, which the drivers do not need.
@@ -39,7 +39,7 @@ impl Walk<'_> {
             "onedock",
             "-p",
             "hunter2",
-            &self.bed.registry.address(),
+            &self.cloud.registry.address(),
         ])?;
         let name = format!("{name}@{}", state.1.trim());
         node.engine.docker(&["pull", "--quiet", &name])?;
@@ -58,12 +58,12 @@ impl Walk<'_> {
             let pid = node
                 .engine
                 .docker(&["inspect", "--format", "{{.State.Pid}}", &id])?;
-            for (place, tree) in trees {
-                let at = format!("/proc/{pid}/root{place}/{FOLDER}");
+            for (path, tree) in trees {
+                let at = format!("/proc/{pid}/root{path}/{FOLDER}");
                 node.engine
                     .inside(|| Tree::read(at.as_ref()))?
                     .check(tree)
-                    .with_context(|| format!("{place:?} of image {image}"))?;
+                    .with_context(|| format!("{path:?} of image {image}"))?;
             }
             Ok(())
         })();
@@ -78,13 +78,13 @@ impl Walk<'_> {
         let clone = self.clone_call(image)?;
         self.perform(&clone)?;
         let (_, path) = clone.args[1].split_once(':').context("no host")?;
-        let node = &self.bed.nodes[0];
-        let place = node.engine.folder().join("look");
-        let at = place.display().to_string();
+        let node = &self.cloud.nodes[0];
+        let mounted = node.engine.folder().join("mounted");
+        let at = mounted.display().to_string();
         let held = node.engine.run("mkdir", &["-p", &at]).and_then(|_| {
             // Writable, because what was saved of a running VM has a journal to be played.
             node.engine.run("mount", &["-o", "loop", path, &at])?;
-            let found = node.engine.inside(|| Tree::read(&place.join(FOLDER)));
+            let found = node.engine.inside(|| Tree::read(&mounted.join(FOLDER)));
             node.engine.run("umount", &[&at])?;
             found?.check(tree)
         });
@@ -99,7 +99,7 @@ impl Walk<'_> {
     }
 
     fn clone_call(&mut self, image: u32) -> Result<Call> {
-        let calls = self.bed.recording.operation("create-disks")?;
+        let calls = self.cloud.recording.operation("create-disks")?;
         let clone = calls.iter().find(|c| c.action == "clone");
         let mut clone = clone.context("no clone")?.clone();
         clone.args[0] = format!("docker://localhost:5000/onedock/img-{image}");
@@ -111,33 +111,33 @@ impl Walk<'_> {
     /// The image of `image-clone` is the first one's equal; then it goes.
     pub(crate) fn clone_and_delete(&mut self) -> Result<()> {
         self.all("image-clone")?;
-        let calls = self.bed.recording.operation("image-clone")?;
+        let calls = self.cloud.recording.operation("image-clone")?;
         let clone: u32 = calls[0].args[0].parse()?;
-        let tags = self.bed.tags(clone)?;
+        let tags = self.cloud.tags(clone)?;
         ensure!(
             tags.iter().any(|(tag, _)| tag.starts_with("state-")),
             "image-clone: {tags:?}"
         );
         self.all("image-delete")?;
-        let tags = self.bed.tags(clone)?;
+        let tags = self.cloud.tags(clone)?;
         ensure!(tags.is_empty(), "image-delete: {tags:?}");
         Ok(())
     }
 
     /// The files of the CD, which are nobody's.
-    pub(crate) fn cd(&self, vm: &Vm, place: &str) -> Result<()> {
-        let node = self.bed.node(&vm.node)?;
-        let at = node.place(vm.wanted.vm, place)?.join(FOLDER);
+    pub(crate) fn cd(&self, vm: &Vm, path: &str) -> Result<()> {
+        let node = self.cloud.node(&vm.node)?;
+        let at = node.path_inside(vm.wanted.vm, path)?.join(FOLDER);
         let there = node.engine.inside(|| Tree::read(&at))?;
         there
             .check_files(&self.given)
-            .with_context(|| format!("the CD at {place}"))
+            .with_context(|| format!("the CD at {path}"))
     }
 
-    /// The size in MiB of the file system at a place.
-    pub(crate) fn room(&self, vm: &Vm, place: &str) -> Result<u64> {
-        let node = self.bed.node(&vm.node)?;
-        let at = node.place(vm.wanted.vm, place)?;
+    /// The size in MiB of the file system at a path.
+    pub(crate) fn room(&self, vm: &Vm, path: &str) -> Result<u64> {
+        let node = self.cloud.node(&vm.node)?;
+        let at = node.path_inside(vm.wanted.vm, path)?;
         node.engine.inside(|| {
             let found = statvfs(&at)?;
             Ok((found.blocks() * found.fragment_size()) >> 20)
@@ -166,7 +166,7 @@ impl Walk<'_> {
         let deploy = deploy.clone().with_document(document);
         let wanted = self.wanted(&deploy)?;
         self.perform(&deploy)?;
-        let node = self.bed.node(deploy.host()?)?;
+        let node = self.cloud.node(deploy.host()?)?;
         node.check_running(&wanted).map(drop)
     }
 }

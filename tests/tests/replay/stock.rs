@@ -19,7 +19,7 @@ impl Walk<'_> {
     /// From nothing to nothing, with the images of `setup-disks`. Answers the saved image.
     pub(crate) fn in_stock_datastore(&mut self) -> Result<u32> {
         let mut vm = self.start_stock("ssh-create", None, |walk, vm| {
-            walk.bed.stock_disks(&vm.wanted, &vm.node)
+            walk.cloud.stock_disks(&vm.wanted, &vm.node)
         })?;
         vm.contents.insert(STOCK.to_owned(), self.given.clone());
         self.same(&vm).context("a disk of the stock datastore")?;
@@ -27,7 +27,7 @@ impl Walk<'_> {
         let saved = self.snapshots_in_stock(&mut vm)?;
         vm = self.moved_by_stock(vm)?;
         self.all("ssh-terminate")?;
-        self.bed.stock_delete(&vm.wanted, &vm.node)?;
+        self.cloud.stock_delete(&vm.wanted, &vm.node)?;
         self.nothing_left("ssh-terminate")?;
         self.persistent_in_stock()?;
         Ok(saved)
@@ -42,7 +42,7 @@ impl Walk<'_> {
         let trees = [(ROOT, &vm.contents[ROOT]), (VOLUME, &vm.contents[VOLUME])];
         self.image_holds(saved, &trees).context("ssh-saveas-live")?;
         self.all("ssh-poweroff")?;
-        let node = self.bed.node(&vm.node)?;
+        let node = self.cloud.node(&vm.node)?;
         node.check_stopped(&vm.wanted, &vm.container)
             .context("ssh-poweroff")?;
         self.all("ssh-snapshot-off")?;
@@ -53,7 +53,7 @@ impl Walk<'_> {
     /// Powered off to the other host, undeployed and stopped: the stock `mv` carries the folder.
     fn moved_by_stock(&mut self, mut vm: Vm) -> Result<Vm> {
         self.all("ssh-migrate-off")?;
-        self.bed.stock_move(&vm.wanted, &vm.node, "node2")?;
+        self.cloud.stock_move(&vm.wanted, &vm.node, "node2")?;
         self.gone_from(&vm, "ssh-migrate-off")?;
         vm = self.start_stock("ssh-resume", Some(vm), |_, _| Ok(()))?;
         ensure!(vm.node == "node2", "{}", vm.node);
@@ -73,10 +73,10 @@ impl Walk<'_> {
             ("ssh-stop", "ssh-resume-stopped"),
         ] {
             self.all(away)?;
-            self.bed.stock_move(&vm.wanted, &vm.node, FRONT)?;
+            self.cloud.stock_move(&vm.wanted, &vm.node, FRONT)?;
             self.gone_from(&vm, away)?;
             vm = self.start_stock(back, Some(vm), |walk, vm| {
-                walk.bed.stock_move(&vm.wanted, FRONT, &vm.node)
+                walk.cloud.stock_move(&vm.wanted, FRONT, &vm.node)
             })?;
         }
         Ok(vm)
@@ -87,7 +87,7 @@ impl Walk<'_> {
         let mut vm = self.start_stock("ssh-create-persistent", None, |_, _| Ok(()))?;
         self.fill(&mut vm, &[ROOT, "/media/disk.1"])?;
         self.all("ssh-terminate-persistent")?;
-        self.bed.stock_delete(&vm.wanted, &vm.node)?;
+        self.cloud.stock_delete(&vm.wanted, &vm.node)?;
         self.nothing_left("ssh-terminate-persistent")?;
         // What the first life left is in the second.
         let again = self.start_stock("ssh-create-persistent", None, |_, _| Ok(()))?;
@@ -97,7 +97,7 @@ impl Walk<'_> {
         };
         self.same(&again).context("the second life")?;
         self.all("ssh-terminate-persistent")?;
-        self.bed.stock_delete(&again.wanted, &again.node)?;
+        self.cloud.stock_delete(&again.wanted, &again.node)?;
         self.nothing_left("ssh-terminate-persistent")
     }
 
@@ -110,7 +110,7 @@ impl Walk<'_> {
     ) -> Result<Vm> {
         self.start_with(operation, before, |walk, vm| {
             stock(walk, vm)?;
-            walk.bed.stock_context(&vm.wanted, &vm.node)
+            walk.cloud.stock_context(&vm.wanted, &vm.node)
         })
         .with_context(|| operation.to_owned())
     }

@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_tests::replay::bed::{Bed, NODES};
+use onedock_tests::replay::cloud::{Cloud, NODES};
 use onedock_tests::replay::contents::{Payload, Tree};
 use onedock_tests::replay::expected::Expected;
-use onedock_tests::replay::look::text;
-use onedock_tests::replay::performer::{Manner, Performer};
+use onedock_tests::replay::inspect::text;
+use onedock_tests::replay::performer::{Performer, Repeat};
 use onedock_tests::replay::recording::Call;
 
-/// What `restore` is told of a VM that was suspended, not stopped.
+/// What `restore` reads of a VM that was suspended, not stopped.
 const SUSPENDED: &str = "<LCM_STATE>21</LCM_STATE>";
 
-/// Goes through operations on one bed.
+/// Goes through operations on one cloud.
 pub(crate) struct Walk<'a> {
-    pub(crate) bed: &'a Bed,
+    pub(crate) cloud: &'a Cloud,
     pub(crate) performer: Performer<'a>,
-    pub(crate) manner: Manner,
+    pub(crate) repeat: Repeat,
     /// The operations that were performed.
     pub(crate) performed: BTreeSet<String>,
     /// What is on the CD and the data blocks from files.
@@ -34,30 +34,30 @@ pub(crate) struct Vm {
     pub(crate) wanted: Expected,
     pub(crate) node: String,
     pub(crate) container: String,
-    /// What the test has put, by the place where the disk is mounted.
+    /// What the test has put, by the path at which the disk is mounted.
     pub(crate) contents: BTreeMap<String, Tree>,
 }
 
 impl<'a> Walk<'a> {
     /// With contents of this size.
-    pub(crate) fn new(bed: &'a Bed, seed: u64, mebibytes: u64) -> Result<Self> {
-        let payload = Payload::make(bed.front.folder(), mebibytes)?;
+    pub(crate) fn new(cloud: &'a Cloud, seed: u64, mebibytes: u64) -> Result<Self> {
+        let payload = Payload::make(cloud.front.folder(), mebibytes)?;
         Ok(Self {
-            bed,
-            performer: Performer::new(bed, seed),
-            manner: Manner::Once,
+            cloud,
+            performer: Performer::new(cloud, seed),
+            repeat: Repeat::Once,
             performed: BTreeSet::new(),
-            given: bed.fill_files(&payload)?,
-            mounts: [bed.nodes[0].mounts()?, bed.nodes[1].mounts()?],
+            given: cloud.fill_files(&payload)?,
+            mounts: [cloud.nodes[0].mounts()?, cloud.nodes[1].mounts()?],
             payload,
             filled: 0,
         })
     }
 
     /// Everything, from nothing to nothing.
-    pub(crate) fn lives(&mut self, manner: Manner) -> Result<()> {
-        self.manner = manner;
-        self.performer.become_manner(manner);
+    pub(crate) fn lives(&mut self, repeat: Repeat) -> Result<()> {
+        self.repeat = repeat;
+        self.performer.set_repeat(repeat);
         self.life()?;
         self.disks()?;
         self.nothing_left("the end")
@@ -72,22 +72,22 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn perform(&mut self, call: &Call) -> Result<String> {
-        let said = self.performer.perform(call)?;
+        let answer = self.performer.perform(call)?;
         let makes = matches!(call.action.as_str(), "cp" | "mkfs" | "clone");
         if call.driver == "datastore" && makes {
             let first = |text: &str| {
                 let word = text.split_whitespace().next();
                 word.map(str::to_owned).context("no SOURCE")
             };
-            let (recorded, here) = (first(&call.recorder_replied)?, first(&said)?);
+            let (recorded, here) = (first(&call.recorder_replied)?, first(&answer)?);
             self.performer.mapping.source(&recorded, &here);
         }
-        Ok(said)
+        Ok(answer)
     }
 
     pub(crate) fn operation(&mut self, name: &str) -> Result<Vec<Call>> {
         self.performed.insert(name.to_owned());
-        self.bed.recording.operation(name)
+        self.cloud.recording.operation(name)
     }
 
     /// The document of the call that starts a VM, as it is sent here.
@@ -134,22 +134,22 @@ impl<'a> Walk<'a> {
         for call in &calls[at..] {
             self.perform(call)?;
         }
-        self.look(vm).with_context(|| operation.to_owned())
+        self.observe(vm).with_context(|| operation.to_owned())
     }
 
     /// The VM runs as it should, on its host alone, with all that was put on its disks.
-    pub(crate) fn look(&self, mut vm: Vm) -> Result<Vm> {
+    pub(crate) fn observe(&self, mut vm: Vm) -> Result<Vm> {
         let id = vm.wanted.vm;
-        vm.container = self.bed.node(&vm.node)?.check_running(&vm.wanted)?;
+        vm.container = self.cloud.node(&vm.node)?.check_running(&vm.wanted)?;
         for other in NODES.iter().filter(|name| **name != vm.node) {
-            let there = self.bed.node(other)?.container(id)?;
+            let there = self.cloud.node(other)?.container(id)?;
             ensure!(there.is_none(), "{other} has a container of it, too");
         }
-        for (place, tree) in &vm.contents {
-            let there = self.bed.node(&vm.node)?.tree(id, place);
+        for (path, tree) in &vm.contents {
+            let there = self.cloud.node(&vm.node)?.tree(id, path);
             there
                 .and_then(|there| there.check(tree))
-                .with_context(|| format!("what was put at {place:?}"))?;
+                .with_context(|| format!("what was put at {path:?}"))?;
         }
         Ok(vm)
     }
@@ -161,22 +161,22 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn same(&self, vm: &Vm) -> Result<()> {
-        let now = self.look(vm.clone())?;
+        let now = self.observe(vm.clone())?;
         ensure!(now.container == vm.container, "it is another container");
         Ok(())
     }
 
     /// Puts contents on disks of a running VM.
     pub(crate) fn fill(&mut self, vm: &mut Vm, places: &[&str]) -> Result<()> {
-        let node = self.bed.node(&vm.node)?;
-        for place in places {
+        let node = self.cloud.node(&vm.node)?;
+        for path in places {
             self.filled += 1;
-            let at = node.place(vm.wanted.vm, place)?;
+            let at = node.path_inside(vm.wanted.vm, path)?;
             let tree = node
                 .engine
                 .inside(|| self.payload.fill(&at, self.filled))
-                .with_context(|| format!("the disk at {place:?}"))?;
-            vm.contents.insert((*place).to_owned(), tree);
+                .with_context(|| format!("the disk at {path:?}"))?;
+            vm.contents.insert((*path).to_owned(), tree);
         }
         Ok(())
     }
@@ -195,28 +195,28 @@ impl<'a> Walk<'a> {
         let Some(context) = wanted.context_sh() else {
             return Ok(());
         };
-        let folder = self.bed.var.join(format!("vms/{}", wanted.vm));
-        self.bed.front.inside(|| {
+        let folder = self.cloud.var.join(format!("vms/{}", wanted.vm));
+        self.cloud.front.inside(|| {
             fs::create_dir_all(&folder)?;
             Ok(fs::write(folder.join("context.sh"), context)?)
         })
     }
 
     pub(crate) fn started_at(&self, vm: &Vm) -> Result<String> {
-        let node = self.bed.node(&vm.node)?;
+        let node = self.cloud.node(&vm.node)?;
         let container = node.container(vm.wanted.vm)?.context("no container")?;
         text(&container, "/State/StartedAt")
     }
 
     pub(crate) fn nothing_left(&self, after: &str) -> Result<()> {
-        self.bed
+        self.cloud
             .check_nothing_left(&self.mounts)
             .with_context(|| format!("after {after}"))
     }
 
     /// What the images of a set-up are: their ids by the recorded SOURCE's number.
     pub(crate) fn images(&self, operation: &str) -> Result<Vec<u32>> {
-        let calls = self.bed.recording.operation(operation)?;
+        let calls = self.cloud.recording.operation(operation)?;
         calls
             .iter()
             .filter(|c| matches!(c.action.as_str(), "cp" | "mkfs"))
@@ -243,7 +243,7 @@ impl<'a> Walk<'a> {
                 self.performer.mapping.source(&clone, &before);
             }
         }
-        let tags = self.bed.tags(image)?;
+        let tags = self.cloud.tags(image)?;
         ensure!(tags.is_empty(), "tags of a deleted image: {tags:?}");
         Ok(())
     }
@@ -254,7 +254,7 @@ impl<'a> Walk<'a> {
             self.delete(*image)
                 .with_context(|| format!("deleting image {image}"))?;
         }
-        for node in &self.bed.nodes {
+        for node in &self.cloud.nodes {
             node.engine.docker(&["image", "prune", "-af"])?;
         }
         Ok(())

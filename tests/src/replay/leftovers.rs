@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::bed::{Bed, Node};
-use super::look::{STATE, names};
+use super::cloud::{Cloud, Node};
+use super::inspect::{STATE, names};
 
 impl Node {
     /// Nothing of any VM is left on the node. A staged image may stay.
@@ -85,7 +85,7 @@ impl Node {
     }
 }
 
-impl Bed {
+impl Cloud {
     /// No tag of a VM's state, in any image's repository.
     pub fn check_no_vm_tags(&self) -> Result<()> {
         let folder = self.registry.storage().join("repositories/onedock");
@@ -138,8 +138,8 @@ fn check_state(folder: &Path) -> Result<()> {
                 todo.push(path);
                 continue;
             }
-            let kept = name.starts_with("onedock.log") || folder.ends_with("lock");
-            ensure!(kept, "{} is left", path.display());
+            let expected = name.starts_with("onedock.log") || folder.ends_with("lock");
+            ensure!(expected, "{} is left", path.display());
         }
     }
     Ok(())

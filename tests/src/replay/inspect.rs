@@ -1,5 +1,5 @@
-//! What is really there: asked of the kernel, the engine, the registry's storage and the network,
-//! never of the drivers.
+//! What is really there, by the kernel, the engine, the registry's storage and the network, never
+//! by the drivers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::bed::{Bed, Node};
+use super::cloud::{Cloud, Node};
 use super::contents::{FOLDER, Tree};
 use super::expected::Expected;
 
 pub(super) const STATE: &str = "/var/lib/onedock";
 
 impl Node {
-    /// What the engine says of the VM's container; `None` when it has none.
+    /// The VM's container as the engine inspects it; `None` when there is none.
     pub fn container(&self, vm: u32) -> Result<Option<Value>> {
         let name = format!("one-{vm}");
         let output = self
@@ -39,8 +39,8 @@ impl Node {
         self.engine.docker(&arguments)
     }
 
-    /// What a process in the VM's container sees at `path`.
-    pub fn place(&self, vm: u32, path: &str) -> Result<PathBuf> {
+    /// The path by which the host reaches `path` of the VM's container.
+    pub fn path_inside(&self, vm: u32, path: &str) -> Result<PathBuf> {
         let found = self.container(vm)?.context("there is no container")?;
         let pid = found.pointer("/State/Pid").and_then(Value::as_u64);
         let pid = pid.filter(|pid| *pid > 0).context("it does not run")?;
@@ -49,8 +49,8 @@ impl Node {
 
     /// The folder of the test on a disk that is mounted at `path`.
     pub fn tree(&self, vm: u32, path: &str) -> Result<Tree> {
-        let place = self.place(vm, path)?.join(FOLDER);
-        self.engine.inside(|| Tree::read(&place))
+        let folder = self.path_inside(vm, path)?.join(FOLDER);
+        self.engine.inside(|| Tree::read(&folder))
     }
 
     /// The VM's folder on the node.
@@ -71,8 +71,8 @@ impl Node {
         let text = self
             .engine
             .inside(|| Ok(fs::read_to_string("/proc/thread-self/mountinfo")?))?;
-        let place = |line: &str| line.split(' ').nth(4).map(str::to_owned);
-        Ok(text.lines().filter_map(place).collect())
+        let mount_point = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+        Ok(text.lines().filter_map(mount_point).collect())
     }
 
     /// The VM runs as its document says. Answers the container's id.
@@ -132,7 +132,7 @@ impl Node {
         Ok(())
     }
 
-    /// All that is asked inside is asked at once: an `exec` is dear.
+    /// One script reads all that is checked inside: an `exec` is slow.
     fn check_inside(&self, wanted: &Expected) -> Result<()> {
         let mut script = "hostname; echo ==; cat /etc/resolv.conf; echo ==; ip route".to_owned();
         for nic in &wanted.nics {
@@ -143,8 +143,8 @@ impl Node {
         }
         let name = format!("one-{}", wanted.vm);
         let script = format!("{{ {script}; }} 2>/dev/null; true");
-        let said = self.engine.docker(&["exec", &name, "sh", "-c", &script])?;
-        let mut parts = said.split("==\n").map(str::trim_end);
+        let output = self.engine.docker(&["exec", &name, "sh", "-c", &script])?;
+        let mut parts = output.split("==\n").map(str::trim_end);
         let mut next = || parts.next().context("the script inside broke off");
         let hostname = next()?;
         ensure!(hostname == wanted.hostname, "hostname {hostname:?}");
@@ -213,7 +213,7 @@ impl Node {
     }
 }
 
-impl Bed {
+impl Cloud {
     /// The tags of an image's repository and their digests, from the registry's storage.
     pub fn tags(&self, image: u32) -> Result<Vec<(String, String)>> {
         let folder = self
@@ -230,7 +230,7 @@ impl Bed {
         Ok(tags)
     }
 
-    /// What a port of an address answers to a request over HTTP, asked from the bridge's host.
+    /// The answer of a port of an address to a request over HTTP from the bridge's host.
     pub fn fetch(&self, address: &str, port: u16) -> Result<String> {
         let peer = format!("{address}:{port}").parse()?;
         self.front.inside(move || {
@@ -256,7 +256,7 @@ impl Bed {
 
     /// What the drivers have logged, for whoever reads a failure.
     pub fn drivers_log(&self) -> String {
-        let places = [
+        let files = [
             self.var.join("onedock.log"),
             PathBuf::from("/var/log/one/onedock.log"),
             Path::new(STATE).join("onedock.log"),
@@ -267,7 +267,7 @@ impl Bed {
             .map(|name| {
                 let log = self.machine(name).and_then(|machine| {
                     machine.inside(|| {
-                        Ok(places
+                        Ok(files
                             .iter()
                             .map(|p| last_lines(&read(p), 40))
                             .collect::<String>())

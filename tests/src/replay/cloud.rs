@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::installation as site;
+use super::installation;
 use super::programs;
 use super::recording::Recording;
 use super::ssh::Keys;
@@ -49,7 +49,7 @@ pub struct Node {
 
 /// All machines. Dropping it ends everything on them.
 #[derive(Debug)]
-pub struct Bed {
+pub struct Cloud {
     /// What is replayed.
     pub recording: Recording,
     /// The front-end's state folder.
@@ -58,7 +58,7 @@ pub struct Bed {
     pub oneadmin: Oneadmin,
     /// The private registry.
     pub registry: RegistryServer,
-    /// In Docker Hub's place.
+    /// Stands for Docker Hub.
     pub hub: RegistryServer,
     /// The hosts, as in [`NODES`].
     pub nodes: [Node; 2],
@@ -66,7 +66,7 @@ pub struct Bed {
     pub front: Machine,
 }
 
-impl Bed {
+impl Cloud {
     /// Makes everything for one release, with containers run by the runtime at `behind`.
     pub fn start(release: &str, behind: &str) -> Result<Self> {
         let recording = Recording::read(release)?;
@@ -90,32 +90,32 @@ impl Bed {
         let remotes = front.folder().join("remotes");
         fs::create_dir(&remotes)?;
         let (registry, hub, oneadmin) = front.inside(|| {
-            site::own_folders()?;
+            installation::own_folders()?;
             let registry = RegistryServer::start(&Setup::closed())?;
             let hub = RegistryServer::start(&Setup::default())?;
-            let oneadmin = site::accounts(&var)?;
-            site::state(oneadmin)?;
-            site::bind(&remotes, &var.join("remotes"))?;
+            let oneadmin = installation::accounts(&var)?;
+            installation::state(oneadmin)?;
+            installation::bind(&remotes, &var.join("remotes"))?;
             std::os::unix::fs::chown(&remotes, Some(oneadmin.uid), Some(oneadmin.gid))?;
-            site::trust(&registry, oneadmin)?;
-            site::storage(&registry)?;
-            site::front_end(&recording, &var, oneadmin)?;
+            installation::trust(&registry, oneadmin)?;
+            installation::storage(&registry)?;
+            installation::front_end(&recording, &var, oneadmin)?;
             Ok((registry, hub, oneadmin))
         })?;
         keys.bring(&front, "vm", oneadmin)?;
         for node in &nodes {
             node.engine.inside(|| {
-                site::own_folders()?;
-                site::accounts(&var)?;
-                site::node(programs, oneadmin)?;
-                site::trust(&registry, oneadmin)?;
+                installation::own_folders()?;
+                installation::accounts(&var)?;
+                installation::node(programs, oneadmin)?;
+                installation::trust(&registry, oneadmin)?;
                 // The same files at both places; a copy would only cost memory.
                 fs::create_dir("/var/tmp/one")?;
-                site::bind(&remotes, Path::new("/var/tmp/one"))
+                installation::bind(&remotes, Path::new("/var/tmp/one"))
             })?;
             keys.bring(node.engine.machine(), node.name, oneadmin)?;
         }
-        let bed = Self {
+        let cloud = Self {
             recording,
             var,
             oneadmin,
@@ -124,9 +124,9 @@ impl Bed {
             nodes,
             front,
         };
-        bed.install(programs)?;
-        bed.fill_hub()?;
-        Ok(bed)
+        cloud.install(programs)?;
+        cloud.fill_hub()?;
+        Ok(cloud)
     }
 
     /// The host of this name.
@@ -182,7 +182,7 @@ fn start_nodes(front: &Machine, behind: &str, var: &Path) -> Result<[Node; 2]> {
         let engine = PrivateEngine::start_on(
             setting,
             Options {
-                runtime: Some(Path::new(site::ROOT_FOLDER).join("onedock-runtime")),
+                runtime: Some(Path::new(installation::ROOT_FOLDER).join("onedock-runtime")),
                 behind: Some(behind.into()),
                 arguments: ["-H", "unix:///var/run/docker.sock"]
                     .map(str::to_owned)
@@ -204,7 +204,7 @@ fn start_nodes(front: &Machine, behind: &str, var: &Path) -> Result<[Node; 2]> {
     })
 }
 
-/// Runs a program on a machine; it must succeed. Answers what it said.
+/// Runs a program on a machine; it must succeed. Returns its standard output.
 pub fn run(machine: &Machine, program: &str, words: &[&str]) -> Result<String> {
     let output = machine.inside(|| {
         let mut command = Command::new(program);
@@ -213,12 +213,12 @@ pub fn run(machine: &Machine, program: &str, words: &[&str]) -> Result<String> {
             .output()
             .with_context(|| format!("{program} cannot be run"))
     })?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
         "{program} {} failed: {}",
         words.join(" "),
-        said.trim()
+        stderr.trim()
     );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
