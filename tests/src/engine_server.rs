@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
 
 use crate::machine::{Machine, Setting, pause, tied};
 
@@ -41,8 +42,8 @@ impl PrivateEngine {
     /// The same on a machine of a given kind.
     pub fn start_on(setting: Setting, options: Options) -> Result<Self> {
         let machine = Machine::start(setting)?;
-        let place = machine.folder().to_owned();
-        let daemon = machine.keep(move || daemon(&place, &options))?;
+        let folder = machine.folder().to_owned();
+        let daemon = machine.keep(move || daemon(&folder, &options))?;
         let engine = Self {
             socket: machine.folder().join("docker.sock"),
             daemon,
@@ -72,7 +73,7 @@ impl PrivateEngine {
         self.machine.folder()
     }
 
-    /// What the daemon has said.
+    /// The daemon's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.machine.folder().join("dockerd.log")).unwrap_or_default()
     }
@@ -100,8 +101,12 @@ impl PrivateEngine {
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let output = self.output(program, arguments)?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("{program} {} failed: {}", arguments.join(" "), said.trim());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "{program} {} failed: {}",
+                arguments.join(" "),
+                stderr.trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
@@ -113,6 +118,15 @@ impl PrivateEngine {
 
     /// Makes an image of a static busybox with the given changes (`CMD …`, `VOLUME …`).
     pub fn busybox(&self, name: &str, changes: &[&str]) -> Result<()> {
+        let applets = [
+            "sh", "sleep", "cat", "ls", "ip", "httpd", "wget", "ps", "true", "false",
+        ];
+        let root = self.busybox_root(&applets)?;
+        self.import(name, root.path(), changes)
+    }
+
+    /// A root file system with `/bin/busybox` and links to it.
+    pub fn busybox_root(&self, applets: &[&str]) -> Result<TempDir> {
         let root = tempfile::tempdir_in(self.machine.folder())?;
         let bin = root.path().join("bin");
         fs::create_dir(&bin)?;
@@ -123,12 +137,10 @@ impl PrivateEngine {
             busybox.context("busybox-static is not installed")?,
             bin.join("busybox"),
         )?;
-        for applet in [
-            "sh", "sleep", "cat", "ls", "ip", "httpd", "wget", "ps", "true", "false",
-        ] {
+        for applet in applets {
             std::os::unix::fs::symlink("busybox", bin.join(applet))?;
         }
-        self.import(name, root.path(), changes)
+        Ok(root)
     }
 
     /// Makes an image of a root file system.
@@ -177,8 +189,8 @@ impl Drop for PrivateEngine {
     }
 }
 
-/// What a test that failed in its middle leaves of disks in this folder: daemons that serve a file,
-/// and loop devices that nothing but an explicit word detaches.
+/// Ends what a failed test leaves of disks in this folder: daemons that serve a file, and loop
+/// devices, which stay until they are detached.
 fn end_leftovers(folder: &Path) {
     let folder = folder.display().to_string();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -200,13 +212,13 @@ fn end_leftovers(folder: &Path) {
     }
 }
 
-fn daemon(place: &Path, options: &Options) -> Result<Command> {
+fn daemon(folder: &Path, options: &Options) -> Result<Command> {
     if let Some(behind) = &options.behind {
         fs::write("/etc/onedock/runtime", format!("{}\n", behind.display()))?;
     }
-    let config = place.join("daemon.json");
+    let config = folder.join("daemon.json");
     fs::write(&config, "{}\n")?;
-    let log = File::create(place.join("dockerd.log"))?;
+    let log = File::create(folder.join("dockerd.log"))?;
     let mut command = tied("dockerd");
     for (option, name) in [
         ("--config-file", "daemon.json"),
@@ -214,11 +226,11 @@ fn daemon(place: &Path, options: &Options) -> Result<Command> {
         ("--exec-root", "exec"),
         ("--pidfile", "pid"),
     ] {
-        command.arg(option).arg(place.join(name));
+        command.arg(option).arg(folder.join(name));
     }
     command
         .arg("-H")
-        .arg(format!("unix://{}", place.join("docker.sock").display()));
+        .arg(format!("unix://{}", folder.join("docker.sock").display()));
     command.args(["--bridge=none", "--iptables=false", "--ip6tables=false"]);
     if let Some(runtime) = &options.runtime {
         command

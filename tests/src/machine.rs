@@ -81,10 +81,10 @@ impl Machine {
             .tempdir()?;
         let (ready, started) = channel();
         let (jobs, queue) = channel();
-        let place = folder.path().to_owned();
+        let path = folder.path().to_owned();
         let keeper = thread::Builder::new()
             .name("machine".into())
-            .spawn(move || stay(&place, &setting, &ready, &queue))?;
+            .spawn(move || stay(&path, &setting, &ready, &queue))?;
         let namespaces = started.recv().context("the machine's thread is gone")??;
         Ok(Self {
             namespaces,
@@ -121,16 +121,16 @@ impl Machine {
         })
     }
 
-    /// Starts a program ([`tied`]) that is ended with the machine. Answers its process.
+    /// Starts a program ([`tied`]) that is ended with the machine. Returns its process.
     pub fn keep(&self, command: impl FnOnce() -> Result<Command> + Send + 'static) -> Result<u32> {
-        let (told, answer) = channel();
+        let (reply, answer) = channel();
         let job: Job = Box::new(move |children| {
             let started = command().and_then(|mut command| {
                 let name = command.get_program().to_owned();
                 let child = command.spawn();
                 child.with_context(|| format!("{} cannot be run", name.display()))
             });
-            let _ = told.send(started.map(|child| {
+            let _ = reply.send(started.map(|child| {
                 let pid = child.id();
                 children.push(child);
                 pid
@@ -198,14 +198,14 @@ pub fn tied(program: &str) -> Command {
     command
 }
 
-/// Makes the namespaces, starts what it is told to, and ends it when the machine is dropped.
+/// Makes the namespaces, starts the programs of the queue, and ends them when the machine is dropped.
 fn stay(
-    place: &Path,
+    folder: &Path,
     setting: &Setting,
     ready: &Sender<Result<Namespaces>>,
     queue: &Receiver<Job>,
 ) {
-    let entered = enter(place, setting);
+    let entered = enter(folder, setting);
     let failed = entered.is_err();
     let _ = ready.send(entered);
     if failed {
@@ -220,7 +220,7 @@ fn stay(
     }
 }
 
-fn enter(place: &Path, setting: &Setting) -> Result<Namespaces> {
+fn enter(folder: &Path, setting: &Setting) -> Result<Namespaces> {
     if let Some(network) = &setting.network {
         setns(network.as_fd(), CloneFlags::CLONE_NEWNET).context("no such network")?;
     } else {
@@ -237,7 +237,7 @@ fn enter(place: &Path, setting: &Setting) -> Result<Namespaces> {
         MsFlags::MS_REC | MsFlags::MS_PRIVATE,
         None::<&str>,
     )?;
-    let state = place.join("state");
+    let state = folder.join("state");
     fs::create_dir(&state)?;
     tmpfs(&state)?;
     for (name, path, hidden) in OWN_FOLDERS {

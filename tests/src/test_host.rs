@@ -1,0 +1,144 @@
+//! A host of a test's own: an engine that runs containers by the `onedock-runtime` under test, in
+//! front of runc or crun.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use onedock_common::state::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
+use onedock_common::state::paths::Paths;
+use onedock_common::{ContainerId, NicId, VmId};
+
+use crate::engine_server::{Options, PrivateEngine};
+
+/// The runtimes that `onedock-runtime` may stand in front of.
+pub const RUNC: &str = "/usr/sbin/runc";
+/// The other one.
+pub const CRUN: &str = "/usr/bin/crun";
+/// Both.
+pub const RUNTIMES: [&str; 2] = [RUNC, CRUN];
+
+/// The image that every host has: busybox, which sleeps.
+pub const IMAGE: &str = "box:1";
+/// The bridge of [`TestHost::add_bridge`].
+pub const BRIDGE: &str = "onebr0";
+
+/// The host; all that runs on it ends with it.
+#[derive(Debug)]
+pub struct TestHost {
+    /// Its engine, with the machine.
+    pub engine: PrivateEngine,
+}
+
+impl TestHost {
+    /// Starts an engine with this `onedock-runtime` in front of `behind`, and further arguments of
+    /// `dockerd`.
+    pub fn start(runtime: impl Into<PathBuf>, behind: &str, arguments: &[&str]) -> Result<Self> {
+        let engine = PrivateEngine::start(Options {
+            runtime: Some(runtime.into()),
+            behind: Some(behind.into()),
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+        })?;
+        engine.busybox(IMAGE, &["CMD [\"/bin/sleep\", \"1000\"]"])?;
+        Ok(Self { engine })
+    }
+
+    /// Makes [`BRIDGE`], with an MTU of 1450 and the addresses 10.77.0.1/24 and fd77::1/64.
+    pub fn add_bridge(&self) -> Result<()> {
+        for command in [
+            format!("link add {BRIDGE} type bridge"),
+            format!("link set {BRIDGE} mtu 1450 up"),
+            format!("address add 10.77.0.1/24 dev {BRIDGE}"),
+            format!("address add fd77::1/64 dev {BRIDGE} nodad"),
+        ] {
+            let words: Vec<&str> = command.split(' ').collect();
+            self.engine.run("ip", &words)?;
+        }
+        Ok(())
+    }
+
+    /// Creates a container as `deploy` does: without a network, by the runtime under test.
+    pub fn create(&self, options: &[&str], image: &str) -> Result<ContainerId> {
+        let fixed = ["create", "--network=none", "--runtime=onedock"];
+        let arguments = [&fixed, options, &[image]].concat();
+        Ok(self.engine.docker(&arguments)?.parse()?)
+    }
+
+    /// Writes the boot spec of a container's next start.
+    pub fn write_boot_spec(&self, id: &ContainerId, spec: &BootSpec) -> Result<()> {
+        self.engine.inside(|| Ok(spec.write(&Paths::system(), id)?))
+    }
+
+    /// Creates and starts a VM of [`IMAGE`].
+    pub fn start_vm(&self, spec: &BootSpec) -> Result<ContainerId> {
+        let name = format!("one-{}", spec.vm);
+        let id = self.create(&["--name", &name], IMAGE)?;
+        self.write_boot_spec(&id, spec)?;
+        self.start_container(&id)?;
+        Ok(id)
+    }
+
+    /// Starts a container.
+    pub fn start_container(&self, id: &ContainerId) -> Result<()> {
+        self.engine.docker(&["start", id.as_str()]).map(drop)
+    }
+
+    /// The error of a start that has to fail, as the user reads it.
+    pub fn refused_start(&self, id: &ContainerId) -> Result<String> {
+        let output = self.engine.output("docker", &["start", id.as_str()])?;
+        ensure!(!output.status.success(), "the start was not refused");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Whether the container's first process runs.
+    pub fn is_running(&self, id: &ContainerId) -> Result<bool> {
+        let arguments = ["inspect", "-f", "{{.State.Running}}", id.as_str()];
+        Ok(self.engine.docker(&arguments)? == "true")
+    }
+
+    /// Runs words in the container.
+    pub fn exec(&self, id: &ContainerId, words: &str) -> Result<String> {
+        let mut arguments = vec!["exec", id.as_str()];
+        arguments.extend(words.split(' '));
+        self.engine.docker(&arguments)
+    }
+
+    /// Runs a shell script in the container.
+    pub fn sh(&self, id: &ContainerId, script: &str) -> Result<String> {
+        self.engine
+            .docker(&["exec", id.as_str(), "/bin/busybox", "sh", "-c", script])
+    }
+}
+
+/// The least that a VM starts with: `/bin/sleep` under the name `web<vm>`.
+pub fn boot_spec(vm: u32) -> Result<BootSpec> {
+    Ok(BootSpec {
+        version: VERSION,
+        vm: VmId::new(vm),
+        boot_id: boot_id()?,
+        hostname: format!("web{vm}").parse()?,
+        args: vec!["/bin/sleep".into(), "1000".into()],
+        first: FirstProcess::Command,
+        nics: Vec::new(),
+        dns: Vec::new(),
+        search: Vec::new(),
+        context: None,
+        volumes: Vec::new(),
+        disks: Vec::new(),
+    })
+}
+
+/// A NIC of a VM on [`BRIDGE`], with one address.
+pub fn nic(vm: u32, id: u32, address: &str) -> Result<Nic> {
+    Ok(Nic {
+        id: NicId::new(id),
+        host: format!("one-{vm}-{id}").parse()?,
+        bridge: BRIDGE.parse()?,
+        mac: format!("02:00:0a:4d:{id:02x}:{vm:02x}").parse()?,
+        mtu: None,
+        addresses: vec![address.parse()?],
+        gateway: None,
+        gateway6: None,
+        metric: None,
+        metric6: None,
+    })
+}
