@@ -3,8 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
-use std::fs::File;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, unshare};
 use onedock_common::state::boot::Nic;
 use onedock_common::{ContainerId, NicId, VmId};
-use onedock_node::namespace::Network;
+use onedock_node::namespace::{Network, Process};
 use onedock_node::network::plug;
 
 const ROUNDS: u8 = 100;
@@ -64,15 +63,19 @@ fn bench() -> Result<()> {
     Ok(())
 }
 
+/// The network of a process that was a container's.
 fn network() -> Result<Network> {
-    thread::spawn(|| -> Result<Network> {
+    let process = thread::spawn(|| -> Result<Child> {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        Ok(Network::from_fd(
-            File::open("/proc/thread-self/ns/net")?.into(),
-        ))
-    })
-    .join()
-    .map_err(|_| anyhow!("a namespace could not be made"))?
+        Ok(Command::new("sleep").arg("1000").spawn()?)
+    });
+    let mut process = process
+        .join()
+        .map_err(|_| anyhow!("a namespace could not be made"))??;
+    let network = Process::of(i32::try_from(process.id())?).and_then(|p| p.network());
+    process.kill()?;
+    process.wait()?;
+    Ok(network?)
 }
 
 fn nic(round: u8) -> Result<Nic> {

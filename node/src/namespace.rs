@@ -186,11 +186,6 @@ impl Network {
         &self.0
     }
 
-    /// A namespace that is open already.
-    pub fn from_fd(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
-
     /// Runs `work` on a thread of its own that lives in this namespace and ends with the work:
     /// nothing has to be restored, and nobody else is ever in the wrong place.
     pub fn within<T: Send, E: Send + From<NamespaceError>>(

@@ -6,11 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use onedock_common::ContainerId;
 use onedock_common::engine::{Docker, Engine, Limits};
-use onedock_common::state::boot::{BootSpec, FirstProcess, VERSION, boot_id};
-use onedock_common::state::paths::Paths;
-use onedock_common::{ContainerId, VmId};
-use onedock_tests::engine_server::{Options, PrivateEngine};
+use onedock_tests::test_host::{CRUN, IMAGE, RUNC, TestHost, boot_spec};
 
 const FREE: Limits = Limits {
     cpu_shares: 512,
@@ -28,63 +26,33 @@ fn bounded(cpu_quota_us: i64) -> Limits {
 }
 
 struct Vm {
-    engine: PrivateEngine,
+    host: TestHost,
     id: ContainerId,
 }
 
 impl Vm {
     fn behind(runtime: &str) -> Result<Self> {
-        let engine = PrivateEngine::start(Options {
-            runtime: Some(env!("CARGO_BIN_EXE_onedock-runtime").into()),
-            behind: Some(runtime.into()),
-            arguments: Vec::new(),
-        })?;
-        engine.busybox("box:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
-        let id = engine.docker(&[
-            "create",
-            "--network=none",
-            "--runtime=onedock",
-            "--cpu-shares=512",
-            "--memory=64m",
-            "--memory-swap=64m",
-            "box:1",
-        ])?;
-        let spec = BootSpec {
-            version: VERSION,
-            vm: VmId::new(1),
-            boot_id: boot_id()?,
-            hostname: "web1".parse()?,
-            args: vec!["/bin/sleep".into(), "1000".into()],
-            first: FirstProcess::Command,
-            nics: vec![],
-            dns: vec![],
-            search: vec![],
-            context: None,
-            volumes: vec![],
-            disks: vec![],
-        };
-        let vm = Self {
-            engine,
-            id: id.parse()?,
-        };
-        vm.engine
-            .inside(|| Ok(spec.write(&Paths::system(), &vm.id)?))?;
-        vm.start()?;
-        Ok(vm)
+        let host = TestHost::start(env!("CARGO_BIN_EXE_onedock-runtime"), runtime, &[])?;
+        let limits = ["--cpu-shares=512", "--memory=64m", "--memory-swap=64m"];
+        let id = host.create(&limits, IMAGE)?;
+        host.write_boot_spec(&id, &boot_spec(1)?)?;
+        host.start_container(&id)?;
+        Ok(Self { host, id })
     }
 
     fn start(&self) -> Result<()> {
-        self.engine.docker(&["start", self.id.as_str()]).map(drop)
+        self.host.start_container(&self.id)
     }
 
     fn stop(&self) -> Result<()> {
-        self.engine
+        self.host
+            .engine
             .docker(&["stop", "-t", "0", self.id.as_str()])
             .map(drop)
     }
 
     fn change(&self, before: Limits, limits: Limits) -> Result<()> {
-        let docker = Docker::at(self.engine.socket())?;
+        let docker = Docker::at(self.host.engine.socket())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -98,10 +66,11 @@ impl Vm {
 
     /// The processors that the kernel grants its first process: none is no bound.
     fn granted(&self) -> Result<Option<f64>> {
-        let pid = self
-            .engine
-            .docker(&["inspect", "-f", "{{.State.Pid}}", self.id.as_str()])?;
-        self.engine.inside(move || {
+        let pid =
+            self.host
+                .engine
+                .docker(&["inspect", "-f", "{{.State.Pid}}", self.id.as_str()])?;
+        self.host.engine.inside(move || {
             let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
             let of = |controller: &str| -> Option<PathBuf> {
                 let path = groups.lines().find_map(|line| {
@@ -167,15 +136,18 @@ fn is_resized(runtime: &str) -> Result<()> {
     vm.start()
         .context("after a quota was lifted from a stopped VM")?;
     ensure!(free(&vm)?, "bounded after a stop: {:?}", vm.granted()?);
-    vm.engine.docker(&["rm", "-f", vm.id.as_str()]).map(drop)
+    vm.host
+        .engine
+        .docker(&["rm", "-f", vm.id.as_str()])
+        .map(drop)
 }
 
 #[test]
 fn a_vm_with_and_without_vcpu_is_resized_behind_runc() -> Result<()> {
-    is_resized("/usr/sbin/runc")
+    is_resized(RUNC)
 }
 
 #[test]
 fn a_vm_with_and_without_vcpu_is_resized_behind_crun() -> Result<()> {
-    is_resized("/usr/bin/crun")
+    is_resized(CRUN)
 }

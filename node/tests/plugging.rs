@@ -1,8 +1,7 @@
 //! NICs against the kernel, in network namespaces of the test's own; needs root.
 #![allow(clippy::unwrap_used, reason = "fixed values of a test")]
 
-use std::fs::File;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,29 +9,31 @@ use anyhow::{Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 use onedock_common::state::boot::Nic;
 use onedock_common::{ContainerId, NicId, VmId};
-use onedock_node::namespace::Network;
+use onedock_node::namespace::{Network, Process};
 use onedock_node::network::links;
 use onedock_node::network::plug::{self, PlugError};
 
 /// A host and a container: two network namespaces that end with the threads and descriptors of
 /// the test.
-struct Bed {
+struct TestNetwork {
     container: Network,
 }
 
+/// The network of a process that was a container's.
 fn new_network() -> Result<Network> {
-    thread::spawn(|| {
+    let process = thread::spawn(|| -> Result<Child> {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        Ok(Network::from_fd(
-            File::open("/proc/thread-self/ns/net")?.into(),
-        ))
-    })
-    .join()
-    .unwrap()
+        Ok(Command::new("sleep").arg("1000").spawn()?)
+    });
+    let mut process = process.join().unwrap()?;
+    let network = Process::of(i32::try_from(process.id())?).and_then(|p| p.network());
+    process.kill()?;
+    process.wait()?;
+    Ok(network?)
 }
 
 /// Runs a test in a host's network of its own.
-fn on_a_host(test: impl FnOnce(&Bed) -> Result<()> + Send + 'static) -> Result<()> {
+fn on_a_host(test: impl FnOnce(&TestNetwork) -> Result<()> + Send + 'static) -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "this test needs root: it makes network namespaces"
@@ -42,7 +43,7 @@ fn on_a_host(test: impl FnOnce(&Bed) -> Result<()> + Send + 'static) -> Result<(
         ip("link add br0 type bridge")?;
         ip("link set br0 up mtu 1400")?;
         ip("address add 10.1.0.1/16 dev br0")?;
-        test(&Bed {
+        test(&TestNetwork {
             container: new_network()?,
         })
     })
@@ -60,7 +61,7 @@ fn ip(arguments: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-impl Bed {
+impl TestNetwork {
     fn inside(&self, arguments: &str) -> Result<String> {
         self.container
             .within(|| ip(arguments).map_err(Wrapped))
@@ -111,16 +112,16 @@ fn exists(name: &str) -> Result<bool> {
 
 #[test]
 fn a_nic_takes_the_bridges_mtu_or_its_own_and_keeps_the_bridges_mac_stable() -> Result<()> {
-    on_a_host(|bed| {
+    on_a_host(|network| {
         let mut own = nic(5, 1, "10.1.0.6/16");
         own.mtu = Some(1300);
-        bed.plug(5, &[nic(5, 0, "10.1.0.5/16"), own])?;
+        network.plug(5, &[nic(5, 0, "10.1.0.5/16"), own])?;
         ensure!(
-            bed.inside("link show eth0")?.contains("mtu 1400"),
+            network.inside("link show eth0")?.contains("mtu 1400"),
             "the bridge's"
         );
         ensure!(
-            bed.inside("link show eth1")?.contains("mtu 1300"),
+            network.inside("link show eth1")?.contains("mtu 1300"),
             "its own"
         );
         ensure!(
@@ -143,7 +144,7 @@ fn a_nic_takes_the_bridges_mtu_or_its_own_and_keeps_the_bridges_mac_stable() -> 
 
 #[test]
 fn fault_54_odd_addresses_and_gateways_have_a_defined_result() -> Result<()> {
-    on_a_host(|bed| {
+    on_a_host(|network| {
         // IPv6 alone, with a gateway that is link-local; no address at all; the same address
         // twice; two default routes of one metric; a gateway outside the NIC's network.
         let mut six = nic(5, 0, "fd00::5/64");
@@ -158,8 +159,8 @@ fn fault_54_odd_addresses_and_gateways_have_a_defined_result() -> Result<()> {
         outside.metric = Some(50);
         let mut second = nic(5, 4, "10.1.0.8/16");
         second.gateway = Some("10.1.0.2".parse()?);
-        bed.plug(5, &[six, bare, twice, outside, second])?;
-        let routes = bed.inside("route")?;
+        network.plug(5, &[six, bare, twice, outside, second])?;
+        let routes = network.inside("route")?;
         ensure!(routes.contains("default via 10.1.0.1 dev eth2"), "{routes}");
         ensure!(
             routes.contains("default via 192.168.9.1 dev eth3 proto static metric 50 onlink"),
@@ -170,17 +171,19 @@ fn fault_54_odd_addresses_and_gateways_have_a_defined_result() -> Result<()> {
             "the first stays: {routes}"
         );
         ensure!(
-            bed.inside("-6 route")?
+            network
+                .inside("-6 route")?
                 .contains("default via fe80::1 dev eth0"),
             "IPv6"
         );
         ensure!(
-            !bed.inside("-6 addr")?
+            !network
+                .inside("-6 addr")?
                 .contains("fd00::5/64 scope global tentative"),
             "usable"
         );
         ensure!(
-            bed.inside("link show eth1")?.contains(",UP"),
+            network.inside("link show eth1")?.contains(",UP"),
             "without an address"
         );
         Ok(())
@@ -189,10 +192,10 @@ fn fault_54_odd_addresses_and_gateways_have_a_defined_result() -> Result<()> {
 
 #[test]
 fn fault_51_a_foreign_device_stays_and_our_stale_one_is_replaced() -> Result<()> {
-    on_a_host(|bed| {
+    on_a_host(|network| {
         ip("link add one-5-1 type veth peer name foreign")?;
         let nics = [nic(5, 0, "10.1.0.5/16"), nic(5, 1, "10.1.0.6/16")];
-        let refused = bed.plug(5, &nics);
+        let refused = network.plug(5, &nics);
         ensure!(
             matches!(refused, Err(PlugError::NameTaken { .. })),
             "{refused:?}"
@@ -208,12 +211,12 @@ fn fault_51_a_foreign_device_stays_and_our_stale_one_is_replaced() -> Result<()>
         ] {
             ip(&format!("link set one-5-1 alias {alias}"))?;
             ensure!(
-                matches!(bed.plug(5, &nics), Err(PlugError::NameTaken { .. })),
+                matches!(network.plug(5, &nics), Err(PlugError::NameTaken { .. })),
                 "{alias}"
             );
         }
         ip("link set one-5-1 alias onedock:5:0123456789ab")?;
-        bed.plug(5, &nics)?;
+        network.plug(5, &nics)?;
         ensure!(!exists("foreign")?, "the stale pair is gone");
         Ok(())
     })
@@ -221,7 +224,7 @@ fn fault_51_a_foreign_device_stays_and_our_stale_one_is_replaced() -> Result<()>
 
 #[test]
 fn fault_49_every_unusable_bridge_is_named_with_its_nic() -> Result<()> {
-    on_a_host(|bed| {
+    on_a_host(|network| {
         ip("link add down0 type bridge")?;
         for (bridge, text) in [
             ("gone0", "bridge gone0 of NIC 0 does not exist on this host"),
@@ -232,7 +235,7 @@ fn fault_49_every_unusable_bridge_is_named_with_its_nic() -> Result<()> {
             nic.bridge = bridge.parse()?;
             for refused in [
                 plug::check(VmId::new(5), &[nic.clone()]),
-                bed.plug(5, &[nic]),
+                network.plug(5, &[nic]),
             ] {
                 let said = refused.unwrap_err().to_string();
                 ensure!(said.starts_with(text), "{said}");
@@ -240,7 +243,7 @@ fn fault_49_every_unusable_bridge_is_named_with_its_nic() -> Result<()> {
         }
         let mut huge = nic(5, 0, "10.1.0.5/16");
         huge.mtu = Some(70_000);
-        let said = bed.plug(5, &[huge]).unwrap_err().to_string();
+        let said = network.plug(5, &[huge]).unwrap_err().to_string();
         ensure!(
             said.starts_with("NIC 0 on bridge br0: making the pair one-5-0 failed"),
             "{said}"
@@ -251,8 +254,8 @@ fn fault_49_every_unusable_bridge_is_named_with_its_nic() -> Result<()> {
 
 #[test]
 fn host_ends_that_outlive_their_namespace_for_50_ms_are_removed() -> Result<()> {
-    on_a_host(|bed| {
-        bed.plug(5, &[nic(5, 0, "10.1.0.5/16")])?;
+    on_a_host(|network| {
+        network.plug(5, &[nic(5, 0, "10.1.0.5/16")])?;
         ip("link add one-5-1 type veth peer name foreign")?;
         let begin = Instant::now();
         // The namespace lives on, as when another process holds it.
@@ -273,8 +276,8 @@ fn host_ends_that_outlive_their_namespace_for_50_ms_are_removed() -> Result<()> 
 #[test]
 fn onedock_node_answers_one_request_and_refuses_all_else() -> Result<()> {
     use std::io::Write;
-    on_a_host(|bed| {
-        bed.plug(5, &[nic(5, 0, "10.1.0.5/16")])?;
+    on_a_host(|network| {
+        network.plug(5, &[nic(5, 0, "10.1.0.5/16")])?;
         let ask = |arguments: &[&str], request: &[u8]| -> Result<(bool, String, String)> {
             let mut child = Command::new(env!("CARGO_BIN_EXE_onedock-node"))
                 .args(arguments)
@@ -330,11 +333,11 @@ fn onedock_node_answers_one_request_and_refuses_all_else() -> Result<()> {
 #[test]
 fn what_the_kernel_would_answer_with_a_number_is_told_with_its_reason_and_leaves_nothing()
 -> Result<()> {
-    on_a_host(|bed| {
+    on_a_host(|network| {
         let refused = |nics: &[Nic], said: &str| -> Result<()> {
             let checked = plug::check(VmId::new(5), nics).unwrap_err().to_string();
             ensure!(checked.contains(said), "{checked}");
-            let plugged = bed.plug(5, nics).unwrap_err().to_string();
+            let plugged = network.plug(5, nics).unwrap_err().to_string();
             ensure!(plugged == checked, "{plugged}");
             ensure!(!exists("one-5-0")? && !exists("one-5-1")?, "left");
             Ok(())
@@ -350,10 +353,10 @@ fn what_the_kernel_would_answer_with_a_number_is_told_with_its_reason_and_leaves
         small.mtu = None;
         ip("link set br0 mtu 1000")?;
         refused(&[first.clone(), small.clone()], "an MTU of 1000")?;
-        bed.plug(5, &[nic(5, 0, "10.1.0.5/16")])?;
+        network.plug(5, &[nic(5, 0, "10.1.0.5/16")])?;
         plug::pull(VmId::new(5), &["one-5-0".parse()?])?;
         ip("link set br0 mtu 1280")?;
-        bed.plug(5, &[small])?;
+        network.plug(5, &[small])?;
         plug::pull(VmId::new(5), &["one-5-1".parse()?])?;
 
         let mut same = nic(5, 1, "10.1.0.6/16");
@@ -371,7 +374,7 @@ fn what_the_kernel_would_answer_with_a_number_is_told_with_its_reason_and_leaves
         ip("link add br1 type bridge")?;
         ip("link set br1 up")?;
         same.bridge = "br1".parse()?;
-        bed.plug(5, &[first, same])?;
+        network.plug(5, &[first, same])?;
         plug::pull(VmId::new(5), &["one-5-0".parse()?, "one-5-1".parse()?])?;
         Ok(())
     })

@@ -8,36 +8,25 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use onedock_common::state::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
-use onedock_common::state::paths::Paths;
-use onedock_common::{ContainerId, NicId, VmId};
-use onedock_tests::engine_server::{Options, PrivateEngine};
-
-const BRIDGE: &str = "onebr0";
+use onedock_common::ContainerId;
+use onedock_common::state::boot::BootSpec;
+use onedock_tests::test_host::{BRIDGE, CRUN, RUNC, TestHost, boot_spec, nic};
 
 /// The VM's page, on two ports. The big file needs packets of full size.
 const WEB: &str = "busybox mkdir -p /www; echo page of $HOSTNAME >/www/index.html; \
     busybox dd if=/dev/zero of=/www/big bs=1M count=1 2>/dev/null; \
     httpd -p 80 -h /www; exec httpd -f -p 8080 -h /www";
 
-struct Host {
-    engine: PrivateEngine,
-}
+struct Host(TestHost);
 
 impl Host {
     fn start(behind: &str) -> Result<Self> {
-        let engine = PrivateEngine::start(Options {
-            runtime: Some(env!("CARGO_BIN_EXE_onedock-runtime").into()),
-            behind: Some(behind.into()),
-            arguments: Vec::new(),
-        })?;
-        engine.busybox("box:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
-        Ok(Self { engine })
+        TestHost::start(env!("CARGO_BIN_EXE_onedock-runtime"), behind, &[]).map(Self)
     }
 
     fn run(&self, line: &str) -> Result<String> {
         let words: Vec<&str> = line.split(' ').collect();
-        self.engine.run(words[0], &words[1..])
+        self.0.engine.run(words[0], &words[1..])
     }
 
     /// Its end of the network (`vnm/vxlan/pre`) and what Docker does to it.
@@ -57,7 +46,7 @@ impl Host {
         ] {
             self.run(&line)?;
         }
-        self.engine.inside(|| {
+        self.0.engine.inside(|| {
             for tool in ["iptables", "ip6tables"] {
                 let switch = format!("/proc/sys/net/bridge/bridge-nf-call-{tool}");
                 if Path::new(&switch).exists() {
@@ -69,21 +58,7 @@ impl Host {
     }
 
     fn vm(&self, vm: u8) -> Result<Vm<'_>> {
-        let spec = spec(vm);
-        let arguments = [
-            "create",
-            "--network",
-            "none",
-            "--runtime",
-            "onedock",
-            "--name",
-            &format!("one-{vm}"),
-            "box:1",
-        ];
-        let id: ContainerId = self.engine.docker(&arguments)?.parse()?;
-        self.engine
-            .inside(|| Ok(spec.write(&Paths::system(), &id)?))?;
-        self.engine.docker(&["start", id.as_str()])?;
+        let id = self.0.start_vm(&spec(vm)?)?;
         let vm = Vm { host: self, vm, id };
         vm.wait_until_it_serves()?;
         Ok(vm)
@@ -133,7 +108,7 @@ impl Vm<'_> {
     fn exec(&self, line: &str) -> Result<String> {
         let mut arguments = vec!["exec", self.id.as_str()];
         arguments.extend(line.split(' '));
-        self.host.engine.docker(&arguments)
+        self.host.0.engine.docker(&arguments)
     }
 
     /// A start has answered before the program in the VM serves.
@@ -150,11 +125,11 @@ impl Vm<'_> {
 
     fn restart(&self) -> Result<()> {
         let id = self.id.as_str();
-        self.host.engine.docker(&["restart", "-t", "0", id])?;
+        self.host.0.engine.docker(&["restart", "-t", "0", id])?;
         self.wait_until_it_serves()
     }
 
-    /// What the other VM's port says to this one; an error when nothing comes.
+    /// What the other VM's port answers this one; an error when nothing comes.
     fn ask(&self, other: &str, port: u16, file: &str) -> Result<String> {
         // Debian's static busybox dies of wget's own -T.
         let url = format!("http://{other}:{port}/{file}");
@@ -170,7 +145,7 @@ impl Vm<'_> {
         for address in [other.address(), format!("[fd79::{}]", other.vm)] {
             for port in [80, 8080] {
                 let page = self.ask(&address, port, "index.html")?;
-                ensure!(page == other.page(), "{address}:{port} said {page:?}");
+                ensure!(page == other.page(), "{address}:{port} answered {page:?}");
             }
         }
         let size = self.exec(&format!(
@@ -186,46 +161,25 @@ impl Vm<'_> {
 }
 
 fn mac(vm: u8) -> String {
-    format!("02:00:0a:4f:00:{vm:02x}")
+    format!("02:00:0a:4d:00:{vm:02x}")
 }
 
-fn spec(vm: u8) -> BootSpec {
-    let nic = Nic {
-        id: NicId::new(0),
-        host: format!("one-{vm}-0").parse().unwrap(),
-        bridge: BRIDGE.parse().unwrap(),
-        mac: mac(vm).parse().unwrap(),
-        mtu: None,
-        addresses: vec![
-            format!("10.79.0.{vm}/24").parse().unwrap(),
-            format!("fd79::{vm}/64").parse().unwrap(),
-        ],
-        gateway: None,
-        gateway6: None,
-        metric: None,
-        metric6: None,
-    };
-    BootSpec {
-        version: VERSION,
-        vm: VmId::new(u32::from(vm)),
-        boot_id: boot_id().unwrap(),
-        hostname: format!("web{vm}").parse().unwrap(),
+fn spec(vm: u8) -> Result<BootSpec> {
+    let number = u32::from(vm);
+    let mut nic = nic(number, 0, &format!("10.79.0.{vm}/24"))?;
+    nic.addresses.push(format!("fd79::{vm}/64").parse()?);
+    Ok(BootSpec {
         args: ["/bin/sh", "-c", WEB].map(String::from).to_vec(),
-        first: FirstProcess::Command,
         nics: vec![nic],
-        dns: vec![],
-        search: vec![],
-        context: None,
-        volumes: vec![],
-        disks: Vec::new(),
-    }
+        ..boot_spec(number)?
+    })
 }
 
 /// Two hosts with a cable between them.
 fn hosts(behind: &str) -> Result<(Host, Host)> {
     let (first, second) = (Host::start(behind)?, Host::start(behind)?);
     first.run("ip link add cable0 type veth peer name cable1")?;
-    let there = second.engine.daemon();
+    let there = second.0.engine.daemon();
     first.run(&format!("ip link set cable1 netns {there}"))?;
     first.join("cable0", "192.0.2.1/24")?;
     second.join("cable1", "192.0.2.2/24")?;
@@ -234,7 +188,7 @@ fn hosts(behind: &str) -> Result<(Host, Host)> {
 
 #[test]
 fn vms_on_two_hosts_reach_each_other_over_vxlan() -> Result<()> {
-    let (first, second) = hosts("/usr/bin/crun")?;
+    let (first, second) = hosts(CRUN)?;
     let (one, two) = (first.vm(1)?, second.vm(2)?);
     let three = second.vm(3)?;
     for (from, to) in [(&one, &two), (&two, &one), (&one, &three), (&three, &two)] {
@@ -256,12 +210,12 @@ fn vms_on_two_hosts_reach_each_other_over_vxlan() -> Result<()> {
 
 #[test]
 fn a_security_group_holds_on_its_host_and_between_hosts() -> Result<()> {
-    let (first, second) = hosts("/usr/sbin/runc")?;
+    let (first, second) = hosts(RUNC)?;
     let (one, two) = (first.vm(1)?, second.vm(2)?);
     let three = second.vm(3)?;
     one.reaches(&two)?;
     second.allow_only_port_80(2)?;
-    let held = || -> Result<()> {
+    let group_holds = || -> Result<()> {
         for from in [&one, &three] {
             let page = from.ask(&two.address(), 80, "index.html")?;
             ensure!(page == two.page(), "{page:?}");
@@ -276,10 +230,10 @@ fn a_security_group_holds_on_its_host_and_between_hosts() -> Result<()> {
         }
         Ok(())
     };
-    held()?;
+    group_holds()?;
     // The rules name the host end, which is there again under its name.
     two.restart()?;
-    held().map_err(|e| e.context("after a restart"))?;
+    group_holds().map_err(|e| e.context("after a restart"))?;
     ensure!(second.jumps()? == 1, "the chain is there more than once");
     Ok(())
 }

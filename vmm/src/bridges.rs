@@ -31,12 +31,15 @@ pub(crate) fn larger_mtu(nics: &[Nic], links: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onedock_common::opennebula::nic::DEFAULT_PREFIX;
     use onedock_common::opennebula::vm::Vm;
 
     #[test]
     fn an_mtu_above_the_bridge_s_is_said_and_an_unknown_bridge_is_left_to_others() {
         let text = include_str!("../../common/testdata/deploy-7.4.0.xml");
-        let nics = Vm::from_deployment(text.as_bytes()).unwrap().nics;
+        let nics = Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX)
+            .unwrap()
+            .nics;
         let links = tempfile::tempdir().unwrap();
         assert!(larger_mtu(&nics, links.path()).is_empty());
         fs::create_dir(links.path().join("onebr0")).unwrap();

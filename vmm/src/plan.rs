@@ -253,11 +253,12 @@ fn named_after(target: &IfName) -> Option<VmId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onedock_common::opennebula::nic::DEFAULT_PREFIX;
 
-    const TRACED: &str = include_str!("../../common/testdata/deploy-7.4.0.xml");
+    const RECORDED: &str = include_str!("../../common/testdata/deploy-7.4.0.xml");
 
     fn vm() -> Vm {
-        Vm::from_deployment(TRACED.as_bytes()).unwrap()
+        Vm::from_deployment(RECORDED.as_bytes(), DEFAULT_PREFIX).unwrap()
     }
 
     fn descriptor() -> Descriptor {

@@ -117,6 +117,7 @@ pub(crate) fn unregistered(path: &str, dockerrun: Option<&str>) -> Image {
 mod tests {
     use super::*;
     use onedock_common::opennebula::image::DatastoreAction;
+    use onedock_common::opennebula::nic::DEFAULT_PREFIX;
     use onedock_common::opennebula::oned::context::context_sh;
     use onedock_common::opennebula::oned::vm::action;
     use onedock_common::opennebula::vm::Vm;
@@ -148,11 +149,11 @@ mod tests {
     fn the_drivers_read_the_vm_as_the_template_asked_for_it() {
         let (template, images) = (template(WEB), [registered()]);
         let xml = vm(&template, ID, &images).deployment(ID, HOST, SYSTEM);
-        let vm = Vm::from_deployment(xml.as_bytes()).unwrap();
+        let vm = Vm::from_deployment(xml.as_bytes(), DEFAULT_PREFIX).unwrap();
         assert_eq!((vm.id.get(), vm.name.as_str()), (1_000_000, "a ]]> b"));
         assert_eq!((vm.capacity.vcpu, vm.capacity.memory_mib), (Some(1), 64));
         assert_eq!(
-            vm.root_disk().unwrap().source.as_deref(),
+            vm.disks[0].source.as_deref(),
             Some(images[0].source.as_str())
         );
         assert_eq!(vm.nics[0].addresses[0].to_string(), "10.0.0.5/16");

@@ -115,13 +115,8 @@ pub struct Disk {
 
 impl Vm {
     /// Reads the document of `deploy` (the deployment file of a VM_MAD of TYPE xml). An IPv4
-    /// address whose mask nobody names gets [`DEFAULT_PREFIX`].
-    pub fn from_deployment(bytes: &[u8]) -> Result<Self, XmlError> {
-        Self::from_deployment_with(bytes, DEFAULT_PREFIX)
-    }
-
-    /// The same with the site's own prefix for an IPv4 address whose mask nobody names.
-    pub fn from_deployment_with(bytes: &[u8], default_prefix: u8) -> Result<Self, XmlError> {
+    /// address whose mask nobody names gets `default_prefix`.
+    pub fn from_deployment(bytes: &[u8], default_prefix: u8) -> Result<Self, XmlError> {
         Self::from_node(&Element::document(bytes, "VM")?.node(), default_prefix)
     }
 
@@ -130,7 +125,7 @@ impl Vm {
         Self::from_action_with(bytes, DEFAULT_PREFIX)
     }
 
-    /// The same with the site's own prefix, as [`Self::from_deployment_with`].
+    /// The same with the site's own prefix, as [`Self::from_deployment`].
     pub fn from_action_with(bytes: &[u8], default_prefix: u8) -> Result<Self, XmlError> {
         let document = Element::document(bytes, "VMM_DRIVER_ACTION_DATA")?;
         Self::from_node(&document.node().required_child("VM")?, default_prefix)
@@ -180,25 +175,6 @@ impl Vm {
     /// The disk that `attach_disk` or `detach_disk` is about.
     pub fn attached(&self) -> Option<&Disk> {
         self.disks.iter().find(|disk| disk.attach)
-    }
-
-    /// The disk that is the container: the first one in OS/BOOT, else the first whose image is
-    /// one of ours.
-    pub fn root_disk(&self) -> Option<&Disk> {
-        let booted = self
-            .boot_order
-            .as_deref()
-            .and_then(|order| {
-                order
-                    .split(',')
-                    .map(str::trim)
-                    .find_map(|b| b.strip_prefix("disk"))
-            })
-            .and_then(|id| id.parse::<DiskId>().ok())
-            .and_then(|id| self.disks.iter().find(|d| d.id == id));
-        booted
-            .filter(|d| d.is_container_image())
-            .or_else(|| self.disks.iter().find(|d| d.is_container_image()))
     }
 
     /// The name inside: SET_HOSTNAME, else the VM's name made valid, else `one-<id>`.
@@ -317,26 +293,18 @@ impl Disk {
             attach: disk.switch("ATTACH")?,
         })
     }
-
-    /// Whether the disk is an image of our datastore that a container can be made of.
-    pub fn is_container_image(&self) -> bool {
-        self.source
-            .as_deref()
-            .is_some_and(|s| s.starts_with("docker://"))
-            && !matches!(self.kind.as_deref(), Some("CDROM"))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TRACED: &str = include_str!("../../testdata/deploy-7.4.0.xml");
-    const TRACED_610: &str = include_str!("../../testdata/deploy-6.10.xml");
+    const RECORDED: &str = include_str!("../../testdata/deploy-7.4.0.xml");
+    const RECORDED_610: &str = include_str!("../../testdata/deploy-6.10.xml");
 
     #[test]
     fn what_oned_7_4_sends_becomes_a_vm() {
-        let vm = Vm::from_deployment(TRACED.as_bytes()).unwrap();
+        let vm = Vm::from_deployment(RECORDED.as_bytes(), DEFAULT_PREFIX).unwrap();
         assert_eq!(vm.id, VmId::new(5));
         assert_eq!(vm.lcm_state, 2);
         assert_eq!(vm.deploy_id, None);
@@ -349,7 +317,7 @@ mod tests {
             }
         );
         assert_eq!(vm.disks.len(), 5);
-        assert_eq!(vm.root_disk().unwrap().id, DiskId::new(0));
+        assert_eq!(vm.boot_order.as_deref(), Some("disk0"));
         assert_eq!(vm.hostname().as_str(), "web01");
         assert_eq!(vm.dns().len(), 2);
         let context = vm.context.as_ref().unwrap();
@@ -364,21 +332,21 @@ mod tests {
 
     #[test]
     fn what_oned_6_10_sends_becomes_the_same_vm() {
-        let vm = Vm::from_deployment(TRACED_610.as_bytes()).unwrap();
+        let vm = Vm::from_deployment(RECORDED_610.as_bytes(), DEFAULT_PREFIX).unwrap();
         assert_eq!(vm.capacity.memory_mib, 256);
         assert_eq!(vm.nics.len(), 2);
-        assert!(vm.root_disk().is_some());
+        assert_eq!(vm.disks[0].id, DiskId::new(0));
     }
 
     #[test]
     fn name_servers_and_domains_of_the_whole_vm_stand_before_those_of_its_nics() {
-        let text = TRACED.replace(
+        let text = RECORDED.replace(
             "<NETWORK><![CDATA[YES]]></NETWORK>\n   <SET",
             "<NETWORK><![CDATA[YES]]></NETWORK><DNS>1.1.1.1 9.9.9.9 x</DNS>\
              <SEARCH_DOMAIN>corp</SEARCH_DOMAIN><SET",
         );
-        assert_ne!(text, TRACED);
-        let vm = Vm::from_deployment(text.as_bytes()).unwrap();
+        assert_ne!(text, RECORDED);
+        let vm = Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX).unwrap();
         let dns: Vec<_> = vm.dns().iter().map(ToString::to_string).collect();
         assert_eq!(dns, ["1.1.1.1", "9.9.9.9", "10.77.0.1"]);
         assert_eq!(vm.search_domains().len(), 1);
@@ -429,34 +397,12 @@ mod tests {
                 "VM/TEMPLATE/NIC[1]/NIC_ID",
             ),
         ] {
-            let text = TRACED.replace(from, to);
-            assert_ne!(text, TRACED, "{from}");
-            let error = Vm::from_deployment(text.as_bytes())
+            let text = RECORDED.replace(from, to);
+            assert_ne!(text, RECORDED, "{from}");
+            let error = Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX)
                 .unwrap_err()
                 .to_string();
             assert!(error.starts_with(path), "{error}");
         }
-    }
-
-    #[test]
-    fn the_first_disk_in_os_boot_is_the_root() {
-        let text = TRACED.replace("<BOOT><![CDATA[disk0]]>", "<BOOT><![CDATA[disk3,disk0]]>");
-        assert_eq!(
-            Vm::from_deployment(text.as_bytes())
-                .unwrap()
-                .root_disk()
-                .unwrap()
-                .id,
-            DiskId::new(3)
-        );
-        let text = TRACED.replace("<BOOT><![CDATA[disk0]]>", "<BOOT><![CDATA[nic0,disk9]]>");
-        assert_eq!(
-            Vm::from_deployment(text.as_bytes())
-                .unwrap()
-                .root_disk()
-                .unwrap()
-                .id,
-            DiskId::new(0)
-        );
     }
 }

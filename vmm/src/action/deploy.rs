@@ -16,7 +16,7 @@ pub(super) async fn run<E: Engine, R>(
     request: &DeployRequest,
     document: &[u8],
 ) -> anyhow::Result<Answer> {
-    let vm = Vm::from_deployment_with(document, host.config.default_prefix)?;
+    let vm = Vm::from_deployment(document, host.config.default_prefix)?;
     ensure!(
         vm.id == request.vm,
         "the deployment file describes VM {}, not {}",

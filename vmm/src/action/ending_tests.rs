@@ -141,5 +141,8 @@ fn a_vm_has_not_ended_while_a_host_end_of_it_is_there() {
     let node = FakeNode::new();
     node.deploy().unwrap();
     node.end("shutdown").unwrap();
-    assert!(node.host.root.requests().is_empty(), "the kernel removes them");
+    assert!(
+        node.host.root.requests().is_empty(),
+        "the kernel removes them"
+    );
 }

@@ -2,35 +2,37 @@
 
 use std::fmt::Write as _;
 
+use onedock_common::opennebula::nic::DEFAULT_PREFIX;
+
 use super::row::matches;
 use super::*;
 
-const TRACED: [&str; 2] = [
+const RECORDED: [&str; 2] = [
     include_str!("../../../common/testdata/deploy-7.4.0.xml"),
     include_str!("../../../common/testdata/deploy-6.10.xml"),
 ];
 const PAGE: &str = include_str!("../../../docs/attributes.md");
 
 fn vm(text: &str) -> Vm {
-    Vm::from_deployment(text.as_bytes()).unwrap()
+    Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX).unwrap()
 }
 
 /// The recorded document with this in front of what is in TEMPLATE.
 fn with(text: &str) -> Vm {
-    vm(&TRACED[0].replacen("<TEMPLATE>", &format!("<TEMPLATE>{text}"), 1))
+    vm(&RECORDED[0].replacen("<TEMPLATE>", &format!("<TEMPLATE>{text}"), 1))
 }
 
 /// The recorded document with this put into its first section of that name.
 fn with_in(section: &str, text: &str) -> Vm {
     let mark = format!("<{section}>");
-    let changed = TRACED[0].replacen(&mark, &format!("{mark}{text}"), 1);
-    assert_ne!(changed, TRACED[0]);
+    let changed = RECORDED[0].replacen(&mark, &format!("{mark}{text}"), 1);
+    assert_ne!(changed, RECORDED[0]);
     vm(&changed)
 }
 
 #[test]
 fn every_attribute_of_the_recorded_templates_is_in_the_table() {
-    for text in TRACED {
+    for text in RECORDED {
         let vm = vm(text);
         let template = vm.template.node();
         let check = |section: Section, node: &Node<'_>| {
@@ -66,7 +68,7 @@ fn what_the_recorded_vm_asks_in_vain_is_said_once_each() {
         "deploy: CONTEXT/SSH_PUBLIC_KEY is not supported by this version of the driver: no key is put into the VM; it lies in /context for a program of the image",
         "deploy: DOCKER_ENV is not supported by this version of the driver: the container has the environment, the user and the rights of its image",
     ];
-    for text in TRACED {
+    for text in RECORDED {
         assert_eq!(at_start("deploy", &vm(text)).unwrap(), expected);
     }
 }
@@ -193,7 +195,7 @@ fn what_is_not_supported_is_logged_with_where_it_stands() {
     ] {
         assert!(says(&with(text), said), "{text}");
     }
-    let booted = TRACED[0].replace("<BOOT><![CDATA[disk0]]>", "<BOOT><![CDATA[nic0,disk0]]>");
+    let booted = RECORDED[0].replace("<BOOT><![CDATA[disk0]]>", "<BOOT><![CDATA[nic0,disk0]]>");
     assert!(says(&vm(&booted), "OS/BOOT"));
 }
 
@@ -240,7 +242,7 @@ fn what_guards_data_secrets_or_the_network_is_refused_with_all_of_it_in_one_line
 
 #[test]
 fn an_attribute_that_asks_for_nothing_is_not_spoken_of() {
-    let before = at_start("deploy", &vm(TRACED[0])).unwrap();
+    let before = at_start("deploy", &vm(RECORDED[0])).unwrap();
     for (section, text) in [
         (
             "NIC",

@@ -230,15 +230,16 @@ fn is_beneath(outer: &Place, inner: &Place) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onedock_common::opennebula::nic::DEFAULT_PREFIX;
 
-    const TRACED: [&str; 2] = [
+    const RECORDED: [&str; 2] = [
         include_str!("../../../common/testdata/deploy-7.4.0.xml"),
         include_str!("../../../common/testdata/deploy-6.10.xml"),
     ];
 
     fn vms() -> Vec<Vm> {
-        let read = |text: &&str| Vm::from_deployment(text.as_bytes()).unwrap();
-        TRACED.iter().map(read).collect()
+        let read = |text: &&str| Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX).unwrap();
+        RECORDED.iter().map(read).collect()
     }
 
     fn seen(containers: &[u32], files: &[u32]) -> BTreeMap<DiskId, Seen> {

@@ -1,15 +1,15 @@
 use super::*;
 use crate::opennebula::vm::Vm;
 
-const TRACED: &str = include_str!("../../../testdata/deploy-7.4.0.xml");
+const RECORDED: &str = include_str!("../../../testdata/deploy-7.4.0.xml");
 
 fn nics(text: &str) -> Result<Vec<Nic>, XmlError> {
-    Vm::from_deployment(text.as_bytes()).map(|vm| vm.nics)
+    Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX).map(|vm| vm.nics)
 }
 
 #[test]
 fn a_traced_nic_has_its_mask_from_the_context_and_its_alias_address() {
-    let nics = nics(TRACED).unwrap();
+    let nics = nics(RECORDED).unwrap();
     assert_eq!(nics.len(), 2);
     let first = &nics[0];
     assert_eq!(first.target.as_str(), "one-5-0");
@@ -26,19 +26,19 @@ fn the_mask_comes_from_context_then_network_then_the_site_s_default() {
     let mask = |text: &str| nics(text).unwrap()[1].addresses[0].prefix();
     let context = "<ETH1_MASK><![CDATA[255.255.255.0]]></ETH1_MASK>";
     assert_eq!(
-        mask(&TRACED.replace(context, "<ETH1_MASK>255.255.0.0</ETH1_MASK>")),
+        mask(&RECORDED.replace(context, "<ETH1_MASK>255.255.0.0</ETH1_MASK>")),
         16
     );
-    let own = TRACED.replace(context, "").replace(
+    let own = RECORDED.replace(context, "").replace(
         "<TARGET><![CDATA[one-5-1]]>",
         "<NETWORK_MASK>255.255.255.192</NETWORK_MASK><TARGET><![CDATA[one-5-1]]>",
     );
     assert_eq!(mask(&own), 26);
-    let nobody = TRACED.replace(context, "");
+    let nobody = RECORDED.replace(context, "");
     assert_eq!(mask(&nobody), 24);
-    let vm = Vm::from_deployment_with(nobody.as_bytes(), 20).unwrap();
+    let vm = Vm::from_deployment(nobody.as_bytes(), 20).unwrap();
     assert_eq!(vm.nics[1].addresses[0].prefix(), 20);
-    assert!(nics(&TRACED.replace(context, "<ETH1_MASK>255.0.255.0</ETH1_MASK>")).is_err());
+    assert!(nics(&RECORDED.replace(context, "<ETH1_MASK>255.0.255.0</ETH1_MASK>")).is_err());
 }
 
 #[test]
@@ -65,8 +65,8 @@ fn a_nic_that_cannot_be_made_is_named_with_its_element() {
             "VM/TEMPLATE/NIC_ALIAS[0]/PARENT_ID",
         ),
     ] {
-        let text = TRACED.replace(from, to);
-        assert_ne!(text, TRACED, "{from}");
+        let text = RECORDED.replace(from, to);
+        assert_ne!(text, RECORDED, "{from}");
         let error = nics(&text).unwrap_err().to_string();
         assert!(error.starts_with(path), "{error}");
     }
@@ -75,8 +75,8 @@ fn a_nic_that_cannot_be_made_is_named_with_its_element() {
 /// The recorded document with this put into one of its NICs.
 fn with(nic: u32, text: &str) -> String {
     let mark = format!("<TARGET><![CDATA[one-5-{nic}]]></TARGET>");
-    assert!(TRACED.contains(&mark));
-    TRACED.replace(&mark, &format!("{mark}{text}"))
+    assert!(RECORDED.contains(&mark));
+    RECORDED.replace(&mark, &format!("{mark}{text}"))
 }
 
 #[test]
@@ -91,19 +91,19 @@ fn what_the_kernel_would_refuse_with_a_number_is_refused_with_its_reason() {
             "NIC[1]/MTU in the XML: 1279 is too small for the NIC's IPv6 address",
         ),
         (
-            TRACED.replace(mac, "01:00:5e:00:00:01]]></MAC>\n   <MODEL"),
+            RECORDED.replace(mac, "01:00:5e:00:00:01]]></MAC>\n   <MODEL"),
             "NIC[1]/MAC in the XML: \"01:00:5e:00:00:01\" cannot be the MAC address",
         ),
         (
-            TRACED.replace(mac, "02:00:0a:4d:00:2a]]></MAC>\n   <MODEL"),
+            RECORDED.replace(mac, "02:00:0a:4d:00:2a]]></MAC>\n   <MODEL"),
             "NIC 0 and NIC 1 both have MAC=02:00:0a:4d:00:2a on the bridge onebr0",
         ),
         (
-            TRACED.replace("<TARGET><![CDATA[one-5-1]]>", "<TARGET><![CDATA[one-5-0]]>"),
+            RECORDED.replace("<TARGET><![CDATA[one-5-1]]>", "<TARGET><![CDATA[one-5-0]]>"),
             "NIC 0 and NIC 1 both have TARGET=one-5-0",
         ),
         (
-            TRACED.replace(ip, "<IP>239.0.0.1</IP>\n   <MAC>"),
+            RECORDED.replace(ip, "<IP>239.0.0.1</IP>\n   <MAC>"),
             "NIC[1]/IP in the XML: 239.0.0.1 is not an address that an interface can have",
         ),
         (
@@ -111,27 +111,27 @@ fn what_the_kernel_would_refuse_with_a_number_is_refused_with_its_reason() {
             "NIC[1]/IP6 in the XML: ff02::1 is not an address",
         ),
         (
-            TRACED.replace(
+            RECORDED.replace(
                 "<ETH1_GATEWAY><![CDATA[10.77.0.1]]>",
                 "<ETH1_GATEWAY><![CDATA[10.77.0.23]]>",
             ),
             "NIC[1]/GATEWAY in the XML: 10.77.0.23 is the NIC's own address",
         ),
     ] {
-        assert_ne!(text, TRACED, "{reason}");
+        assert_ne!(text, RECORDED, "{reason}");
         let error = nics(&text).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
     // Without IPv6, and on another bridge, neither is wrong.
     assert_eq!(
-        nics(&TRACED.replace(mtu, small)).unwrap()[1].mtu,
+        nics(&RECORDED.replace(mtu, small)).unwrap()[1].mtu,
         Some(1279)
     );
-    let second = TRACED.rfind("<BRIDGE><![CDATA[onebr0]]>").unwrap();
-    let second = TRACED[..second]
+    let second = RECORDED.rfind("<BRIDGE><![CDATA[onebr0]]>").unwrap();
+    let second = RECORDED[..second]
         .rfind("<BRIDGE><![CDATA[onebr0]]>")
         .unwrap();
-    let mut apart = TRACED.to_owned();
+    let mut apart = RECORDED.to_owned();
     apart.replace_range(
         second.."<BRIDGE><![CDATA[onebr0".len() + second,
         "<BRIDGE><![CDATA[onebr1",
@@ -142,7 +142,7 @@ fn what_the_kernel_would_refuse_with_a_number_is_refused_with_its_reason() {
 
 #[test]
 fn the_mtu_inside_is_guest_mtu_which_stands_before_mtu() {
-    assert_eq!(nics(TRACED).unwrap()[1].mtu, Some(1450));
+    assert_eq!(nics(RECORDED).unwrap()[1].mtu, Some(1450));
     let own = with(1, "<GUEST_MTU>1400</GUEST_MTU>");
     assert_eq!(nics(&own).unwrap()[1].mtu, Some(1400));
     let context = own.replace("<ETH1_MTU/>", "<ETH1_MTU>1300</ETH1_MTU>");
@@ -152,7 +152,7 @@ fn the_mtu_inside_is_guest_mtu_which_stands_before_mtu() {
 
 #[test]
 fn an_odd_name_server_or_domain_is_left_out_with_a_line_and_the_others_stay() {
-    let text = TRACED
+    let text = RECORDED
         .replace(
             "<ETH0_DNS><![CDATA[10.77.0.1 9.9.9.9]]>",
             "<ETH0_DNS><![CDATA[10.77.0.1, nowhere fe80::1%eth0]]>",
@@ -161,7 +161,7 @@ fn an_odd_name_server_or_domain_is_left_out_with_a_line_and_the_others_stay() {
             "<ETH0_SEARCH_DOMAIN/>",
             "<ETH0_SEARCH_DOMAIN>lan. _sip.example.com a..b</ETH0_SEARCH_DOMAIN>",
         );
-    let vm = Vm::from_deployment(text.as_bytes()).unwrap();
+    let vm = Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX).unwrap();
     let shown = |list: &[NameServer]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(shown(&vm.nics[0].dns), ["10.77.0.1", "fe80::1%eth0"]);
     assert_eq!(shown(&vm.dns()), ["10.77.0.1", "fe80::1%eth0", "9.9.9.9"]);
@@ -176,7 +176,7 @@ fn an_odd_name_server_or_domain_is_left_out_with_a_line_and_the_others_stay() {
     assert!(vm.left_out[1].starts_with("CONTEXT/ETH0_SEARCH_DOMAIN: \"a..b\" is not a domain"));
     assert!(vm.left_out[1].ends_with("; it is left out"));
     assert!(
-        Vm::from_deployment(TRACED.as_bytes())
+        Vm::from_deployment(RECORDED.as_bytes(), DEFAULT_PREFIX)
             .unwrap()
             .left_out
             .is_empty()
@@ -188,8 +188,8 @@ fn an_alias_that_is_external_is_no_address_of_the_vm() {
     let empty = "<ETH0_ALIAS0_EXTERNAL/>";
     let external = "<ETH0_ALIAS0_EXTERNAL>YES</ETH0_ALIAS0_EXTERNAL>";
     let addresses = |text: &str| nics(text).unwrap()[0].addresses.len();
-    assert_eq!(addresses(TRACED), 2);
-    assert_eq!(addresses(&TRACED.replace(empty, external)), 1);
+    assert_eq!(addresses(RECORDED), 2);
+    assert_eq!(addresses(&RECORDED.replace(empty, external)), 1);
 }
 
 #[test]
@@ -198,9 +198,9 @@ fn the_metric_of_ipv6_is_its_own_else_that_of_ipv4() {
         let nics = nics(text).unwrap();
         (nics[0].metric, nics[0].metric6)
     };
-    assert_eq!(metrics(TRACED), (None, None));
+    assert_eq!(metrics(RECORDED), (None, None));
     let with = |own: &str| {
-        TRACED
+        RECORDED
             .replace("<ETH0_METRIC/>", "<ETH0_METRIC>7</ETH0_METRIC>")
             .replace("<ETH0_IP6_METRIC/>", own)
     };
@@ -212,7 +212,7 @@ fn the_metric_of_ipv6_is_its_own_else_that_of_ipv4() {
 
 #[test]
 fn a_nic_that_somebody_inside_configures_has_no_address_from_us() {
-    let text = TRACED.replace("<ETH1_METHOD/>", "<ETH1_METHOD>skip</ETH1_METHOD>");
+    let text = RECORDED.replace("<ETH1_METHOD/>", "<ETH1_METHOD>skip</ETH1_METHOD>");
     let nics = nics(&text).unwrap();
     assert_eq!((nics[1].method, nics[1].addresses.len()), (Method::Skip, 0));
 }

@@ -1,0 +1,153 @@
+//! Disks as block devices.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use onedock_tests::test_host::{RUNC, RUNTIMES};
+use onedock_tests::wait::wait_until;
+
+use crate::host::{DiskHost, device, read_only, run};
+
+const UUID: &str = "0f1e2d3c-4b5a-4678-9abc-def012345678";
+
+#[test]
+fn a_device_has_its_partitions_and_links_and_is_only_the_containers_own() -> Result<()> {
+    for runtime in RUNTIMES {
+        let host = DiskHost::behind(runtime, &[])?;
+        let whole = host.formatted("whole", "ext4", 16, &["-L", "my data", "-U", UUID])?;
+        let table = host.blank("table", 64)?;
+        let mut sfdisk = Command::new("sfdisk")
+            .arg("-q")
+            .arg(&table)
+            .stdin(Stdio::piped())
+            .spawn()?;
+        sfdisk
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(b"label: gpt\nsize=8M\nsize=16M\n")?;
+        ensure!(sfdisk.wait()?.success(), "sfdisk");
+        let rom = read_only(device(3, &host.formatted("rom", "ext2", 4, &[])?));
+        let id = host.create(vec![device(1, &whole), device(2, &table), rom])?;
+        host.start_container(&id)?;
+        let sizes = host.sh(&id, "for d in vdb vdc vdc1 vdc2 vdd; do busybox blockdev --getsize64 /dev/$d; done; busybox blockdev --getro /dev/vdd; busybox blockdev --getro /dev/vdb")?;
+        let mib: Vec<String> = [16u64, 64, 8, 16, 4]
+            .iter()
+            .map(|mib| (mib << 20).to_string())
+            .collect();
+        ensure!(sizes == format!("{}\n1\n0", mib.join("\n")), "{sizes}");
+        let links = host.sh(
+            &id,
+            "cd /dev/disk; for l in by-uuid/* by-label/*; do busybox readlink $l; done",
+        )?;
+        ensure!(
+            links.lines().filter(|l| *l == "../../vdb").count() == 2,
+            "{links}"
+        );
+        host.sh(
+            &id,
+            &format!("busybox test /dev/disk/by-uuid/{UUID} -ef /dev/vdb"),
+        )?;
+        host.sh(&id, r"busybox test -b '/dev/disk/by-label/my\x20data'")?;
+        // What is written to a partition is in the file, at its place.
+        host.sh(&id, "echo partition | busybox dd of=/dev/vdc2 conv=fsync")?;
+        host.sh(&id, "! (echo x | busybox dd of=/dev/vdd conv=fsync)")?;
+        // Others' loop devices are closed to it.
+        host.sh(
+            &id,
+            "busybox mknod /tmp b 7 0; ! busybox dd if=/tmp of=/dev/null count=1",
+        )?;
+
+        // Its own are to be read and written, and nothing else: what they show is the host's.
+        host.sh(
+            &id,
+            "! busybox losetup /dev/vdb && ! busybox losetup -d /dev/vdb && ! busybox losetup -c /dev/vdb && ! busybox losetup /dev/vde /bin/busybox",
+        )?;
+
+        // In use while a process has it open.
+        host.engine.docker(&[
+            "exec",
+            "-d",
+            id.as_str(),
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "exec /bin/sleep 500 < /dev/vdc1",
+        ])?;
+        wait_until("it is not open", || {
+            Ok(host.sh(&id, "busybox pidof sleep")?.contains(' '))
+        })?;
+        let error = host.unplug(&id, 2).unwrap_err().to_string();
+        ensure!(
+            error.starts_with("disk 2 (vdc): it is in use at /dev/vdc by "),
+            "{error}"
+        );
+        host.sh(&id, "busybox test -b /dev/vdc1 && busybox killall sleep")?;
+        wait_until("it is not let go", || Ok(host.unplug(&id, 2).is_ok()))?;
+        host.sh(
+            &id,
+            "! busybox test -e /dev/vdc && ! busybox test -e /dev/vdc2 && busybox test -b /dev/vdb",
+        )?;
+        let bytes = fs::read(&table)?;
+        ensure!(
+            bytes.windows(10).any(|w| w == b"partition\n"),
+            "not in the file"
+        );
+        host.unplug(&id, 1)?;
+        host.unplug(&id, 3)?;
+        host.sh(&id, "! busybox test -e /dev/disk")?;
+        ensure!(host.in_use()?.is_empty(), "{:?}", host.in_use()?);
+        // Plugged again, and the VM ends with it.
+        host.plug(&id, &device(2, &table))?;
+        ensure!(
+            host.sh(&id, "busybox head -c 9 /dev/vdc2")? == "partition",
+            "content"
+        );
+        host.stop(&id)?;
+        host.nothing_left()?;
+        host.start_container(&id)?;
+        host.remove(&id)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn attack_no_device_node_is_made_in_a_dev_that_is_not_the_container_s_own() -> Result<()> {
+    let host = DiskHost::behind(RUNC, &[])?;
+    let blank = host.blank("blank", 4)?;
+    let folder = host.engine.folder().join("dev");
+    fs::create_dir(&folder)?;
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let device = Path::new("/dev").join(name);
+        run(
+            "cp",
+            &["-a", device.to_str().unwrap(), folder.to_str().unwrap()],
+        )?;
+    }
+    for dev in [Path::new("/dev"), &folder] {
+        let bind = format!("{}:/dev", dev.display());
+        let id = host.create_with(&["-v", &bind], vec![device(7, &blank)])?;
+        let error = host.refused_start(&id);
+        let made = host.engine.inside(|| {
+            let node = dev.join("vdh");
+            let made = fs::symlink_metadata(&node).is_ok();
+            if made {
+                fs::remove_file(node)?;
+            }
+            Ok(made)
+        })?;
+        let error = error?;
+        ensure!(
+            !made
+                && error.contains("/dev")
+                && error.contains("not a file system of the container's own"),
+            "{error}"
+        );
+        host.nothing_left()?;
+        host.remove(&id)?;
+    }
+    Ok(())
+}
