@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::DiskId;
 use onedock_common::engine::{CreateSpec, Docker, Engine as _, Limits};
-use onedock_common::state::boot::{self, BootSpec, FirstProcess};
+use onedock_common::opennebula::oned::vm::Nic;
+use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{self, Descriptor};
 use onedock_common::state::paths::Paths;
 use onedock_common::types::reference::Source;
 use onedock_common::{ContainerName, VmId};
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::registry_server::{RegistryServer, Setup};
+use onedock_tests::test_host;
 
 use crate::measure::Times;
 
@@ -222,7 +224,7 @@ impl<'a> Bench<'a> {
         let address = Ipv4Addr::new(10, 77, 0, u8::try_from(turn)?.saturating_add(2));
         let system_dir = self.engine.folder().join(format!("datastores/0/{vm}"));
         self.stage(vm, &system_dir)?;
-        let document = document(vm, address);
+        let document = document(vm, address)?;
         let _ = fs::remove_file(&self.log);
 
         let begin = Instant::now();
@@ -233,10 +235,7 @@ impl<'a> Bench<'a> {
                 .arg("deploy")
                 .arg(system_dir.join("deployment.0"))
                 .args(["localhost", &vm.to_string(), "localhost"])
-                .env(
-                    "DOCKER_HOST",
-                    format!("unix://{}", self.engine.socket().display()),
-                )
+                .env("DOCKER_HOST", self.engine.docker_host())
                 .env("ONEDOCK_CONF", self.engine.folder().join("onedock.conf"))
                 .env("ONEDOCK_LOGFILE", &self.log)
                 .env("ONEDOCK_LOG", "onedock_common=debug")
@@ -314,18 +313,9 @@ impl<'a> Bench<'a> {
 /// A start without a NIC.
 fn boot_spec(spec: &CreateSpec) -> Result<BootSpec> {
     Ok(BootSpec {
-        version: boot::VERSION,
-        vm: spec.name.vm(),
-        boot_id: boot::boot_id()?,
         hostname: spec.hostname.clone(),
         args: ["/bin/httpd", "-f", "-p", "80"].map(str::to_owned).to_vec(),
-        first: FirstProcess::Command,
-        nics: Vec::new(),
-        dns: Vec::new(),
-        search: Vec::new(),
-        context: None,
-        volumes: Vec::new(),
-        disks: Vec::new(),
+        ..test_host::boot_spec(spec.name.vm().get())?
     })
 }
 
@@ -339,13 +329,21 @@ fn child_output(child: &mut std::process::Child) -> Result<String> {
     Ok(text)
 }
 
-/// A VM with one disk, one NIC and no context, as `oned` writes it.
-fn document(vm: u32, address: Ipv4Addr) -> String {
-    let mac = format!("02:00:0a:4d:00:{:02x}", address.octets()[3]);
-    format!(
-        "<VM><ID>{vm}</ID><NAME>bench</NAME><LCM_STATE>2</LCM_STATE><DEPLOY_ID/><TEMPLATE><CPU>1</CPU><MEMORY>64</MEMORY>\
-         <DISK><DISK_ID>0</DISK_ID><SOURCE>docker://localhost:5000/bench/web</SOURCE><TM_MAD>onedock</TM_MAD></DISK>\
-         <NIC><NIC_ID>0</NIC_ID><BRIDGE>onebr0</BRIDGE><BRIDGE_TYPE>linux</BRIDGE_TYPE><IP>{address}</IP><MAC>{mac}</MAC>\
-         <TARGET>one-{vm}-0</TARGET></NIC></TEMPLATE></VM>"
-    )
+/// A VM with one disk and one NIC.
+fn document(vm: u32, address: Ipv4Addr) -> Result<String> {
+    let nic = Nic {
+        vm: VmId::new(vm),
+        number: 0,
+        bridge: &"onebr0".parse()?,
+        ip: Some(address),
+        mask: None,
+        mac: None,
+    };
+    let source = "docker://localhost:5000/bench/web";
+    Ok(crate::document::vm(
+        vm,
+        "64",
+        source,
+        vec![nic.attributes()],
+    ))
 }

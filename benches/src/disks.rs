@@ -118,14 +118,9 @@ impl<'a> Bench<'a> {
         // Ends at once at `docker stop` and at shutdown alike.
         let command = "CMD [\"/bin/sh\", \"-c\", \"trap 'exit 0' TERM; while :; do sleep 1000 & wait; done\"]";
         let name = format!("{registry}/onedock/img-1:latest");
-        let root = tempfile::tempdir()?;
-        let bin = root.path().join("bin");
-        fs::create_dir(&bin)?;
+        let applets = ["sh", "sleep", "cat", "dd", "seq", "sync", "sha256sum"];
+        let root = engine.busybox_root(&applets)?;
         fs::create_dir(root.path().join("data"))?;
-        fs::copy("/bin/busybox", bin.join("busybox"))?;
-        for applet in ["sh", "sleep", "cat", "dd", "seq", "sync", "sha256sum"] {
-            std::os::unix::fs::symlink("busybox", bin.join(applet))?;
-        }
         engine.import(&name, root.path(), &[command])?;
         engine.docker(&["push", &name])?;
         let format = "{{index .RepoDigests 0}}";

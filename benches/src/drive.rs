@@ -1,11 +1,12 @@
 //! The calls that `oned` makes, with the real programs.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use onedock_common::opennebula::oned::Reply;
+use onedock_common::opennebula::oned::call::TRANSFER_DEADLINE;
+use onedock_common::process::Command;
 
 use crate::bench::Bench;
 
@@ -28,11 +29,8 @@ impl Bench<'_> {
         let file = self.folder(vm).join("deployment.0");
         let file = file.to_str().context("not text")?;
         let arguments = ["deploy", file, "localhost", &vm.to_string(), "localhost"];
-        let answer = self.driver("onedock-vmm", &arguments, &document(vm))?;
-        ensure!(
-            answer.starts_with(&format!("one-{vm}\n")),
-            "deploy answered {answer}"
-        );
+        let reply = self.driver("onedock-vmm", &arguments, &document(vm))?;
+        ensure!(reply.deploy_id()? == format!("one-{vm}"), "{reply:?}");
         Ok(())
     }
 
@@ -77,38 +75,28 @@ impl Bench<'_> {
         Ok(())
     }
 
-    pub(crate) fn tm(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn tm(&self, arguments: &[&str]) -> Result<Reply> {
         self.driver("onedock-tm", arguments, "")
     }
 
-    pub(crate) fn driver(&self, program: &str, arguments: &[&str], input: &str) -> Result<String> {
+    pub(crate) fn driver(&self, program: &str, arguments: &[&str], input: &str) -> Result<Reply> {
         let folder = self.engine.folder();
-        let output = self.engine.inside(|| {
-            let mut child = Command::new(self.programs.join(program))
-                .args(arguments)
-                .env(
-                    "DOCKER_HOST",
-                    format!("unix://{}", self.engine.socket().display()),
-                )
-                .env("ONEDOCK_CONF", folder.join("onedock.conf"))
-                .env("ONEDOCK_LOGFILE", folder.join("driver.log"))
-                .env("ONE_LOCATION", self.front.location())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()?;
-            let mut stdin = child.stdin.take().context("no standard input")?;
-            stdin.write_all(input.as_bytes())?;
-            drop(stdin);
-            Ok(child.wait_with_output()?)
-        })?;
-        let said = String::from_utf8_lossy(&output.stderr);
+        let call = Command::local(self.programs.join(program))
+            .args(arguments)
+            .env("DOCKER_HOST", self.engine.docker_host())
+            .env("ONEDOCK_CONF", folder.join("onedock.conf"))
+            .env("ONEDOCK_LOGFILE", folder.join("driver.log"))
+            .env("ONE_LOCATION", self.front.location())
+            .input(input)
+            .within(TRANSFER_DEADLINE);
+        let reply = Reply::from(self.engine.inside(|| Ok(call.run()?))?);
         ensure!(
-            output.status.success(),
-            "{program} {}: {said}",
-            arguments.join(" ")
+            reply.succeeded(),
+            "{program} {}: {}",
+            arguments.join(" "),
+            reply.failure()
         );
-        Ok(String::from_utf8(output.stdout)?)
+        Ok(reply)
     }
 
     pub(crate) fn folder(&self, vm: u32) -> PathBuf {
@@ -126,11 +114,12 @@ impl Bench<'_> {
     }
 }
 
-/// A VM with one disk and no NIC, as `oned` writes it.
+/// A VM with one disk and no NIC.
 fn document(vm: u32) -> String {
-    format!(
-        "<VM><ID>{vm}</ID><NAME>bench</NAME><LCM_STATE>2</LCM_STATE><DEPLOY_ID/><TEMPLATE><CPU>1</CPU>\
-         <MEMORY>256</MEMORY><DISK><DISK_ID>0</DISK_ID><SOURCE>docker://localhost:5000/onedock/img-1</SOURCE>\
-         <TM_MAD>onedock</TM_MAD></DISK></TEMPLATE></VM>"
+    crate::document::vm(
+        vm,
+        "256",
+        "docker://localhost:5000/onedock/img-1",
+        Vec::new(),
     )
 }

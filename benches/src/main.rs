@@ -10,6 +10,7 @@ mod bench;
 mod by_hand;
 mod deploy;
 mod disks;
+mod document;
 mod drive;
 mod front;
 mod measure;

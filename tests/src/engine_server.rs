@@ -157,7 +157,8 @@ impl PrivateEngine {
         Ok(fs::remove_file(archive)?)
     }
 
-    fn docker_host(&self) -> String {
+    /// The socket as DOCKER_HOST names it.
+    pub fn docker_host(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use onedock::error::{Error, Result};
 use onedock_common::opennebula::oned::call::TRANSFER_DEADLINE;
-use onedock_common::opennebula::oned::{Call, Reply};
+use onedock_common::opennebula::oned::{Reply, call};
+use onedock_common::process::Command;
 
 /// The drivers in a remotes folder.
 #[derive(Debug, Clone)]
@@ -84,11 +85,11 @@ impl Drivers {
         let arch = std::env::consts::ARCH;
         let name = format!("onedock/{arch}/onedock-im");
         self.run(&name, |call| call.args(["probe", probe]))
-            .map(|reply| reply.stdout)
+            .map(|reply| reply.stdout.clone())
     }
 
     /// The error of a driver is its own line, as it is, behind the name of the call.
-    fn run(&self, name: &str, complete: impl FnOnce(Call) -> Call) -> Result<Reply> {
+    fn run(&self, name: &str, complete: impl FnOnce(Command) -> Command) -> Result<Reply> {
         let path = self.remotes.join(name);
         if !path.is_file() {
             return Err(Error::refused(format!(
@@ -100,9 +101,10 @@ impl Drivers {
             program: name.replace("/onedock/", " ").replace('/', " "),
             what,
         };
-        let reply = complete(Call::new(path).as_user(&self.user))
+        let output = complete(call(&path, &self.user))
             .run()
             .map_err(|e| failed(e.to_string()))?;
+        let reply = Reply::from(output);
         if reply.succeeded() {
             return Ok(reply);
         }

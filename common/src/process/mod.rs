@@ -117,7 +117,8 @@ pub struct Command {
     package: Option<&'static str>,
     folders: &'static [&'static str],
     arguments: Vec<OsString>,
-    environment: Vec<(&'static str, OsString)>,
+    environment: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
     bare: bool,
     input: Vec<u8>,
     limit: Duration,
@@ -135,6 +136,7 @@ impl Command {
             folders: &FOLDERS[LOCAL..],
             arguments: Vec::new(),
             environment: Vec::new(),
+            folder: None,
             bare: false,
             input: Vec::new(),
             limit: LIMIT,
@@ -171,8 +173,8 @@ impl Command {
 
     /// One environment variable.
     #[must_use]
-    pub fn env(mut self, key: &'static str, value: impl Into<OsString>) -> Self {
-        self.environment.push((key, value.into()));
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((key.into(), value.into()));
         self
     }
 
@@ -181,6 +183,15 @@ impl Command {
     #[must_use]
     pub fn bare(self) -> Self {
         Self { bare: true, ..self }
+    }
+
+    /// The folder that it is run in.
+    #[must_use]
+    pub fn in_folder(self, folder: &Path) -> Self {
+        Self {
+            folder: Some(folder.to_owned()),
+            ..self
+        }
     }
 
     /// What the program reads on standard input.
@@ -243,11 +254,19 @@ impl Command {
         })
     }
 
-    fn prepare(&self) -> Result<std::process::Command, ProcessError> {
+    /// The process, not yet begun and its input not yet written, for a caller that ends it itself.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn prepare(&self) -> Result<std::process::Command, ProcessError> {
         let path = find_in(self.folders, &self.program).ok_or_else(|| self.not_installed())?;
         let mut command = std::process::Command::new(path);
         if self.bare {
             command.env_clear().current_dir("/");
+        }
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
         }
         command
             .args(&self.arguments)

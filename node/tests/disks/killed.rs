@@ -82,10 +82,7 @@ fn a_helper_that_is_killed_at_any_moment_leaves_nothing_and_the_next_call_conver
         host.engine.inside(|| {
             let mut child = Command::new("docker")
                 .args(["start", id.as_str()])
-                .env(
-                    "DOCKER_HOST",
-                    format!("unix://{}", host.engine.socket().display()),
-                )
+                .env("DOCKER_HOST", host.engine.docker_host())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()?;

@@ -2,6 +2,7 @@
 //! for all: exit code, standard output, at most one line on standard error.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::thread;
@@ -11,6 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use onedock_common::opennebula::oned::{self, Reply};
+use onedock_common::process::Command;
+use onedock_common::wait;
 
 use super::cloud::Cloud;
 use super::mapping::Mapping;
@@ -94,7 +97,7 @@ impl<'a> Performer<'a> {
         let group = self.random.next().is_multiple_of(2);
         let machine = self.cloud.machine(call.host()?)?;
         let made = as_oned(call)?;
-        machine.inside(|| cut_off(&made, after, group))?;
+        machine.inside(|| cut_off(&made, &call.stdin, after, group))?;
         Ok(format!(
             "after {} was cut off at {after:?}, group: {group}",
             call.title()
@@ -106,7 +109,7 @@ impl<'a> Performer<'a> {
         let machine = self.cloud.machine(call.host()?)?;
         let made = as_oned(call)?;
         let reply = machine
-            .inside(|| Ok(made.run()?))
+            .inside(|| Ok(Reply::from(made.run()?)))
             .with_context(|| call.title())?;
         self.took.insert(kind(call), begin.elapsed());
         check(&reply, call).with_context(|| format!("{} of {}", call.title(), call.operation))
@@ -180,41 +183,41 @@ fn is_source(text: &str) -> bool {
 
 /// The script in the environment that the recording shows, run as oneadmin. A `sh` of ours is
 /// not needed in between: the shim is the recorded path.
-fn as_oned(call: &Call) -> Result<oned::Call> {
+fn as_oned(call: &Call) -> Result<Command> {
     ensure!(call.user == "oneadmin", "recorded for {}", call.user);
-    let mut made = oned::Call::new(&call.script)
+    let made = oned::call(&call.script, &call.user)
+        .bare()
+        .in_folder(&call.cwd)
         .args(&call.args)
-        .input(call.stdin.as_bytes())
-        .without_environment()
-        .as_user(&call.user)
-        .in_folder(&call.cwd);
-    for (name, value) in &call.env {
-        made = made.env(name, value);
-    }
-    Ok(made)
+        .input(call.stdin.as_bytes());
+    let environment = call.env.iter();
+    Ok(environment.fold(made, |made, (name, value)| made.env(name, value)))
 }
 
 /// Begins the call and ends it by KILL after a time, unless it was faster.
-fn cut_off(call: &oned::Call, after: Duration, group: bool) -> Result<()> {
-    let mut child = call
-        .command()
+fn cut_off(command: &Command, input: &str, after: Duration, group: bool) -> Result<()> {
+    let mut child = command
+        .prepare()?
         .process_group(0)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    call.write_input(&mut child);
-    let begin = Instant::now();
-    while begin.elapsed() < after && child.try_wait()?.is_none() {
-        onedock_common::wait::pause(Duration::from_micros(200));
-    }
-    let pid = pid(&child)?;
-    let _ = if group {
-        killpg(pid, Signal::SIGKILL)
-    } else {
-        kill(pid, Signal::SIGKILL)
-    };
-    child.wait()?;
-    Ok(())
+    let stdin = child.stdin.take();
+    thread::scope(|scope| {
+        if let Some(mut stdin) = stdin {
+            scope.spawn(move || stdin.write_all(input.as_bytes()));
+        }
+        let ended = || child.try_wait().transpose();
+        let _ = wait::until(after, ended).transpose()?;
+        let pid = pid(&child)?;
+        let _ = if group {
+            killpg(pid, Signal::SIGKILL)
+        } else {
+            kill(pid, Signal::SIGKILL)
+        };
+        child.wait()?;
+        Ok(())
+    })
 }
 
 fn pid(child: &Child) -> Result<Pid> {

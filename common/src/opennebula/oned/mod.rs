@@ -10,5 +10,5 @@ pub mod reply;
 pub mod vm;
 
 pub use attributes::{Attributes, Value};
-pub use call::{Call, CallError};
+pub use call::call;
 pub use reply::Reply;

@@ -1,19 +1,28 @@
 //! What `oned` reads of a driver's answer: the exit code, lines on standard output, and on standard
 //! error one line for the user and lines for the VM's log.
 
+use std::ops::Deref;
+
 use thiserror::Error;
 
+use crate::process::Output;
 use crate::types::decimal::parse_whole;
 
 /// A driver's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// Its exit code; none when a signal ended it.
-    pub code: Option<i32>,
-    /// Its standard output.
-    pub stdout: String,
-    /// Its standard error.
-    pub stderr: String,
+pub struct Reply(Output);
+
+impl From<Output> for Reply {
+    fn from(output: Output) -> Self {
+        Self(output)
+    }
+}
+
+impl Deref for Reply {
+    type Target = Output;
+    fn deref(&self) -> &Output {
+        &self.0
+    }
 }
 
 /// Standard output that is not what the action has to answer.
@@ -25,11 +34,6 @@ pub struct UnexpectedAnswer {
 }
 
 impl Reply {
-    /// Whether the action was done.
-    pub fn succeeded(&self) -> bool {
-        self.code == Some(0)
-    }
-
     /// The lines of standard error for the VM's log (`get_info_from_execution` of 7.x).
     pub fn notes(&self) -> Vec<&str> {
         self.stderr_lines().filter(|line| is_note(line)).collect()
@@ -88,11 +92,11 @@ mod tests {
     use super::*;
 
     fn reply(code: Option<i32>, stdout: &str, stderr: &str) -> Reply {
-        Reply {
+        Reply(Output {
             code,
             stdout: stdout.to_owned(),
             stderr: stderr.to_owned(),
-        }
+        })
     }
 
     #[test]
@@ -102,7 +106,6 @@ mod tests {
         assert_eq!(failed.notes(), ["INFO: begun"]);
         assert!(reply(Some(3), "", "").failure().contains("exit code 3"));
         assert!(reply(None, "", "").failure().contains("signal"));
-        assert!(!failed.succeeded() && reply(Some(0), "", "").succeeded());
     }
 
     #[test]
