@@ -144,7 +144,7 @@ fn give_folder(path: &Path, mode: u32, owner: &Owner) -> Result<()> {
 }
 
 fn rights(path: &Path, mode: u32, owner: &Owner) -> Result<State> {
-    let meta = fs::metadata(path).map_err(Error::file("look at", path))?;
+    let meta = fs::metadata(path).map_err(Error::file("examine", path))?;
     let owned = owner
         .resolve()
         .is_ok_and(|(uid, gid)| (uid.as_raw(), gid.as_raw()) == (meta.uid(), meta.gid()));
@@ -232,7 +232,7 @@ impl<F: Fn(&str) -> Result<Edited> + 'static> Step for EditFile<F> {
         let (before, edited) = self.edited()?;
         // A link stays a link: what it points to is edited.
         let path = fs::canonicalize(&self.path).map_err(Error::file("find", &self.path))?;
-        let meta = fs::metadata(&path).map_err(Error::file("look at", &path))?;
+        let meta = fs::metadata(&path).map_err(Error::file("examine", &path))?;
         let (mode, owner) = (meta.permissions().mode() & 0o7777, Owner::of(&path)?);
         put(&backup_path(&path), before.as_bytes(), mode, &owner)?;
         put(&path, edited.text.as_bytes(), mode, &owner)

@@ -125,7 +125,7 @@ fn user_name(text: &str) -> std::result::Result<String, String> {
 }
 
 fn main() -> ExitCode {
-    match act(Cli::parse().command) {
+    match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let line = format!("onedock: {}", error.line());
@@ -136,7 +136,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(command: Command) -> Result<()> {
+fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(options) => run::run(&options),
         Command::Setup(Setup::Frontend(args)) => {

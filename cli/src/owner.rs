@@ -32,7 +32,7 @@ impl Owner {
 
     /// The owner of what is at `path`.
     pub fn of(path: &Path) -> Result<Self> {
-        let meta = std::fs::metadata(path).map_err(Error::file("look at", path))?;
+        let meta = std::fs::metadata(path).map_err(Error::file("examine", path))?;
         Ok(Self::Ids(
             Uid::from_raw(meta.uid()),
             Gid::from_raw(meta.gid()),

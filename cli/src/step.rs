@@ -77,7 +77,7 @@ pub fn optional(step: Box<dyn Step>) -> Box<dyn Step> {
 }
 
 /// A step from two functions.
-pub struct Act<C, A> {
+pub struct FnStep<C, A> {
     /// What it is about.
     pub subject: String,
     /// Whether it is still to be done.
@@ -86,15 +86,15 @@ pub struct Act<C, A> {
     pub apply: A,
 }
 
-impl<C, A> fmt::Debug for Act<C, A> {
+impl<C, A> fmt::Debug for FnStep<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Act")
+        f.debug_struct("FnStep")
             .field("subject", &self.subject)
             .finish_non_exhaustive()
     }
 }
 
-impl<C: Fn() -> Result<State>, A: Fn() -> Result<()>> Step for Act<C, A> {
+impl<C: Fn() -> Result<State>, A: Fn() -> Result<()>> Step for FnStep<C, A> {
     fn subject(&self) -> String {
         self.subject.clone()
     }
@@ -110,12 +110,12 @@ impl<C: Fn() -> Result<State>, A: Fn() -> Result<()>> Step for Act<C, A> {
 pub type Steps = Vec<Box<dyn Step>>;
 
 /// Makes a step of two functions.
-pub fn act(
+pub fn action(
     subject: impl Into<String>,
     check: impl Fn() -> Result<State> + 'static,
     apply: impl Fn() -> Result<()> + 'static,
 ) -> Box<dyn Step> {
-    Box::new(Act {
+    Box::new(FnStep {
         subject: subject.into(),
         check,
         apply,
@@ -219,7 +219,7 @@ mod tests {
 
     fn counter(done: &Rc<Cell<u32>>) -> Steps {
         let (a, b) = (Rc::clone(done), Rc::clone(done));
-        vec![act(
+        vec![action(
             "the counter",
             move || Ok(State::needed_if(a.get() == 0, "count")),
             move || {
@@ -233,7 +233,7 @@ mod tests {
     fn an_optional_step_that_fails_is_reported_and_the_next_one_is_done() {
         let fails = || {
             let needed = || Ok(State::Needed("install kmod".into()));
-            act("kmod", needed, || Err(Error::refused("no network")))
+            action("kmod", needed, || Err(Error::refused("no network")))
         };
         let done = Rc::new(Cell::new(0));
         let mut steps = vec![optional(fails())];
@@ -262,7 +262,7 @@ mod tests {
             assert_eq!(summary.has_changed("the counter"), changed == 1);
         }
         // One that cannot even be checked is reported, too, and is not applied.
-        let blind = act(
+        let blind = action(
             "kmod",
             || Err(Error::refused("no such folder")),
             || panic!("applied"),

@@ -28,7 +28,7 @@ fn write(path: &Path, text: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn said(program: &Path, words: &[&str]) -> String {
+fn output_of(program: &Path, words: &[&str]) -> String {
     let output = Command::new(program).args(words).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
@@ -114,14 +114,14 @@ fn an_installation_gets_the_drivers_once_and_its_shims_call_them() {
         }
         let before = state(&root);
         let dry = [&words[..], &["--dry-run"]].concat();
-        assert!(said(&onedock, &dry).contains("would do"));
+        assert!(output_of(&onedock, &dry).contains("would do"));
         assert_eq!(
             state(&root),
             before,
             "a dry run of {release} wrote something"
         );
 
-        assert!(!said(&onedock, &words).contains("\n0 done, "));
+        assert!(!output_of(&onedock, &words).contains("\n0 done, "));
         let after = state(&root);
         assert_eq!(
             fs::read_to_string(etc.join("oned.conf")).unwrap(),
@@ -147,7 +147,7 @@ fn an_installation_gets_the_drivers_once_and_its_shims_call_them() {
         assert_eq!(config.matches("ControlMaster auto").count(), 1);
         let meta = fs::metadata(&ssh).unwrap();
         assert_eq!(meta.uid(), fs::metadata(&remotes).unwrap().uid());
-        assert!(said(&onedock, &words).contains("\n0 done, "));
+        assert!(output_of(&onedock, &words).contains("\n0 done, "));
         assert!(
             state(&root) == after,
             "a second run of {release} wrote something"
@@ -208,7 +208,7 @@ fn shims_call_their_binaries(remotes: &Path) {
             let path = entry.unwrap().path();
             let action = path.file_name().unwrap().to_str().unwrap().to_owned();
             assert_eq!(
-                said(&path, &["a b", "", "'\"$x"]),
+                output_of(&path, &["a b", "", "'\"$x"]),
                 format!("<{binary}><{action}><a b><><'\"$x>")
             );
             count += 1;
@@ -216,7 +216,7 @@ fn shims_call_their_binaries(remotes: &Path) {
     }
     assert_eq!(count, 23 + 25 + 3 * 11 + 15);
     // run_monitord_client calls it by a path without its folder.
-    for (words, said) in [
+    for (words, text) in [
         (vec!["onedock", "0"], "<onedock-im><start><onedock><0>"),
         (vec!["stop", "onedock"], "<onedock-im><stop><onedock>"),
     ] {
@@ -225,7 +225,7 @@ fn shims_call_their_binaries(remotes: &Path) {
             .current_dir(remotes.join("im/onedock.d"))
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), said);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
     }
 }
 

@@ -55,7 +55,7 @@ fn setup(root: &Path, port: &str, more: &[&str]) -> Output {
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
@@ -107,13 +107,13 @@ fn the_registry_answers_over_tls_with_a_password_and_a_second_run_changes_nothin
         .port();
     let port = port.to_string();
 
-    assert!(said(&setup(root, &port, &["--dry-run"])).contains("would do"));
+    assert!(output_of(&setup(root, &port, &["--dry-run"])).contains("would do"));
     assert_eq!(
         fs::read_dir(root).unwrap().count(),
         0,
         "a dry run wrote something"
     );
-    said(&setup(root, &port, &[]));
+    output_of(&setup(root, &port, &[]));
 
     let url = format!("https://localhost:{port}/v2/");
     let ca = root.join(format!("etc/docker/certs.d/localhost:{port}/ca.crt"));
@@ -155,13 +155,13 @@ fn the_registry_answers_over_tls_with_a_password_and_a_second_run_changes_nothin
     assert!(!uid.contains("\t0\t"), "the registry runs as root: {uid}");
 
     let before = pid(root);
-    let text = said(&setup(root, &port, &[]));
+    let text = output_of(&setup(root, &port, &[]));
     assert!(text.contains("\n0 done, "), "{text}");
     assert_eq!(pid(root), before);
 
     // A changed account is taken by a restart; nothing else is touched.
     fs::remove_file(folder.join("htpasswd")).unwrap();
-    let text = said(&setup(root, &port, &[]));
+    let text = output_of(&setup(root, &port, &[]));
     assert!(
         text.contains("htpasswd: accounts onedock, onedock-node"),
         "{text}"

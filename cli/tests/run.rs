@@ -13,7 +13,7 @@ here=${0%/*}; folder=${here%/*/*}
 echo \"${0#\"$folder\"/} $*\" >> \"$folder/calls\"
 cat > \"$folder/stdin\"
 if [ -e \"$folder/fails\" ] && grep -qx \"${0##*/}\" \"$folder/fails\"; then
-    echo 'INFO: looked around' >&2; echo 'bridge br9 does not exist.' >&2; exit 1
+    echo 'INFO: has begun' >&2; echo 'bridge br9 does not exist.' >&2; exit 1
 fi
 case ${0##*/} in
 stat) echo 7 ;;
@@ -25,11 +25,11 @@ esac
 const TEMPLATE: &str = "NAME=web\nCPU=0.5\nMEMORY=64\nDISK=[IMAGE=\"docker://host:5000/web\"]\n\
     NIC=[BRIDGE=br9,IP=10.0.0.5]\nCONTEXT=[NETWORK=YES]\n";
 
-struct Bed {
+struct RecordingDrivers {
     dir: tempfile::TempDir,
 }
 
-impl Bed {
+impl RecordingDrivers {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let remotes = dir.path().join("remotes");
@@ -86,7 +86,7 @@ impl Bed {
     }
 }
 
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
@@ -96,10 +96,10 @@ fn folders(path: &Path) -> usize {
 
 #[test]
 fn a_vm_is_played_and_ended_by_oned_s_calls_in_oned_s_order() {
-    let bed = Bed::new();
-    let played = bed.play();
-    assert!(played.status.success(), "{}", said(&played));
-    let calls = bed.calls();
+    let drivers = RecordingDrivers::new();
+    let played = drivers.play();
+    assert!(played.status.success(), "{}", output_of(&played));
+    let calls = drivers.calls();
     let system = "/state/datastores/1000001/1000000";
     let image = calls[1].rsplit(' ').next().unwrap().to_owned();
     assert_eq!(
@@ -118,10 +118,10 @@ fn a_vm_is_played_and_ended_by_oned_s_calls_in_oned_s_order() {
             "vnm/bridge/post one-1000000 localhost".to_owned(),
         ]
     );
-    let stopped = bed.run(&["--stop", "1000000", "--remove-image"]);
-    assert!(stopped.status.success(), "{}", said(&stopped));
+    let stopped = drivers.run(&["--stop", "1000000", "--remove-image"]);
+    assert!(stopped.status.success(), "{}", output_of(&stopped));
     assert_eq!(
-        bed.calls(),
+        drivers.calls(),
         [
             "vmm/onedock/shutdown one-1000000 localhost 1000000 localhost".to_owned(),
             "vnm/bridge/clean localhost".to_owned(),
@@ -131,31 +131,31 @@ fn a_vm_is_played_and_ended_by_oned_s_calls_in_oned_s_order() {
         ]
     );
     for kind in ["vms", "images"] {
-        assert_eq!(folders(&bed.path("state").join(kind)), 0, "{kind}");
+        assert_eq!(folders(&drivers.path("state").join(kind)), 0, "{kind}");
     }
 }
 
 #[test]
-fn an_image_is_registered_once_and_an_address_is_given_once() {
-    let bed = Bed::new();
-    assert!(bed.play().status.success());
-    bed.calls();
-    let again = bed.play();
+fn an_image_is_registered_once_and_an_address_is_used_once() {
+    let drivers = RecordingDrivers::new();
+    assert!(drivers.play().status.success());
+    drivers.calls();
+    let again = drivers.play();
     assert!(
-        said(&again).contains("10.0.0.5 belongs to VM 1000000"),
+        output_of(&again).contains("10.0.0.5 belongs to VM 1000000"),
         "{}",
-        said(&again)
+        output_of(&again)
     );
-    assert!(bed.calls().is_empty());
-    assert!(bed.run(&["--stop", "1000000"]).status.success());
-    bed.calls();
-    assert!(bed.play().status.success());
-    assert_eq!(bed.names()[0], "tm/clone");
-    assert!(said(&bed.run(&["--list"])).contains("web"));
+    assert!(drivers.calls().is_empty());
+    assert!(drivers.run(&["--stop", "1000000"]).status.success());
+    drivers.calls();
+    assert!(drivers.play().status.success());
+    assert_eq!(drivers.names()[0], "tm/clone");
+    assert!(output_of(&drivers.run(&["--list"])).contains("web"));
 }
 
 #[test]
-fn what_fails_is_told_in_the_driver_s_line_and_undone() {
+fn what_fails_is_reported_in_the_driver_s_line_and_undone() {
     for (fails, undone) in [
         ("stat", &["datastore/stat"][..]),
         (
@@ -184,44 +184,44 @@ fn what_fails_is_told_in_the_driver_s_line_and_undone() {
             ],
         ),
     ] {
-        let bed = Bed::new();
-        fs::write(bed.path("remotes/fails"), format!("{fails}\n")).unwrap();
-        let failed = bed.play();
+        let drivers = RecordingDrivers::new();
+        fs::write(drivers.path("remotes/fails"), format!("{fails}\n")).unwrap();
+        let failed = drivers.play();
         let text = String::from_utf8_lossy(&failed.stderr).into_owned();
         assert!(!failed.status.success());
         assert!(
             text.ends_with(&format!(" {fails}: bridge br9 does not exist.\n")),
             "{text}"
         );
-        assert_eq!(bed.names(), undone, "{fails}");
-        assert_eq!(folders(&bed.path("state/vms")), 0, "{fails}");
+        assert_eq!(drivers.names(), undone, "{fails}");
+        assert_eq!(folders(&drivers.path("state/vms")), 0, "{fails}");
     }
 }
 
 #[test]
 fn an_image_whose_copy_failed_is_copied_again_under_its_number() {
-    let bed = Bed::new();
-    fs::write(bed.path("remotes/fails"), "cp\n").unwrap();
-    assert!(!bed.play().status.success());
-    let first = bed.calls();
-    fs::remove_file(bed.path("remotes/fails")).unwrap();
-    assert!(bed.play().status.success());
-    assert_eq!(bed.calls()[0], first[1]);
+    let drivers = RecordingDrivers::new();
+    fs::write(drivers.path("remotes/fails"), "cp\n").unwrap();
+    assert!(!drivers.play().status.success());
+    let first = drivers.calls();
+    fs::remove_file(drivers.path("remotes/fails")).unwrap();
+    assert!(drivers.play().status.success());
+    assert_eq!(drivers.calls()[0], first[1]);
 }
 
 #[test]
 fn a_vm_that_cannot_be_ended_stays_and_can_be_ended_again() {
-    let bed = Bed::new();
-    assert!(bed.play().status.success());
-    fs::write(bed.path("remotes/fails"), "shutdown\n").unwrap();
-    assert!(!bed.run(&["--stop", "1000000"]).status.success());
-    assert!(said(&bed.run(&["--list"])).contains("EPILOG"));
-    fs::remove_file(bed.path("remotes/fails")).unwrap();
-    assert!(bed.run(&["--stop", "1000000"]).status.success());
-    let unknown = bed.run(&["--stop", "1000000"]);
+    let drivers = RecordingDrivers::new();
+    assert!(drivers.play().status.success());
+    fs::write(drivers.path("remotes/fails"), "shutdown\n").unwrap();
+    assert!(!drivers.run(&["--stop", "1000000"]).status.success());
+    assert!(output_of(&drivers.run(&["--list"])).contains("EPILOG"));
+    fs::remove_file(drivers.path("remotes/fails")).unwrap();
+    assert!(drivers.run(&["--stop", "1000000"]).status.success());
+    let unknown = drivers.run(&["--stop", "1000000"]);
     assert!(
-        said(&unknown).contains("was not played here"),
+        output_of(&unknown).contains("was not played here"),
         "{}",
-        said(&unknown)
+        output_of(&unknown)
     );
 }

@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod bed;
+mod fake_node;
 
 use std::fs;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bed::{Message, Mood, Node, lives};
+use fake_node::{Behaviour, FakeNode, Message, lives};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onedock_common::VmId;
@@ -29,7 +29,7 @@ fn monitor(data: &str, vm: u32) -> Option<String> {
 
 #[test]
 fn a_start_answers_with_all_probes_and_leaves_a_detached_agent_that_sends() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.engine.set(7, "running");
     let first = node.start();
     assert!(first["SYSTEM_HOST"].contains("HYPERVISOR=docker\nTOTALCPU="));
@@ -84,7 +84,7 @@ fn a_start_answers_with_all_probes_and_leaves_a_detached_agent_that_sends() {
 
 #[test]
 fn changes_are_told_at_once_with_how_a_vm_ended() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.engine.set(7, "running");
     node.engine.set(9, "running");
     node.start();
@@ -118,12 +118,12 @@ fn changes_are_told_at_once_with_how_a_vm_ended() {
     node.monitord.state(SOON, "\"one-9\", STATE=\"POWEROFF\"");
 }
 
-fn nobody_is_powered_off_by(mood: Mood) {
-    let node = Node::new();
+fn nobody_is_powered_off_by(behaviour: Behaviour) {
+    let node = FakeNode::new();
     node.engine.set(7, "running");
     node.start();
     node.monitord.expect(SOON, |m| m.kind == "BEACON_HOST");
-    node.engine.mood(mood);
+    node.engine.behaviour(behaviour);
     node.engine.remove(7);
     let system = node
         .monitord
@@ -136,14 +136,14 @@ fn nobody_is_powered_off_by(mood: Mood) {
     let meanwhile = node.monitord.all(Duration::from_secs(7));
     assert!(
         meanwhile.iter().all(|m| m.kind != "STATE_VM"),
-        "{mood:?} {meanwhile:#?}"
+        "{behaviour:?} {meanwhile:#?}"
     );
     assert!(
         meanwhile.iter().any(|m| m.kind == "BEACON_HOST"),
         "the host itself is alive"
     );
     node.engine.set(7, "running");
-    node.engine.mood(Mood::Answers);
+    node.engine.behaviour(Behaviour::Answers);
     let back = node.monitord.state(SOON * 2, "SYNC_STATE=yes");
     assert!(
         back.data.contains("one-7\", STATE=\"RUNNING\""),
@@ -154,37 +154,37 @@ fn nobody_is_powered_off_by(mood: Mood) {
 
 #[test]
 fn fault_40_an_engine_that_hangs_powers_nobody_off() {
-    nobody_is_powered_off_by(Mood::Hangs);
+    nobody_is_powered_off_by(Behaviour::Hangs);
 }
 
 #[test]
 fn fault_38_an_engine_that_is_restarting_powers_nobody_off() {
-    nobody_is_powered_off_by(Mood::Closes);
+    nobody_is_powered_off_by(Behaviour::Closes);
 }
 
 #[test]
 fn attack_44_an_engine_that_answers_nonsense_powers_nobody_off() {
-    nobody_is_powered_off_by(Mood::Raves);
+    nobody_is_powered_off_by(Behaviour::Garbles);
 }
 
 #[test]
 fn a_start_while_the_engine_is_silent_succeeds_and_says_nothing_of_vms() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.engine.set(7, "running");
-    node.engine.mood(Mood::Closes);
+    node.engine.behaviour(Behaviour::Closes);
     let first = node.start();
     assert_eq!(
         (first["STATE_VM"].as_str(), first["MONITOR_VM"].as_str()),
         ("", "")
     );
     assert!(first["SYSTEM_HOST"].contains("ONEDOCK_ENGINE=\"the Docker engine"));
-    node.engine.mood(Mood::Answers);
+    node.engine.behaviour(Behaviour::Answers);
     node.monitord.state(SOON, "SYNC_STATE=yes");
 }
 
 #[test]
 fn fault_59_a_vm_in_action_is_in_the_full_list_and_its_state_in_no_report() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.engine.set(7, "running");
     let held = VmLock::acquire(&node.paths(), VmId::new(7), Duration::ZERO).unwrap();
     let deploying = VmLock::acquire(&node.paths(), VmId::new(8), Duration::ZERO).unwrap();
@@ -209,7 +209,7 @@ fn fault_59_a_vm_in_action_is_in_the_full_list_and_its_state_in_no_report() {
 
 #[test]
 fn fault_61_a_second_start_replaces_the_first_and_stop_ends_it() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.start();
     let first = node.pid();
     node.start();
@@ -232,7 +232,7 @@ fn fault_61_a_second_start_replaces_the_first_and_stop_ends_it() {
 
 #[test]
 fn sigusr1_makes_the_host_s_probes_run_at_once() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.start();
     node.monitord.expect(SOON, |m| m.kind == "BEACON_HOST");
     kill(Pid::from_raw(node.pid()), Signal::SIGUSR1).unwrap();
@@ -242,7 +242,7 @@ fn sigusr1_makes_the_host_s_probes_run_at_once() {
 
 #[test]
 fn what_cannot_start_says_why_in_one_line_and_leaves_no_agent() {
-    let node = Node::new();
+    let node = FakeNode::new();
     let config = node.config();
     for (args, input, says) in [
         (
@@ -299,7 +299,7 @@ fn what_cannot_start_says_why_in_one_line_and_leaves_no_agent() {
 
 #[test]
 fn a_vm_state_that_monitord_did_not_take_is_told_when_it_is_back() {
-    let mut node = Node::new();
+    let mut node = FakeNode::new();
     node.engine.set(7, "running");
     let config = node.config();
     // A port on which nobody listens, taken over later.
@@ -319,20 +319,20 @@ fn a_vm_state_that_monitord_did_not_take_is_told_when_it_is_back() {
     );
     node.engine.set(7, "exited");
     assert!(node.monitord.all(Duration::from_secs(2)).is_empty());
-    node.monitord = bed::Monitord::on(port);
-    let told = node
+    node.monitord = fake_node::Monitord::on(port);
+    let state = node
         .monitord
         .state(Duration::from_secs(20), "SYNC_STATE=yes");
     assert!(
-        told.data.contains("one-7\", STATE=\"POWEROFF\""),
+        state.data.contains("one-7\", STATE=\"POWEROFF\""),
         "{}",
-        told.data
+        state.data
     );
 }
 
 #[test]
 fn a_probe_prints_its_plain_records_once() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.engine.set(7, "running");
     let print = |probe: &str| {
         let out = node.run(&["probe", probe, "3"], "");
@@ -345,7 +345,7 @@ fn a_probe_prints_its_plain_records_once() {
         print("state").ends_with("VM = [ ID=\"7\", DEPLOY_ID=\"one-7\", STATE=\"RUNNING\" ]\n")
     );
     assert_eq!(print("vm"), "");
-    node.engine.mood(Mood::Closes);
+    node.engine.behaviour(Behaviour::Closes);
     let out = node.run(&["probe", "state", "3"], "");
     assert!(!out.status.success() && out.stdout.is_empty());
     let error = String::from_utf8(out.stderr).unwrap();

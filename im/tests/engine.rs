@@ -1,19 +1,19 @@
-//! The real program with a real Docker Engine and a `monitord` that the test plays; needs root.
+//! The real program with a real Docker FakeEngine and a `monitord` that the test plays; needs root.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod bed;
+mod fake_node;
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bed::Node;
+use fake_node::FakeNode;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onedock_tests::engine_server::{Options, PrivateEngine};
 
-/// A machine may be busy; how soon a state is told is measured by `make bench`.
+/// A machine may be busy; how soon a state is reported is measured by `make bench`.
 const SOON: Duration = Duration::from_secs(60);
 
 fn create(engine: &PrivateEngine, vm: u32) {
@@ -40,7 +40,7 @@ fn a_vm_that_starts_and_ends_by_hand_is_reported_with_its_exit_code_and_disk_siz
     let engine = PrivateEngine::start(Options::default()).unwrap();
     let command = "CMD [\"/bin/sh\", \"-c\", \"echo ready; /bin/sleep 1000\"]";
     engine.busybox("box:1", &[command]).unwrap();
-    let node = Node::with_engine(engine.socket());
+    let node = FakeNode::with_engine(engine.socket());
     create(&engine, 7);
     let first = node.start();
     assert!(
@@ -81,11 +81,11 @@ fn a_vm_that_starts_and_ends_by_hand_is_reported_with_its_exit_code_and_disk_siz
                 .all(|vm| m.data.contains(&format!("one-{vm}\", STATE=\"RUNNING\"")))
     });
     engine.docker(&["rm", "--force", "one-8"]).unwrap();
-    let told = node.monitord.state(SOON, "one-8\", STATE=\"POWEROFF\"");
+    let state = node.monitord.state(SOON, "one-8\", STATE=\"POWEROFF\"");
     assert!(
-        !told.data.contains("one-7\", STATE=\"POWEROFF\""),
+        !state.data.contains("one-7\", STATE=\"POWEROFF\""),
         "{}",
-        told.data
+        state.data
     );
 }
 

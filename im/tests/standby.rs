@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod bed;
+mod fake_node;
 
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bed::{Node, eventually, lives, noted};
+use fake_node::{FakeNode, eventually, lives, noted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -21,7 +21,7 @@ fn end(pid: i32, signal: Signal) {
     eventually(MINUTE, "it ends", || !lives(pid));
 }
 
-fn standby(node: &Node) -> i32 {
+fn standby(node: &FakeNode) -> i32 {
     eventually(MINUTE, "there is a standby", || {
         noted(node, "standby").is_some_and(lives)
     });
@@ -29,7 +29,7 @@ fn standby(node: &Node) -> i32 {
 }
 
 /// Waits for another agent than `before`.
-fn next_agent(node: &Node, before: i32) -> i32 {
+fn next_agent(node: &FakeNode, before: i32) -> i32 {
     let agent = || noted(node, "pid").filter(|pid| *pid != before && lives(*pid));
     eventually(MINUTE, "there is another agent", || agent().is_some());
     agent().unwrap()
@@ -37,7 +37,7 @@ fn next_agent(node: &Node, before: i32) -> i32 {
 
 #[test]
 fn a_killed_agent_is_back_within_a_minute_and_tells_everything_again() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.engine.set(7, "running");
     node.start();
     node.monitord.expect(MINUTE, |m| m.kind == "BEACON_HOST");
@@ -45,19 +45,19 @@ fn a_killed_agent_is_back_within_a_minute_and_tells_everything_again() {
         let (agent, waiting) = (node.pid(), standby(&node));
         end(agent, signal);
         node.monitord.all(Duration::from_millis(1));
-        // Nobody is told meanwhile.
+        // Nothing is reported meanwhile.
         node.engine.set(7, "exited");
-        let told = node.monitord.state(MINUTE, "SYNC_STATE=yes");
+        let state = node.monitord.state(MINUTE, "SYNC_STATE=yes");
         assert!(
-            told.data.contains("one-7\", STATE=\"POWEROFF\""),
+            state.data.contains("one-7\", STATE=\"POWEROFF\""),
             "{}",
-            told.data
+            state.data
         );
         for kind in ["SYSTEM_HOST", "BEACON_HOST"] {
             node.monitord.expect(MINUTE, |m| m.kind == kind);
         }
         assert_eq!(next_agent(&node, agent), waiting, "the standby");
-        assert_eq!(node.pid(), waiting, "where OpenNebula looks for it");
+        assert_eq!(node.pid(), waiting, "where OpenNebula reads it");
         let words = fs::read(format!("/proc/{waiting}/cmdline")).unwrap();
         assert!(words.starts_with(b"onedock-im\0resume\0"), "{words:?}");
         node.engine.set(7, "running");
@@ -66,7 +66,7 @@ fn a_killed_agent_is_back_within_a_minute_and_tells_everything_again() {
 
 #[test]
 fn a_killed_standby_is_replaced_and_the_next_one_serves() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.start();
     let agent = node.pid();
     let first = standby(&node);
@@ -81,7 +81,7 @@ fn a_killed_standby_is_replaced_and_the_next_one_serves() {
 
 #[test]
 fn a_stopped_agent_stays_stopped_and_a_start_leaves_one_of_each() {
-    let node = Node::new();
+    let node = FakeNode::new();
     node.start();
     let (agent, waiting) = (node.pid(), standby(&node));
     node.start();
@@ -109,7 +109,7 @@ fn a_stopped_agent_stays_stopped_and_a_start_leaves_one_of_each() {
 
 #[test]
 fn another_folder_of_the_programs_has_its_files_beside_it() {
-    let node = Node::new();
+    let node = FakeNode::new();
     let remotes = node.dir.path().join("srv/one");
     let program = remotes.join("onedock/arch/onedock-im");
     fs::create_dir_all(program.parent().unwrap()).unwrap();

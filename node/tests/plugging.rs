@@ -237,16 +237,16 @@ fn fault_49_every_unusable_bridge_is_named_with_its_nic() -> Result<()> {
                 plug::check(VmId::new(5), &[nic.clone()]),
                 network.plug(5, &[nic]),
             ] {
-                let said = refused.unwrap_err().to_string();
-                ensure!(said.starts_with(text), "{said}");
+                let error = refused.unwrap_err().to_string();
+                ensure!(error.starts_with(text), "{error}");
             }
         }
         let mut huge = nic(5, 0, "10.1.0.5/16");
         huge.mtu = Some(70_000);
-        let said = network.plug(5, &[huge]).unwrap_err().to_string();
+        let error = network.plug(5, &[huge]).unwrap_err().to_string();
         ensure!(
-            said.starts_with("NIC 0 on bridge br0: making the pair one-5-0 failed"),
-            "{said}"
+            error.starts_with("NIC 0 on bridge br0: making the pair one-5-0 failed"),
+            "{error}"
         );
         Ok(())
     })
@@ -331,12 +331,12 @@ fn onedock_node_answers_one_request_and_refuses_all_else() -> Result<()> {
 }
 
 #[test]
-fn what_the_kernel_would_answer_with_a_number_is_told_with_its_reason_and_leaves_nothing()
+fn what_the_kernel_would_answer_with_a_number_is_reported_with_its_reason_and_leaves_nothing()
 -> Result<()> {
     on_a_host(|network| {
-        let refused = |nics: &[Nic], said: &str| -> Result<()> {
+        let refused = |nics: &[Nic], expected: &str| -> Result<()> {
             let checked = plug::check(VmId::new(5), nics).unwrap_err().to_string();
-            ensure!(checked.contains(said), "{checked}");
+            ensure!(checked.contains(expected), "{checked}");
             let plugged = network.plug(5, nics).unwrap_err().to_string();
             ensure!(plugged == checked, "{plugged}");
             ensure!(!exists("one-5-0")? && !exists("one-5-1")?, "left");

@@ -2,27 +2,26 @@
 //! and hosts that exist only there. `tests/roots/run.sh` gives it namespaces of its own.
 //!
 //! A static program that asks the C library for a user or a host dies in these roots: of the name
-//! service's modules, which belong to another glibc. Each look-up that the programs do is done
+//! service's modules, which belong to another glibc. Each look-up of the programs is made
 //! here once, by every way that a name can be known.
 
 #![allow(clippy::print_stdout, reason = "each case is reported in a line")]
 
-use std::ffi::OsStr;
+mod root;
+
 use std::fs;
-use std::io::Write as _;
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use nix::mount::{MsFlags, mount};
+use onedock_common::DatastoreId;
+use onedock_common::opennebula::oned::datastore::Datastore;
 use onedock_tests::dns_server::{DnsServer, Manner};
 use onedock_tests::registry_server::{RegistryServer, Setup};
+use root::{Root, text};
 
 /// Every program that is built; all of them must at least start.
 const PROGRAMS: [&str; 7] = [
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 fn run(root: &Path, memory: &Path, programs: &Path) -> anyhow::Result<()> {
-    let place = Root::enter(root, memory, programs)?;
+    let root = Root::enter(root, memory, programs)?;
     let dns = DnsServer::start(
         "127.0.0.1:53".parse()?,
         Manner::Answers,
@@ -81,48 +80,48 @@ fn run(root: &Path, memory: &Path, programs: &Path) -> anyhow::Result<()> {
     )?;
     type Case<'a> = (&'a str, Box<dyn Fn() -> anyhow::Result<()> + 'a>);
     let cases: Vec<Case<'_>> = vec![
-        ("every program starts", Box::new(|| starts(&place))),
-        ("a user that is not there", Box::new(|| absent_user(&place))),
-        ("a user of the file", Box::new(|| user_of_the_file(&place))),
+        ("every program starts", Box::new(|| starts(&root))),
+        ("a user that is not there", Box::new(|| absent_user(&root))),
+        ("a user of the file", Box::new(|| user_of_the_file(&root))),
         (
             "a user that only systemd's module knows",
-            Box::new(|| user_of_systemd(&place)),
+            Box::new(|| user_of_systemd(&root)),
         ),
         (
             "datastore and transfer manager by a name of /etc/hosts",
-            Box::new(|| images(&place, &port, HOSTS_NAME, 1)),
+            Box::new(|| images(&root, &port, HOSTS_NAME, 1)),
         ),
         (
             "datastore and transfer manager by a name of the DNS server",
-            Box::new(|| images(&place, &port, DNS_NAME, 2)),
+            Box::new(|| images(&root, &port, DNS_NAME, 2)),
         ),
         (
             "datastore and transfer manager by a search domain",
-            Box::new(|| images(&place, &port, SHORT_NAME, 3)),
+            Box::new(|| images(&root, &port, SHORT_NAME, 3)),
         ),
         (
             "datastore and transfer manager by this machine's own name",
-            Box::new(|| images(&place, &port, OWN_NAME, 4)),
+            Box::new(|| images(&root, &port, OWN_NAME, 4)),
         ),
         (
             "a second DNS server for a silent first",
-            Box::new(|| second_server(&place, &port)),
+            Box::new(|| second_server(&root, &port)),
         ),
         (
             "a registry's name that nobody knows",
-            Box::new(|| unknown_registry(&place, &port)),
+            Box::new(|| unknown_registry(&root, &port)),
         ),
         (
             "monitord by a name of /etc/hosts",
-            Box::new(|| monitoring(&place, HOSTS_NAME)),
+            Box::new(|| monitoring(&root, HOSTS_NAME)),
         ),
         (
             "monitord by a name of the DNS server",
-            Box::new(|| monitoring(&place, DNS_NAME)),
+            Box::new(|| monitoring(&root, DNS_NAME)),
         ),
         (
             "monitord's name that nobody knows",
-            Box::new(|| unknown_monitord(&place)),
+            Box::new(|| unknown_monitord(&root)),
         ),
     ];
     let mut failed = 0;
@@ -151,178 +150,6 @@ fn run(root: &Path, memory: &Path, programs: &Path) -> anyhow::Result<()> {
         "the DNS server was asked for a name of /etc/hosts: {asked:?}"
     );
     Ok(())
-}
-
-/// The root, with a layer of memory over it.
-struct Root {
-    path: PathBuf,
-}
-
-impl Root {
-    /// Mounts what the programs need. The caller has given this process namespaces of its own.
-    fn enter(root: &Path, memory: &Path, programs: &Path) -> anyhow::Result<Self> {
-        ensure!(
-            has_own_namespaces(),
-            "onedock-roots mounts and names things: call tests/roots/run.sh, which gives it \
-             namespaces of its own"
-        );
-        nix::unistd::sethostname(OWN_NAME)?;
-        command("ip", ["link", "set", "lo", "up"])?;
-        let none = None::<&str>;
-        mount(Some("tmpfs"), memory, Some("tmpfs"), MsFlags::empty(), none)?;
-        let at = |name: &str| memory.join(name);
-        for name in ["upper", "work", "root", "tmp"] {
-            fs::create_dir(at(name))?;
-        }
-        let layers = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            root.display(),
-            at("upper").display(),
-            at("work").display()
-        );
-        let path = at("root");
-        mount(
-            Some("overlay"),
-            &path,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(layers.as_str()),
-        )?;
-        mount(
-            Some("proc"),
-            &path.join("proc"),
-            Some("proc"),
-            MsFlags::empty(),
-            none,
-        )?;
-        // The test's own files, the registry's among them.
-        mount(Some(&at("tmp")), "/tmp", none, MsFlags::MS_BIND, none)?;
-        let place = Self { path };
-        fs::create_dir_all(place.at(FOLDER))?;
-        for name in PROGRAMS.iter().chain(&["onedock-init"]) {
-            let to = place.at(FOLDER).join(name);
-            fs::copy(programs.join(name), to)
-                .with_context(|| format!("{name} is not in {}", programs.display()))?;
-        }
-        place.write(
-            "/etc/hosts",
-            &format!("127.0.0.1 localhost\n127.0.0.1 {HOSTS_NAME}\n"),
-        )?;
-        place.name_servers(&["127.0.0.1"])?;
-        Ok(place)
-    }
-
-    /// A path of the root as this process sees it.
-    fn at(&self, path: &str) -> PathBuf {
-        self.path.join(path.trim_start_matches('/'))
-    }
-
-    fn write(&self, path: &str, text: &str) -> anyhow::Result<()> {
-        let path = self.at(path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        // Not through a link of the root, which would lead out of it.
-        let _ = fs::remove_file(&path);
-        fs::write(&path, text).with_context(|| format!("{}", path.display()))
-    }
-
-    fn name_servers(&self, servers: &[&str]) -> anyhow::Result<()> {
-        let lines: Vec<String> = servers
-            .iter()
-            .map(|s| format!("nameserver {s}\n"))
-            .collect();
-        self.write(
-            "/etc/resolv.conf",
-            &format!("search cloud.test\n{}", lines.concat()),
-        )
-    }
-
-    /// Calls a program in the root. A signal is a failure of its own, whatever was expected.
-    fn call(&self, words: &[&str], input: &str) -> anyhow::Result<Output> {
-        let mut child = Command::new("timeout")
-            .args(["-k", "5", "60", "chroot"])
-            .arg(&self.path)
-            .args(words)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", "/root")
-            .env("ONEDOCK_CONF", "/etc/onedock/onedock.conf")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A program that dies does not read.
-            let _ = stdin.write_all(input.as_bytes());
-        }
-        let output = child.wait_with_output()?;
-        // `timeout` ends by the signal that ended the program, or with 128 and its number.
-        let signal = output.status.signal().or(output
-            .status
-            .code()
-            .filter(|code| *code > 128)
-            .map(|code| code - 128));
-        if let Some(signal) = signal {
-            bail!("{} died by signal {signal}", words.join(" "));
-        }
-        ensure!(
-            output.status.code() != Some(124),
-            "{} did not end within 60 s",
-            words.join(" ")
-        );
-        Ok(output)
-    }
-
-    fn program(&self, name: &str, words: &[&str], input: &str) -> anyhow::Result<Output> {
-        let path = format!("{FOLDER}/{name}");
-        let mut all = vec![path.as_str()];
-        all.extend(words);
-        self.call(&all, input)
-    }
-
-    /// The standard output of a call that has to succeed.
-    fn answer(&self, name: &str, words: &[&str], input: &str) -> anyhow::Result<String> {
-        let output = self.program(name, words, input)?;
-        ensure!(
-            output.status.success(),
-            "{name} {} failed: {}",
-            words.join(" "),
-            text(&output.stderr)
-        );
-        Ok(text(&output.stdout))
-    }
-
-    /// The one line of a call that has to fail.
-    fn refusal(&self, name: &str, words: &[&str], input: &str) -> anyhow::Result<String> {
-        let output = self.program(name, words, input)?;
-        ensure!(
-            !output.status.success(),
-            "{name} {} succeeded",
-            words.join(" ")
-        );
-        let line = text(&output.stderr);
-        ensure!(line.trim_end().lines().count() == 1, "not one line: {line}");
-        Ok(line)
-    }
-}
-
-/// Whether `unshare` has made namespaces for this process: `timeout` is the first one there.
-fn has_own_namespaces() -> bool {
-    std::process::id() == 2
-}
-
-fn command<S: AsRef<OsStr>>(
-    program: &str,
-    words: impl IntoIterator<Item = S>,
-) -> anyhow::Result<()> {
-    let status = Command::new(program).args(words).status()?;
-    ensure!(status.success(), "{program} failed");
-    Ok(())
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn starts(root: &Root) -> anyhow::Result<()> {
@@ -400,14 +227,15 @@ fn user_of_systemd(root: &Root) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `one_datastore` writes to the driver.
+/// The request of a datastore's action.
 fn action(image: &str) -> String {
-    STANDARD.encode(format!(
-        "<DS_DRIVER_ACTION_DATA><IMAGE>{image}</IMAGE><DATASTORE><ID>100</ID>\
-         <BASE_PATH>/var/lib/one/datastores/100</BASE_PATH><TEMPLATE>\
-         <SAFE_DIRS>/var/tmp</SAFE_DIRS><RESTRICTED_DIRS>/</RESTRICTED_DIRS></TEMPLATE>\
-         </DATASTORE></DS_DRIVER_ACTION_DATA>"
-    ))
+    let datastore = Datastore {
+        id: DatastoreId::new(100),
+        name: "images",
+        base_path: Some("/var/lib/one/datastores/100"),
+        safe_dirs: "/var/tmp",
+    };
+    datastore.request(image)
 }
 
 /// `private` is the cloud's own registry; `insecure` is the one that is asked, by plain HTTP.

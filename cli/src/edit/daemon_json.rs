@@ -86,8 +86,8 @@ fn set(
         if same(found.get(), value) {
             return Ok(false);
         }
-        let place = span(text, found);
-        text.replace_range(place, value);
+        let range = span(text, found);
+        text.replace_range(range, value);
         return Ok(true);
     }
     let last = object.values().map(|raw| span(text, raw).end).max();

@@ -57,8 +57,8 @@ impl Template {
             .next_back()
             .map_or(1, |e| self.blanks_before_sign(e, name));
         let line = format!("{name}{:pad$}= \"{value}\"\n", "");
-        let place = alike().next_back().map(|e| self.line_behind(e.end));
-        self.insert(place, &line);
+        let offset = alike().next_back().map(|e| self.line_behind(e.end));
+        self.insert(offset, &line);
         self.changes.push(format!("{name} {value}"));
     }
 
@@ -81,8 +81,8 @@ impl Template {
                     .collect();
                 let block = format!("\n{name} = [\n{}\n]\n", lines.join(",\n"));
                 let last = entries.iter().rfind(|e| is(e, name));
-                let place = last.map(|e| self.line_behind(e.end));
-                self.insert(place, &block);
+                let offset = last.map(|e| self.line_behind(e.end));
+                self.insert(offset, &block);
                 self.changes.push(format!("{name} {key}"));
             }
         }
@@ -126,11 +126,11 @@ impl Template {
         absent: Option<&str>,
     ) -> bool {
         let entries = self.entries();
-        let place = entries
+        let offset = entries
             .iter()
             .find(|e| is(e, name))
             .and_then(|e| attributes(e).iter().find(|a| is(a, attribute)));
-        let Some(Value::Text(range)) = place.map(|a| a.value.clone()) else {
+        let Some(Value::Text(range)) = offset.map(|a| a.value.clone()) else {
             return false;
         };
         let old = self.text.get(range.clone()).unwrap_or_default().to_owned();
@@ -169,15 +169,15 @@ impl Template {
     }
 
     /// Inserts lines at the begin of a line, or at the end of the file.
-    fn insert(&mut self, place: Option<usize>, lines: &str) {
-        let place = place.unwrap_or(self.text.len());
-        let open_line = place > 0 && !self.text.get(..place).unwrap_or_default().ends_with('\n');
+    fn insert(&mut self, offset: Option<usize>, lines: &str) {
+        let offset = offset.unwrap_or(self.text.len());
+        let open_line = offset > 0 && !self.text.get(..offset).unwrap_or_default().ends_with('\n');
         let lines = if open_line {
             format!("\n{lines}")
         } else {
             lines.to_owned()
         };
-        self.text.insert_str(place, &lines);
+        self.text.insert_str(offset, &lines);
     }
 }
 

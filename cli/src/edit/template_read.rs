@@ -1,7 +1,7 @@
 //! Reads a text in OpenNebula's template syntax into values, each with the line it begins in.
 
 pub use super::template_scan::Misread;
-use super::template_scan::{Entry, Value as Place, scan};
+use super::template_scan::{Entry, Value as Span, scan};
 
 /// One attribute of a template, or of a vector in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +50,10 @@ fn owned(text: &str, entries: &[Entry]) -> Vec<Attribute> {
                 .count()
                 + 1,
             value: match &entry.value {
-                Place::Text(range) => {
+                Span::Text(range) => {
                     Value::Text(unescaped(text.get(range.clone()).unwrap_or_default()))
                 }
-                Place::Vector(_, entries) => Value::Vector(owned(text, entries)),
+                Span::Vector(_, entries) => Value::Vector(owned(text, entries)),
             },
         })
         .collect()

@@ -1,4 +1,4 @@
-//! Reads OpenNebula's template syntax with the place of every value, by the rules of
+//! Reads OpenNebula's template syntax with the position of every value, by the rules of
 //! `src/parsers/template_parser.l`: `NAME = "text"`, `NAME = word`,
 //! `NAME = [ A = "x", B = y ]`, and comments from `#` to the end of the line.
 
@@ -26,7 +26,7 @@ pub(super) enum Value {
     Vector(usize, Vec<Entry>),
 }
 
-/// A place that is not in the syntax: line (from 1) and what was expected there.
+/// What is not in the syntax: line (from 1) and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misread {
     /// The line, from 1.

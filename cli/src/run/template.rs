@@ -66,7 +66,7 @@ pub(crate) struct DiskTemplate {
 pub(crate) struct NicTemplate {
     pub(crate) bridge: IfName,
     pub(crate) ip: Option<Ipv4Addr>,
-    /// MAC; made of IP as `oned` does, when it is not said.
+    /// MAC; made of IP as `oned` does, when it is not given.
     pub(crate) mac: Option<Mac>,
     /// MASK or NETWORK_MASK.
     pub(crate) mask: Option<String>,

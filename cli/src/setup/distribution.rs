@@ -355,10 +355,10 @@ mod tests {
     fn a_machine_of_red_hat_s_family_is_told_of_the_repositories_it_lacks() {
         let rocky = Distribution::parse("ID=rocky\nVERSION_ID=\"9.4\"\n");
         let of = |name: &str| PROGRAMS.iter().find(|p| p.name() == name).unwrap();
-        let said = |name| rocky.advice(of(name)).unwrap();
-        assert!(said("dockerd").contains("docker-ce.repo"));
-        assert!(said("docker-registry").contains("setup registry"));
-        assert!(said("ipset").ends_with("epel-release-latest-9.noarch.rpm"));
+        let text = |name| rocky.advice(of(name)).unwrap();
+        assert!(text("dockerd").contains("docker-ce.repo"));
+        assert!(text("docker-registry").contains("setup registry"));
+        assert!(text("ipset").ends_with("epel-release-latest-9.noarch.rpm"));
         let debian = Distribution::parse("ID=debian\n");
         assert_eq!(debian.advice(of("dockerd")), None);
     }

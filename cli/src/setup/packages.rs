@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::setup::distribution::{Distribution, ENGINE, Family, PROGRAMS, Program, Role, programs};
-use crate::step::{State, Step, act, optional};
+use crate::step::{State, Step, action, optional};
 use onedock_common::process::{Command, Output, find_local};
 
 /// A package may be large and the line slow, but an installation that stands still must end.
@@ -91,7 +91,7 @@ fn step(
         engine_answers: Box::new(engine_answers.clone()),
     };
     let again = machine.clone();
-    act(
+    action(
         subject,
         move || Installation::on(&machine(), role, required).check(),
         move || Installation::on(&again(), role, required).apply(),

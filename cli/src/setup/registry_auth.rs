@@ -24,12 +24,12 @@ pub fn step(
     owner: Owner,
 ) -> Box<dyn Step> {
     let path = host.path(AUTH_FILE);
-    let place = path.clone();
+    let at = path.clone();
     let text = move || {
         let (user, password) = account()?;
-        with_account(&read(&place)?, &registry, &basic(&user, &password))
+        with_account(&read(&at)?, &registry, &basic(&user, &password))
             .map(String::into_bytes)
-            .map_err(|why| Error::refused(format!("{} {why}", place.display())))
+            .map_err(|why| Error::refused(format!("{} {why}", at.display())))
     };
     PutFile::from(path, text, 0o640, owner)
 }

@@ -7,7 +7,7 @@ use super::ONEADMIN;
 use crate::file_step::{Folder, PutFile};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 
 /// What OpenNebula's packages say of them.
 const TMPFILES: &str = include_str!("../../../packaging/tmpfiles-onedock.conf");
@@ -58,11 +58,11 @@ fn tmpfiles(remote_scripts: &Path) -> String {
 
 /// A folder that is made for `owner` when it is missing; one that is there stays as it is.
 pub(super) fn missing_folder(path: PathBuf, mode: u32, owner: Owner) -> Box<dyn Step> {
-    let place = path.clone();
+    let at = path.clone();
     let folder = Folder::new(path.clone(), mode, owner);
-    act(
+    action(
         path.display().to_string(),
-        move || Ok(State::needed_if(!place.is_dir(), "make it")),
+        move || Ok(State::needed_if(!at.is_dir(), "make it")),
         move || folder.apply(),
     )
 }

@@ -140,7 +140,7 @@ fn a_stop_signal_right_after_the_start_is_never_lost() -> Result<()> {
         let kill = format!("POST /containers/{id}/kill?signal=TERM HTTP/1.0\r\n\r\n");
         let start = format!("POST /containers/{id}/start HTTP/1.0\r\n\r\n");
         let wait = format!("POST /containers/{id}/wait HTTP/1.0\r\n\r\n");
-        // Straight to the socket: a client's start would take longer than what is looked for.
+        // Straight to the socket: a client's start would take longer than the moment that is tested.
         let ask = |request: &str| -> Result<String> {
             let mut stream = UnixStream::connect(host.engine.socket())?;
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;

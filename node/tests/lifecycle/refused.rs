@@ -94,7 +94,7 @@ fn fails_clearly(host: &TestHost) -> Result<()> {
     bad.args = vec!["/bin/nothing".into()];
     check("no such command", &bad, "/bin/nothing")?;
 
-    // A checkpoint cannot be restored yet; the reason is where the engine looks for it.
+    // A checkpoint cannot be restored yet; the reason is where the engine reads it.
     host.write_boot_spec(&id, &good)?;
     let log = engine.folder().join("log.json");
     let log = log.to_str().unwrap();

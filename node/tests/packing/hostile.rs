@@ -41,10 +41,10 @@ fn refused(layer: &Path) -> Result<String> {
         layer: layer.to_owned(),
         whole: false,
     };
-    let said = image::call(&request, Stdio::null())?;
-    ensure!(!said.is_empty(), "{} was packed", layer.display());
-    ensure!(said.lines().count() == 1, "{said}");
-    Ok(said)
+    let error = image::call(&request, Stdio::null())?;
+    ensure!(!error.is_empty(), "{} was packed", layer.display());
+    ensure!(error.lines().count() == 1, "{error}");
+    Ok(error)
 }
 
 #[test]
@@ -132,10 +132,10 @@ fn attack_16_names_that_would_delete_and_paths_that_nobody_can_unpack_are_refuse
         let (_dir, layer, diff) = made()?;
         fs::create_dir(diff.join("d"))?;
         fs::write(diff.join("d").join(name), "")?;
-        let said = refused(&layer)?;
+        let error = refused(&layer)?;
         ensure!(
-            said.contains("cannot be in an image") && said.contains("/d/.wh."),
-            "{said}"
+            error.contains("cannot be in an image") && error.contains("/d/.wh."),
+            "{error}"
         );
     }
     let (_dir, layer, diff) = made()?;
@@ -179,10 +179,10 @@ fn attack_16_marks_of_the_overlay_count_only_where_no_container_can_write_them()
     );
     for mark in ["trusted.overlay.redirect", "trusted.overlay.metacopy"] {
         set("a-opaque", mark, b"/elsewhere")?;
-        let said = refused(&layer)?;
+        let error = refused(&layer)?;
         ensure!(
-            said.contains("/a-opaque") && said.contains("redirect_dir=N"),
-            "{said}"
+            error.contains("/a-opaque") && error.contains("redirect_dir=N"),
+            "{error}"
         );
         rustix::fs::removexattr(diff.join("a-opaque"), mark)?;
     }

@@ -46,12 +46,8 @@ fn same(expected: &Tree, found: &Tree) -> Result<()> {
 /// A base with a shell and files to change.
 fn base(engine: &PrivateEngine) -> Result<()> {
     engine.busybox("shell:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
-    let root = tempfile::tempdir_in(engine.folder())?;
+    let root = engine.busybox_root(&["sleep"])?;
     changes::base(root.path())?;
-    fs::create_dir(root.path().join("bin"))?;
-    fs::copy("/bin/busybox", root.path().join("bin/busybox"))
-        .or_else(|_| fs::copy("/usr/bin/busybox", root.path().join("bin/busybox")))?;
-    std::os::unix::fs::symlink("busybox", root.path().join("bin/sleep"))?;
     engine.import("base:1", root.path(), &["CMD [\"/bin/sleep\", \"1000\"]"])
 }
 

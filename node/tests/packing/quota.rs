@@ -20,19 +20,19 @@ fn a_layer_on_storage_without_quotas_is_not_bound() -> Result<()> {
     };
     let answer = engine.folder().join("answer");
     let out = fs::File::create(&answer)?;
-    let said = engine.inside(|| image::call(&request, out.into()))?;
-    ensure!(said.is_empty(), "{said}");
+    let error = engine.inside(|| image::call(&request, out.into()))?;
+    ensure!(error.is_empty(), "{error}");
     let answer: Answer = serde_json::from_slice(&fs::read(answer)?)?;
     ensure!(answer.done && answer.unbounded, "{answer:?}");
 
     // What the engine says to a container that asks for one.
     let arguments = ["create", "--storage-opt", "size=20M", "box:1"];
     let output = engine.output("docker", &arguments)?;
-    let said = String::from_utf8(output.stderr)?;
+    let error = String::from_utf8(output.stderr)?;
     ensure!(!output.status.success());
     ensure!(
-        said.contains("--storage-opt is supported only for overlay over xfs"),
-        "{said}"
+        error.contains("--storage-opt is supported only for overlay over xfs"),
+        "{error}"
     );
     Ok(())
 }

@@ -102,8 +102,8 @@ fn text(path: &Path) -> Result<&str> {
 }
 
 fn succeeded(output: &Output) -> Result<()> {
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && said.is_empty(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && stderr.is_empty(), "{stderr}");
     Ok(())
 }
 
@@ -142,10 +142,10 @@ fn a_call_that_the_host_may_have_begun_or_that_cannot_succeed_is_made_once() -> 
     ] {
         let ssh = front.ssh(&line)?;
         let output = front.context(5, Some(&ssh.folder))?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(
-            !output.status.success() && said.contains(words),
-            "{line}: {said}"
+            !output.status.success() && stderr.contains(words),
+            "{line}: {stderr}"
         );
         ensure!(ssh.calls()? == 1, "{line}: {} calls", ssh.calls()?);
         fs::remove_file(&ssh.calls)?;
@@ -182,7 +182,7 @@ fn lay_disk(front: &FrontEnd) -> Result<()> {
 #[test]
 fn a_stream_whose_sender_or_receiver_is_refused_begins_again_and_loses_nothing() -> Result<()> {
     let front = FrontEnd::start()?;
-    // Call 1 looks, 2 sends, 3 receives and 4 removes, when none is refused.
+    // Call 1 inspects, 2 sends, 3 receives and 4 removes, when none is refused.
     for refused in ["2", "3", "3|4", "2|4|5"] {
         lay_disk(&front)?;
         let ssh = front.ssh(&format!("case $nth in {refused}) {REFUSED};; esac"))?;
@@ -210,9 +210,9 @@ fn a_stream_that_breaks_off_in_its_middle_fails_once_and_the_disk_stays() -> Res
         lay_disk(&front)?;
         let ssh = front.ssh(&broken)?;
         let output = move_disk(&front, &ssh)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!output.status.success(), "{broken} succeeded");
-        ensure!(said.contains("node-"), "{said}");
+        ensure!(stderr.contains("node-"), "{stderr}");
         ensure!(ssh.calls()? == 3, "{broken}: {} calls", ssh.calls()?);
         ensure!(
             fs::read(front.disk("101", 5, 1))? == content(),

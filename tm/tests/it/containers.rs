@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 use crate::hosts::{Hosts, deploy, descriptor, exec, folder, has_container, stop};
-use crate::{LOOK, WRITE};
+use crate::{SHOW, WRITE};
 
 #[test]
 fn a_container_disk_goes_from_host_to_host_with_its_changes_and_its_snapshots() -> Result<()> {
@@ -18,7 +18,7 @@ fn a_container_disk_goes_from_host_to_host_with_its_changes_and_its_snapshots() 
     }
     deploy(node1, 5)?;
     exec(node1, 5, WRITE)?;
-    let before = exec(node1, 5, LOOK)?;
+    let before = exec(node1, 5, SHOW)?;
     let line = hosts.refused(&format!("mv {} {} 5 100", at("node1"), at("node2")))?;
     ensure!(line.contains("still runs"), "{line}");
     stop(node1, 5)?;
@@ -37,7 +37,7 @@ fn a_container_disk_goes_from_host_to_host_with_its_changes_and_its_snapshots() 
         "the source keeps the folder"
     );
     deploy(node2, 5)?;
-    ensure!(exec(node2, 5, LOOK)? == before, "{}", exec(node2, 5, LOOK)?);
+    ensure!(exec(node2, 5, SHOW)? == before, "{}", exec(node2, 5, SHOW)?);
 
     // A snapshot of the running VM; it goes on.
     for _ in 0..2 {
@@ -65,7 +65,7 @@ fn a_container_disk_goes_from_host_to_host_with_its_changes_and_its_snapshots() 
     }
     deploy(node1, 5)?;
     ensure!(
-        exec(node1, 5, LOOK)? == before,
+        exec(node1, 5, SHOW)? == before,
         "the snapshot has other content"
     );
     ensure!(
@@ -116,7 +116,7 @@ fn a_persistent_image_takes_its_changes_and_snapshots_and_a_copy_is_saved_of_a_r
     hosts.tm(&format!("ln {source} {} 5 100", disk(5)))?;
     deploy(node1, 5)?;
     exec(node1, 5, WRITE)?;
-    let before = exec(node1, 5, LOOK)?;
+    let before = exec(node1, 5, SHOW)?;
 
     hosts.tm(&format!("snap_create_live {} 0 5 100", disk(5)))?;
     let line = hosts.refused(&format!("cpds {} {saved} 9 5 100", disk(5)))?;
@@ -150,7 +150,7 @@ fn a_persistent_image_takes_its_changes_and_snapshots_and_a_copy_is_saved_of_a_r
     // The next VM has all of it, and may go back to the snapshot that stayed with the image.
     hosts.tm(&format!("ln {source} {} 6 100", disk(6)))?;
     deploy(node1, 6)?;
-    ensure!(exec(node1, 6, LOOK)? == before, "other content");
+    ensure!(exec(node1, 6, SHOW)? == before, "other content");
     ensure!(exec(node1, 6, "cat /later")? == "later", "not the newest");
     stop(node1, 6)?;
     hosts.tm(&format!("snap_revert {} 0 6 100", disk(6)))?;
@@ -166,7 +166,7 @@ fn a_persistent_image_takes_its_changes_and_snapshots_and_a_copy_is_saved_of_a_r
     hosts.tm(&format!("clone {saved} {} 7 100", disk(7)))?;
     deploy(node1, 7)?;
     ensure!(
-        exec(node1, 7, LOOK)? == before,
+        exec(node1, 7, SHOW)? == before,
         "the saved disk has other content"
     );
 
@@ -197,8 +197,8 @@ fn in_a_stock_datastore_the_stock_scripts_carry_the_folder_and_nothing_is_done_t
         std::thread::scope(|scope| {
             let [one, other] = [(); 2].map(|()| scope.spawn(|| hosts.tm(words)));
             for ended in [one, other] {
-                let said = ended.join().map_err(|_| anyhow::anyhow!("panic"))??;
-                ensure!(said.is_empty(), "{said}");
+                let stderr = ended.join().map_err(|_| anyhow::anyhow!("panic"))??;
+                ensure!(stderr.is_empty(), "{stderr}");
             }
             Ok(())
         })
@@ -209,7 +209,7 @@ fn in_a_stock_datastore_the_stock_scripts_carry_the_folder_and_nothing_is_done_t
     ensure!(marker == "ssh\n", "{marker}");
     deploy(node1, 5)?;
     exec(node1, 5, WRITE)?;
-    let before = exec(node1, 5, LOOK)?;
+    let before = exec(node1, 5, SHOW)?;
     twice(&format!("snap_create_live.ssh {} 0 5 100", at("node1")))?;
     ensure!(descriptor(node1, 5)?.snapshots.len() == 1, "one snapshot");
     stop(node1, 5)?;
@@ -227,7 +227,7 @@ fn in_a_stock_datastore_the_stock_scripts_carry_the_folder_and_nothing_is_done_t
     })?;
     node1.inside(|| Ok(fs::remove_dir_all(folder(5))?))?;
     deploy(node2, 5)?;
-    ensure!(exec(node2, 5, LOOK)? == before, "other content");
+    ensure!(exec(node2, 5, SHOW)? == before, "other content");
     stop(node2, 5)?;
     twice(&format!("delete.ssh {} 5 100", at("node2")))?;
     ensure!(!has_container(node2, 5)?, "a container is left");

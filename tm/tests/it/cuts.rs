@@ -47,12 +47,12 @@ fn request(task: &str, disk: &Path) -> Vec<u8> {
 
 fn refuses(machine: &Machine, input: &[u8], what: &str) -> Result<()> {
     let output = node(machine, input)?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         !output.status.success() && output.stdout.is_empty(),
         "{what}: taken for whole: {output:?}"
     );
-    ensure!(said.trim_end().lines().count() == 1, "{what}: {said}");
+    ensure!(stderr.trim_end().lines().count() == 1, "{what}: {stderr}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 use crate::hosts::{self, Hosts, deploy, descriptor, exec, has_container, stop};
-use crate::{LOOK, WRITE};
+use crate::{SHOW, WRITE};
 
 #[test]
 fn fault_29_and_21_no_space_and_no_registry_are_told_by_place_and_the_retry_works() -> Result<()> {
@@ -121,7 +121,7 @@ fn an_image_that_would_get_too_many_layers_gets_one() -> Result<()> {
     hosts.tm(&format!("ln {source} {disk} 5 100"))?;
     deploy(node1, 5)?;
     exec(node1, 5, WRITE)?;
-    let before = exec(node1, 5, LOOK)?;
+    let before = exec(node1, 5, SHOW)?;
     stop(node1, 5)?;
     hosts.tm(&format!("snap_create {disk} 0 5 100"))?;
     let kept = descriptor(node1, 5)?.snapshots[0].image.clone();
@@ -132,7 +132,7 @@ fn an_image_that_would_get_too_many_layers_gets_one() -> Result<()> {
     ensure!(depth == 1, "{depth} layers");
     hosts.tm(&format!("snap_revert {disk} 0 5 100"))?;
     deploy(node1, 5)?;
-    ensure!(exec(node1, 5, LOOK)? == before, "{}", exec(node1, 5, LOOK)?);
+    ensure!(exec(node1, 5, SHOW)? == before, "{}", exec(node1, 5, SHOW)?);
     ensure!(
         exec(node1, 5, "ls / | /bin/busybox grep -c file-")? == "99",
         "files"
@@ -151,7 +151,7 @@ fn a_front_end_that_is_no_host_keeps_disks_without_an_engine() -> Result<()> {
     hosts.tm(&format!("clone {source} {} 5 100", at("node2")))?;
     deploy(node2, 5)?;
     exec(node2, 5, WRITE)?;
-    let before = exec(node2, 5, LOOK)?;
+    let before = exec(node2, 5, SHOW)?;
     stop(node2, 5)?;
     // Neither the programs nor the state folder of a host, nor a socket that answers.
     node1.inside(|| {
@@ -175,7 +175,7 @@ fn a_front_end_that_is_no_host_keeps_disks_without_an_engine() -> Result<()> {
         hosts.tm(&format!("mv {} {} 5 101", folders[1], folders[0]))?;
     }
     deploy(node2, 5)?;
-    ensure!(exec(node2, 5, LOOK)? == before, "other content");
+    ensure!(exec(node2, 5, SHOW)? == before, "other content");
     stop(node2, 5)?;
     hosts.tm(&format!("mv {} {} 5 100", at("node2"), at("node1")))?;
     for _ in 0..2 {

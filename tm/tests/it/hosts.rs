@@ -82,9 +82,9 @@ impl Hosts {
             }
             Ok(command.output()?)
         })?;
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        ensure!(output.status.success(), "{said}");
-        ensure!(said.is_empty(), "{words} said: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        ensure!(output.status.success(), "{stderr}");
+        ensure!(stderr.is_empty(), "{words} wrote: {stderr}");
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
@@ -186,7 +186,7 @@ pub(crate) fn has_container(host: &PrivateEngine, vm: u32) -> Result<bool> {
     Ok(!host.docker(&["ps", "-aq", "--filter", &filter])?.is_empty())
 }
 
-/// What the programs of a host are told.
+/// The environment of the programs of a host.
 fn environment(host: &PrivateEngine) -> [(&'static str, String); 2] {
     [
         ("DOCKER_HOST", format!("unix://{}", host.socket().display())),

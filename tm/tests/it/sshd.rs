@@ -31,7 +31,7 @@ pub(crate) fn key(folder: &Path) -> Result<PathBuf> {
     Ok(key)
 }
 
-/// The drivers where the front-end looks for them on a host; called in the machine.
+/// The drivers where the front-end expects them on a host; called in the machine.
 pub(crate) fn lay_drivers(program: &str) -> Result<()> {
     let script = Path::new("/var/lib/one/scripts/tm/onedock/node");
     fs::create_dir_all(script.parent().context("no folder")?)?;

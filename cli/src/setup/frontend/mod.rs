@@ -162,9 +162,9 @@ fn edit_step(
         .into_iter()
         .map(|what| format!("Kept in {name}: {what}."))
         .collect();
-    let place = path.clone();
+    let at = path.clone();
     let step = EditFile::new(path, move |text: &str| {
-        let (text, changes, _) = edit(&place, text)?;
+        let (text, changes, _) = edit(&at, text)?;
         Ok(Edited { text, changes })
     });
     (step, kept)

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::file_step::{EditFile, Edited, Folder, put};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::step::{State, Steps, act};
+use crate::step::{State, Steps, action};
 use onedock_common::process::Command;
 
 const BEGIN: &str =
@@ -41,7 +41,7 @@ pub(super) fn steps(host: &Host, owner: &Owner) -> Result<Steps> {
     match fs::symlink_metadata(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let (a, b, owner) = (path.clone(), path.clone(), owner.clone());
-            steps.push(act(
+            steps.push(action(
                 path.display().to_string(),
                 move || Ok(State::needed_if(!a.exists(), "keep connections open")),
                 move || put(&b, edit("").text.as_bytes(), 0o600, &owner),
@@ -193,7 +193,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
         fs::write(&path, block()).unwrap();
-        let said = Command::local("ssh")
+        let text = Command::local("ssh")
             .args([Path::new("-G"), Path::new("-F"), &path])
             .args(["node1"])
             .checked()
@@ -204,9 +204,9 @@ mod tests {
             "controlpersist 70",
             "serveraliveinterval 10",
         ] {
-            assert!(said.lines().any(|l| l == line), "{said}");
+            assert!(text.lines().any(|l| l == line), "{text}");
         }
-        assert!(said.contains("/.ssh/ctl-M-"), "{said}");
+        assert!(text.contains("/.ssh/ctl-M-"), "{text}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::getent;
 use crate::owner::Owner;
 use crate::setup::ONEADMIN;
 use crate::setup::join::Join;
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 use onedock_common::process::Command;
 
 const HOME: &str = "/var/lib/one";
@@ -24,7 +24,7 @@ const DOCKER: &str = "docker";
 pub(super) fn steps(join: Option<&Join>) -> Steps {
     let (uid, gid) = join.and_then(|j| j.ids).unwrap_or((USUAL_ID, USUAL_ID));
     vec![
-        act(
+        action(
             format!("group {ONEADMIN}"),
             || {
                 let missing = getent::group(ONEADMIN)?.is_none();
@@ -42,7 +42,7 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
                     .map(drop)?)
             },
         ),
-        act(
+        action(
             format!("user {ONEADMIN}"),
             || match getent::user(ONEADMIN)? {
                 None => Ok(State::Needed(format!("make it, home {HOME}"))),
@@ -81,7 +81,7 @@ pub(super) fn steps(join: Option<&Join>) -> Steps {
 
 /// oneadmin in group docker, which the engine's package makes.
 pub(super) fn docker_group_steps() -> Vec<Box<dyn Step>> {
-    vec![act(
+    vec![action(
         format!("{ONEADMIN} in group {DOCKER}"),
         || {
             let member = getent::group(DOCKER)?

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::file_step::{EditFile, Edited, put};
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 use onedock_common::process::{Command, find_local};
 use onedock_common::wait;
 
@@ -33,7 +33,7 @@ const RELOADED: Duration = Duration::from_secs(15);
 /// The engine runs, and is one that can run VMs.
 pub(super) fn running_step(engine: &Engine, start: bool) -> Box<dyn Step> {
     let (a, b) = (engine.clone(), engine.clone());
-    act(
+    action(
         "the Docker engine",
         move || match a.info() {
             Ok(info) => info
@@ -68,7 +68,7 @@ pub(super) fn settings_steps(engine: &Engine) -> Steps {
     let (a, b) = (engine.clone(), engine.clone());
     vec![
         configuration_step(),
-        act(
+        action(
             "the engine's settings",
             move || match a.info() {
                 Ok(info) => Ok(State::needed_if(!has_settings(&info), "reload them")),
@@ -120,7 +120,7 @@ fn configuration_step() -> Box<dyn Step> {
     match fs::symlink_metadata(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let (a, b) = (path.clone(), path.clone());
-            act(
+            action(
                 path.display().to_string(),
                 move || {
                     Ok(State::needed_if(

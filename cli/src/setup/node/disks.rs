@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::engine::Engine;
 use crate::file_step::PutFile;
 use crate::owner::Owner;
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 use onedock_common::process::{Command, find_local};
 
 /// What is loaded at each boot: loop devices for disks in files, FUSE for qcow2, overlay for the
@@ -36,7 +36,7 @@ pub(super) fn steps() -> Steps {
 }
 
 fn modules_step() -> Box<dyn Step> {
-    act(
+    action(
         "kernel modules for disks",
         || {
             let lacking = modules_lacking();
@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn what_the_kernel_lacks_is_said_with_what_happens_instead() {
         assert_eq!(describe(&|_| true), None);
-        let said = describe(&|fs| fs == "ext4" || fs == "xfs").unwrap();
+        let text = describe(&|fs| fs == "ext4" || fs == "xfs").unwrap();
         assert_eq!(
-            said,
+            text,
             "The kernel mounts ext4, xfs; a disk with btrfs is shown as a device only; the files \
              of a CD are unpacked instead."
         );

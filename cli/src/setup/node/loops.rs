@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::file_step::PutFile;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::step::{Step, Steps, act};
+use crate::step::{Step, Steps, action};
 use onedock_common::process::{Command, find_local};
 
 /// What the host's udev leaves alone.
@@ -46,7 +46,7 @@ fn rules_step(file: Box<PutFile>, running: bool) -> Box<dyn Step> {
     let subject = file.subject();
     let file = Rc::new(file);
     let found = Rc::clone(&file);
-    act(
+    action(
         subject,
         move || found.check(),
         move || {
@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(describe("16\n", false), None);
         assert_eq!(describe("64\n", true), None);
         for bound in ["0\n", "8\n", "100000\n", "?"] {
-            let said = describe(bound, false).unwrap();
-            assert!(said.contains("reboot, and /etc/modprobe.d/onedock.conf"));
+            let text = describe(bound, false).unwrap();
+            assert!(text.contains("reboot, and /etc/modprobe.d/onedock.conf"));
         }
-        let said = describe("8\n", true).unwrap();
-        assert!(said.contains("loop.max_loop=16 to its command line"));
+        let text = describe("8\n", true).unwrap();
+        assert!(text.contains("loop.max_loop=16 to its command line"));
     }
 }

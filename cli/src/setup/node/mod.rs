@@ -216,15 +216,15 @@ mod tests {
 
     #[test]
     fn a_node_that_has_joined_is_not_told_that_it_has_not() {
-        let said = |keys, registry: Option<&str>| {
+        let text = |keys, registry: Option<&str>| {
             let registry = registry.map(str::to_owned);
             Membership { keys, registry }.describe()
         };
-        let joined = said(true, Some("fe:5000"));
+        let joined = text(true, Some("fe:5000"));
         assert!(joined.contains("has joined already") && !joined.contains("--join"));
-        assert!(said(true, None).contains("no account of the registry"));
-        assert!(said(false, Some("fe:5000")).contains("no keys of the front-end"));
-        let alone = said(false, None);
+        assert!(text(true, None).contains("no account of the registry"));
+        assert!(text(false, Some("fe:5000")).contains("no keys of the front-end"));
+        let alone = text(false, None);
         assert!(
             alone.contains("no keys of the front-end and no account") && alone.contains("--join")
         );

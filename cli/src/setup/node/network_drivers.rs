@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::owner::Owner;
-use crate::step::{State, Step, act};
+use crate::step::{State, Step, action};
 use onedock_common::process::{Command, find_local};
 
 const LIBRARY: &str = "load_opennebula_paths";
@@ -20,7 +20,7 @@ const CONTENT: &str =
 
 /// A step that lets the drivers find the file.
 pub(super) fn step() -> Box<dyn Step> {
-    act(
+    action(
         "OpenNebula's network drivers in Ruby",
         || {
             // Without Ruby as yet (a dry run), the file will be needed.

@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use crate::error::{Error, Result};
 use crate::file_step::{Folder, backup_path};
 use crate::owner::Owner;
-use crate::step::{State, Step, act};
+use crate::step::{State, Step, action};
 
 /// What is done about the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ enum Remedy {
 /// The folder is there for oneadmin and for nobody else to write.
 pub(super) fn step(folder: PathBuf, oneadmin: Owner) -> Box<dyn Step> {
     let (a, b, owner) = (folder.clone(), folder.clone(), oneadmin.clone());
-    act(
+    action(
         folder.display().to_string(),
         move || {
             Ok(match look(&a, &oneadmin)? {
@@ -81,7 +81,7 @@ fn look(path: &Path, oneadmin: &Owner) -> Result<Remedy> {
                 Remedy::Make
             });
         }
-        Err(e) => return Err(Error::file("look at", path)(e)),
+        Err(e) => return Err(Error::file("examine", path)(e)),
     };
     // Before the step that makes the user, in a dry run, the folder is nobody's yet.
     let Ok((uid, gid)) = oneadmin.resolve() else {

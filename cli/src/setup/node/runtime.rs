@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::step::{State, Step, act};
+use crate::step::{State, Step, action};
 use onedock_common::process::{Command, find_local};
 
 /// Where the choice is written: one line, an absolute path.
@@ -32,10 +32,10 @@ pub(super) type Remarks = Rc<RefCell<Vec<String>>>;
 pub(super) fn choice_step(host: &Host, engine: &Engine, remarks: &Remarks) -> Box<dyn Step> {
     let remarks = Rc::clone(remarks);
     let path = host.path(CHOICE);
-    let (place, engine) = (path.clone(), engine.clone());
-    let read = move || chosen(&place);
-    let (found, place) = (read, path.clone());
-    act(
+    let (at, engine) = (path.clone(), engine.clone());
+    let read = move || chosen(&at);
+    let (found, at) = (read, path.clone());
+    action(
         path.display().to_string(),
         move || {
             let stands = found().is_some_and(|runtime| runtime.is_file());
@@ -66,7 +66,7 @@ pub(super) fn choice_step(host: &Host, engine: &Engine, remarks: &Remarks) -> Bo
                                 .join(" "),
                         );
                         let line = format!("{}\n", runtime.display());
-                        return put(&place, line.as_bytes(), 0o644, &Owner::root());
+                        return put(&at, line.as_bytes(), 0o644, &Owner::root());
                     }
                     Err(why) => refusals.push(why.line()),
                 }

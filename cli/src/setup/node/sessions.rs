@@ -10,11 +10,11 @@ use nix::unistd::Pid;
 use super::account;
 use crate::error::Result;
 use crate::setup::processes::{self, Process};
-use crate::step::{State, Step, act};
+use crate::step::{State, Step, action};
 
 /// A step that ends them. New ones have the group.
 pub(super) fn step() -> Box<dyn Step> {
-    act(
+    action(
         "oneadmin's ssh sessions",
         || {
             let old = old_sessions()?;

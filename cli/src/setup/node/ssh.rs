@@ -12,7 +12,7 @@ use crate::owner::Owner;
 use crate::secret::Secret;
 use crate::setup::ONEADMIN;
 use crate::setup::join::{self, Join, ssh_files};
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 
 const FOLDER: &str = "/var/lib/one/.ssh";
 
@@ -41,7 +41,7 @@ fn file_step(path: PathBuf, name: &str, given: Secret, owner: Owner) -> Box<dyn 
     let is_list = matches!(name, "authorized_keys" | "known_hosts");
     let mode = if name.ends_with(".pub") { 0o644 } else { 0o600 };
     let (a, b, content) = (path.clone(), path.clone(), given.clone());
-    act(
+    action(
         path.display().to_string(),
         move || {
             Ok(match merged(&read(&a)?, given.reveal(), is_list) {

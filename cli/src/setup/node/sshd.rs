@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::owner::Owner;
 use crate::setup::distribution::SSH_UNITS;
 use crate::setup::processes;
-use crate::step::{State, Step, act};
+use crate::step::{State, Step, action};
 use onedock_common::process::{Command, find_local};
 
 /// The configuration, and where distributions keep it that leave `/etc` to the administrator.
@@ -60,7 +60,7 @@ fn step_with(
 ) -> Box<dyn Step> {
     let path = host.path(FILE);
     let (a, b, remarks) = (host.clone(), path.clone(), Rc::clone(remarks));
-    act(
+    action(
         path.display().to_string(),
         move || {
             let needed = || Ok(State::Needed(format!("MaxStartups {VALUE}")));
@@ -349,12 +349,12 @@ mod tests {
         let line = refusing.apply().unwrap_err().line();
         assert!(line.contains("was removed again: line 3: Bad"), "{line}");
         assert_eq!((ours.exists(), reloads.get()), (false, 0));
-        // One that is broken before is left alone, and that is said.
+        // One that is broken before is left alone, with a remark.
         assert_eq!(refusing.check().unwrap(), State::Unchanged);
-        let said = remarks.take().join("\n");
+        let text = remarks.take().join("\n");
         assert!(
-            said.contains("fails before it is changed (line 3: Bad"),
-            "{said}"
+            text.contains("fails before it is changed (line 3: Bad"),
+            "{text}"
         );
         let taking = with(|| Ok(()));
         assert!(matches!(taking.check().unwrap(), State::Needed(_)));

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 use onedock_common::process::Command;
 
 /// One program without arguments: everything else comes as one checked request on its stdin.
@@ -55,7 +55,7 @@ fn is_there(path: &str) -> bool {
 /// and nobody can use sudo any more.
 fn file_step(path: &Path, text: impl Fn() -> String + Clone + 'static) -> Box<dyn Step> {
     let (a, b, wanted) = (path.to_path_buf(), path.to_path_buf(), text.clone());
-    act(
+    action(
         path.display().to_string(),
         move || {
             let found = fs::read_to_string(&a).unwrap_or_default();

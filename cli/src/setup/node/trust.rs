@@ -15,12 +15,12 @@ use crate::secret::Secret;
 use crate::setup::join::Join;
 use crate::setup::registry::{self, answer, name};
 use crate::setup::{ONEADMIN, registry_auth};
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 
 /// The registry's name must mean something here, before anything is done.
 pub(super) fn name_step(join: &Join) -> Box<dyn Step> {
     let host = join.registry.host().to_owned();
-    act(
+    action(
         format!("the name {host}"),
         move || {
             if name::addresses_of(&host).is_empty() {

@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::Place;
+use super::RegistrySetup;
 use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::owner::Owner;
 use crate::secret::{Secret, random_bytes};
-use crate::step::{State, Steps, act};
+use crate::step::{State, Steps, action};
 
 /// The least that bcrypt knows.
 const COST: u32 = 4;
@@ -21,11 +21,11 @@ const COST: u32 = 4;
 type Passwords = BTreeMap<String, Secret>;
 
 /// The passwords' step and the step of the file in which the registry looks.
-pub(super) fn steps(place: &Place) -> Steps {
-    let (a, b, c, d) = (place.clone(), place.clone(), place.clone(), place.clone());
+pub(super) fn steps(setup: &RegistrySetup) -> Steps {
+    let (a, b, c, d) = (setup.clone(), setup.clone(), setup.clone(), setup.clone());
     vec![
-        act(
-            place.file("passwords.json").display().to_string(),
+        action(
+            setup.file("passwords.json").display().to_string(),
             move || {
                 let known = read(&a);
                 let lacking = users(&a).iter().any(|user| !known.contains_key(user));
@@ -33,8 +33,8 @@ pub(super) fn steps(place: &Place) -> Steps {
             },
             move || make(&b),
         ),
-        act(
-            place.file("htpasswd").display().to_string(),
+        action(
+            setup.file("htpasswd").display().to_string(),
             move || {
                 Ok(State::needed_if(
                     !matches(&c),
@@ -47,46 +47,46 @@ pub(super) fn steps(place: &Place) -> Steps {
 }
 
 /// The front-end's account.
-pub(super) fn front_end(place: &Place) -> Result<(String, Secret)> {
-    account(place, 0)
+pub(super) fn front_end(setup: &RegistrySetup) -> Result<(String, Secret)> {
+    account(setup, 0)
 }
 
 /// The nodes' account.
-pub(super) fn node(place: &Place) -> Result<(String, Secret)> {
-    account(place, 1)
+pub(super) fn node(setup: &RegistrySetup) -> Result<(String, Secret)> {
+    account(setup, 1)
 }
 
-fn users(place: &Place) -> [String; 2] {
-    let user = &place.options.user;
+fn users(setup: &RegistrySetup) -> [String; 2] {
+    let user = &setup.options.user;
     [user.clone(), format!("{user}-node")]
 }
 
-fn account(place: &Place, which: usize) -> Result<(String, Secret)> {
-    let [front_end, node] = users(place);
+fn account(setup: &RegistrySetup, which: usize) -> Result<(String, Secret)> {
+    let [front_end, node] = users(setup);
     let user = if which == 0 { front_end } else { node };
     // In a dry run before the first set-up there is none yet; nothing is written then.
-    let password = read(place).remove(&user).unwrap_or_else(|| Secret::new(""));
+    let password = read(setup).remove(&user).unwrap_or_else(|| Secret::new(""));
     Ok((user, password))
 }
 
-fn read(place: &Place) -> Passwords {
-    fs::read(place.file("passwords.json"))
+fn read(setup: &RegistrySetup) -> Passwords {
+    fs::read(setup.file("passwords.json"))
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()
 }
 
-fn make(place: &Place) -> Result<()> {
-    let mut passwords = read(place);
-    for user in users(place) {
-        if let std::collections::btree_map::Entry::Vacant(place) = passwords.entry(user) {
-            place.insert(Secret::random()?);
+fn make(setup: &RegistrySetup) -> Result<()> {
+    let mut passwords = read(setup);
+    for user in users(setup) {
+        if let std::collections::btree_map::Entry::Vacant(setup) = passwords.entry(user) {
+            setup.insert(Secret::random()?);
         }
     }
     let text = serde_json::to_string_pretty(&passwords)
         .map_err(|e| Error::refused(format!("the passwords cannot be written: {e}")))?;
     put(
-        &place.file("passwords.json"),
+        &setup.file("passwords.json"),
         (text + "\n").as_bytes(),
         0o600,
         &Owner::root(),
@@ -94,10 +94,10 @@ fn make(place: &Place) -> Result<()> {
 }
 
 /// Whether the registry's file holds exactly the known passwords.
-fn matches(place: &Place) -> bool {
-    let text = fs::read_to_string(place.file("htpasswd")).unwrap_or_default();
+fn matches(setup: &RegistrySetup) -> bool {
+    let text = fs::read_to_string(setup.file("htpasswd")).unwrap_or_default();
     let hashes: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(':')).collect();
-    let known = read(place);
+    let known = read(setup);
     hashes.len() == known.len()
         && known.iter().all(|(user, password)| {
             let hash = hashes.get(user.as_str()).copied().unwrap_or_default();
@@ -105,9 +105,9 @@ fn matches(place: &Place) -> bool {
         })
 }
 
-fn write_hashes(place: &Place) -> Result<()> {
+fn write_hashes(setup: &RegistrySetup) -> Result<()> {
     let mut text = String::new();
-    for (user, password) in read(place) {
+    for (user, password) in read(setup) {
         let salt = random_bytes::<16>()?;
         let hash = bcrypt::hash_with_salt(password.reveal(), COST, salt)
             .map_err(|e| Error::refused(format!("a password cannot be hashed: {e}")))?;
@@ -118,9 +118,9 @@ fn write_hashes(place: &Place) -> Result<()> {
         ));
     }
     put(
-        &place.file("htpasswd"),
+        &setup.file("htpasswd"),
         text.as_bytes(),
         0o640,
-        &place.readable_by_service(),
+        &setup.readable_by_service(),
     )
 }

@@ -6,11 +6,11 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{Place, name};
+use super::{RegistrySetup, name};
 use crate::error::{Error, Result};
 use crate::file_step::put;
 use crate::owner::Owner;
-use crate::step::{State, Steps, act};
+use crate::step::{State, Steps, action};
 use onedock_common::process::Command;
 
 /// Ten years: nobody renews what works; a set-up that is run again renews in the last 60 days.
@@ -18,11 +18,11 @@ const DAYS: &str = "3650";
 const RENEW_SECONDS: &str = "5184000";
 
 /// The authority's step and the registry's.
-pub(super) fn steps(place: &Place) -> Steps {
-    let (a, b, c, d) = (place.clone(), place.clone(), place.clone(), place.clone());
+pub(super) fn steps(setup: &RegistrySetup) -> Steps {
+    let (a, b, c, d) = (setup.clone(), setup.clone(), setup.clone(), setup.clone());
     vec![
-        act(
-            place.file("ca.crt").display().to_string(),
+        action(
+            setup.file("ca.crt").display().to_string(),
             move || {
                 Ok(State::needed_if(
                     !authority_stands(&a),
@@ -31,8 +31,8 @@ pub(super) fn steps(place: &Place) -> Steps {
             },
             move || make_authority(&b),
         ),
-        act(
-            place.file("tls.crt").display().to_string(),
+        action(
+            setup.file("tls.crt").display().to_string(),
             move || {
                 let what = format!("make a certificate for {}", c.registry);
                 Ok(State::needed_if(!certificate_stands(&c), what))
@@ -50,16 +50,16 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-fn authority_stands(place: &Place) -> bool {
-    place.file("ca.key").is_file() && lasts(&place.file("ca.crt"))
+fn authority_stands(setup: &RegistrySetup) -> bool {
+    setup.file("ca.key").is_file() && lasts(&setup.file("ca.crt"))
 }
 
-fn certificate_stands(place: &Place) -> bool {
-    let (tls, ca) = (place.file("tls.crt"), place.file("ca.crt"));
-    if !place.file("tls.key").is_file() || !lasts(&tls) {
+fn certificate_stands(setup: &RegistrySetup) -> bool {
+    let (tls, ca) = (setup.file("tls.crt"), setup.file("ca.crt"));
+    if !setup.file("tls.key").is_file() || !lasts(&tls) {
         return false;
     }
-    let (option, host) = named(place);
+    let (option, host) = named(setup);
     openssl()
         .args(["verify", "-CAfile"])
         .args([&ca])
@@ -79,16 +79,16 @@ fn lasts(certificate: &Path) -> bool {
 }
 
 /// The option by which openssl compares the name in a certificate, and the name.
-fn named(place: &Place) -> (&'static str, &str) {
-    let host = place.registry.host();
+fn named(setup: &RegistrySetup) -> (&'static str, &str) {
+    let host = setup.registry.host();
     match host.parse::<IpAddr>() {
         Ok(_) => ("-verify_ip", host),
         Err(_) => ("-verify_hostname", host),
     }
 }
 
-fn make_authority(place: &Place) -> Result<()> {
-    let work = work_folder(place)?;
+fn make_authority(setup: &RegistrySetup) -> Result<()> {
+    let work = work_folder(setup)?;
     let configuration = "[req]\ndistinguished_name=dn\nx509_extensions=ca\nprompt=no\n\
          [dn]\nCN=ONEDock registry authority\n\
          [ca]\nbasicConstraints=critical,CA:TRUE,pathlen:0\n\
@@ -107,23 +107,23 @@ fn make_authority(place: &Place) -> Result<()> {
         .args([Path::new("-out"), &file("ca.crt")])
         .checked()?;
     put(
-        &place.file("ca.key"),
+        &setup.file("ca.key"),
         &read(&file("ca.key"))?,
         0o600,
         &Owner::root(),
     )?;
     put(
-        &place.file("ca.crt"),
+        &setup.file("ca.crt"),
         &read(&file("ca.crt"))?,
         0o644,
         &Owner::root(),
     )
 }
 
-fn make_certificate(place: &Place) -> Result<()> {
-    let work = work_folder(place)?;
+fn make_certificate(setup: &RegistrySetup) -> Result<()> {
+    let work = work_folder(setup)?;
     let file = |name: &str| work.path().join(name);
-    let names = subject_names(place).join(",");
+    let names = subject_names(setup).join(",");
     // Every name in here was read as a host name or an address before.
     let configuration = format!(
         "[req]\ndistinguished_name=dn\nprompt=no\n[dn]\nCN=ONEDock registry\n\
@@ -159,20 +159,20 @@ fn make_certificate(place: &Place) -> Result<()> {
             Path::new("-out"),
             &file("tls.crt"),
         ])
-        .args([Path::new("-CA"), &place.file("ca.crt")])
-        .args([Path::new("-CAkey"), &place.file("ca.key")])
+        .args([Path::new("-CA"), &setup.file("ca.crt")])
+        .args([Path::new("-CAkey"), &setup.file("ca.key")])
         .args([Path::new("-extfile"), &file("tls.cnf")])
         .args(["-extensions", "tls"])
         .checked()?;
-    let owner = place.service_owner();
+    let owner = setup.service_owner();
     put(
-        &place.file("tls.key"),
+        &setup.file("tls.key"),
         &read(&file("tls.key"))?,
         0o600,
         &owner,
     )?;
     put(
-        &place.file("tls.crt"),
+        &setup.file("tls.crt"),
         &read(&file("tls.crt"))?,
         0o644,
         &owner,
@@ -180,12 +180,12 @@ fn make_certificate(place: &Place) -> Result<()> {
 }
 
 /// The registry's name first, then every other one that this machine has.
-fn subject_names(place: &Place) -> Vec<String> {
+fn subject_names(setup: &RegistrySetup) -> Vec<String> {
     let entry = |host: &str| match host.parse::<IpAddr>() {
         Ok(address) => format!("IP:{address}"),
         Err(_) => format!("DNS:{host}"),
     };
-    let mut names = vec![entry(place.registry.host())];
+    let mut names = vec![entry(setup.registry.host())];
     let mut add = |name: String| {
         if !names.contains(&name) {
             names.push(name);
@@ -199,9 +199,9 @@ fn subject_names(place: &Place) -> Vec<String> {
     names
 }
 
-fn work_folder(place: &Place) -> Result<tempfile::TempDir> {
-    let folder = place.host.path(super::FOLDER);
-    // Beside its place, so that no key is ever in a folder that others may enter (mode 0700).
+fn work_folder(setup: &RegistrySetup) -> Result<tempfile::TempDir> {
+    let folder = setup.host.path(super::FOLDER);
+    // Beside its setup, so that no key is ever in a folder that others may enter (mode 0700).
     tempfile::Builder::new()
         .prefix(".new")
         .tempdir_in(&folder)

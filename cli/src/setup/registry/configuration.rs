@@ -1,23 +1,23 @@
 //! `config.yml` of the registry.
 
-use super::Place;
+use super::RegistrySetup;
 use crate::file_step::PutFile;
 use crate::step::Step;
 
 /// The file's step.
-pub(super) fn step(place: &Place) -> Box<dyn Step> {
+pub(super) fn step(setup: &RegistrySetup) -> Box<dyn Step> {
     PutFile::new(
-        place.file("config.yml"),
-        render(place),
+        setup.file("config.yml"),
+        render(setup),
         0o640,
-        place.readable_by_service(),
+        setup.readable_by_service(),
     )
 }
 
 /// No cache of blob descriptors: it lives in the process and goes on naming blobs that the
 /// garbage collection has taken away.
-fn render(place: &Place) -> String {
-    let file = |name: &str| quoted(&place.file(name).display().to_string());
+fn render(setup: &RegistrySetup) -> String {
+    let file = |name: &str| quoted(&setup.file(name).display().to_string());
     format!(
         "# Written by `onedock setup registry`; a change in here is undone by the next one.\n\
          version: 0.1\n\
@@ -26,11 +26,11 @@ fn render(place: &Place) -> String {
          http:\n  addr: {}\n  headers:\n    X-Content-Type-Options: [nosniff]\n\
          \x20 tls:\n    certificate: {}\n    key: {}\n\
          auth:\n  htpasswd:\n    realm: onedock\n    path: {}\n",
-        quoted(&place.storage().display().to_string()),
+        quoted(&setup.storage().display().to_string()),
         quoted(&format!(
             "{}:{}",
-            place.options.listen.as_deref().unwrap_or_default(),
-            place.options.port
+            setup.options.listen.as_deref().unwrap_or_default(),
+            setup.options.port
         )),
         file("tls.crt"),
         file("tls.key"),

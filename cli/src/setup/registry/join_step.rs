@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Place, accounts, certificate};
+use super::{RegistrySetup, accounts, certificate};
 use crate::error::Result;
 use crate::file_step::PutFile;
 use crate::getent;
@@ -12,13 +12,13 @@ use crate::setup::join::{self, Join, ssh_files};
 use crate::step::Step;
 
 /// The file's step.
-pub(super) fn step(place: &Place, front_end: Option<&Layout>) -> Box<dyn Step> {
+pub(super) fn step(setup: &RegistrySetup, front_end: Option<&Layout>) -> Box<dyn Step> {
     let default = PathBuf::from("/var/lib/one/datastores");
     let datastores = front_end.map_or(default, Layout::datastores);
     let scripts = front_end.map(Layout::remote_scripts);
-    let owned = place.clone();
+    let owned = setup.clone();
     PutFile::from(
-        place.host.path(join::PATH),
+        setup.host.path(join::PATH),
         move || {
             collect(&owned, &datastores, scripts.clone())?
                 .render()
@@ -30,25 +30,25 @@ pub(super) fn step(place: &Place, front_end: Option<&Layout>) -> Box<dyn Step> {
 }
 
 fn collect(
-    place: &Place,
+    setup: &RegistrySetup,
     datastores: &std::path::Path,
     remote_scripts: Option<PathBuf>,
 ) -> Result<Join> {
-    let (user, password) = accounts::node(place)?;
-    let oneadmin = getent::user(&place.options.oneadmin)?;
+    let (user, password) = accounts::node(setup)?;
+    let oneadmin = getent::user(&setup.options.oneadmin)?;
     let home = oneadmin
         .as_ref()
         .map_or_else(|| "/var/lib/one".into(), |user| user.home.clone());
-    let ca = certificate::read(&place.file("ca.crt"))?;
+    let ca = certificate::read(&setup.file("ca.crt"))?;
     let ca = String::from_utf8_lossy(&ca).into_owned();
     Ok(Join {
-        registry: place.registry.clone(),
+        registry: setup.registry.clone(),
         ca,
         user,
         password,
         datastores: datastores.to_path_buf(),
         remote_scripts,
         ids: oneadmin.map(|user| (user.uid, user.gid)),
-        ssh: ssh_files(&place.host.path(home.join(".ssh"))),
+        ssh: ssh_files(&setup.host.path(home.join(".ssh"))),
     })
 }

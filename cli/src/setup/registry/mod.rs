@@ -22,7 +22,7 @@ use crate::setup::frontend::Layout;
 use crate::setup::frontend::configuration::{Facts, steps as configuration_steps};
 use crate::setup::join::{self, Join};
 use crate::setup::{Plan, packages, registry_auth};
-use crate::step::{State, Step, Steps, act};
+use crate::step::{State, Step, Steps, action};
 use onedock_common::process::Command;
 
 /// What the administrator says.
@@ -54,13 +54,13 @@ const USER: &str = "docker-registry";
 
 /// What the parts of the set-up share.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct RegistrySetup {
     host: Host,
     registry: RegistryName,
     options: Options,
 }
 
-impl Place {
+impl RegistrySetup {
     fn file(&self, name: &str) -> PathBuf {
         self.host.path(FOLDER).join(name)
     }
@@ -91,7 +91,7 @@ impl Place {
 /// The accounts and keys are for oneadmin, so it must be there before anything is written.
 fn oneadmin_step(name: &str) -> Box<dyn Step> {
     let name = name.to_owned();
-    act(
+    action(
         format!("user {name}"),
         move || match Owner::names(&name, &name).resolve() {
             Ok(_) => Ok(State::Unchanged),
@@ -105,7 +105,7 @@ fn oneadmin_step(name: &str) -> Box<dyn Step> {
 
 /// The account of the service. Nothing of it can log in.
 fn service_user_step() -> Box<dyn Step> {
-    act(
+    action(
         format!("user {USER}"),
         || {
             let missing = Owner::names(USER, USER).resolve().is_err();
@@ -134,7 +134,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         steps.push(service_user_step());
     }
     let registry = name::choose(host, options)?;
-    let place = Place {
+    let setup = RegistrySetup {
         host: host.clone(),
         registry: registry.clone(),
         options: options.clone(),
@@ -145,16 +145,16 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     steps.push(Folder::new(
         host.path(FOLDER),
         0o750,
-        place.readable_by_service(),
+        setup.readable_by_service(),
     ));
-    steps.push(Folder::new(place.storage(), 0o750, place.service_owner()));
-    steps.extend(certificate::steps(&place));
-    steps.extend(accounts::steps(&place));
-    steps.push(configuration::step(&place));
+    steps.push(Folder::new(setup.storage(), 0o750, setup.service_owner()));
+    steps.extend(certificate::steps(&setup));
+    steps.extend(accounts::steps(&setup));
+    steps.push(configuration::step(&setup));
 
     let certs = host.path("/etc/docker/certs.d").join(registry.as_str());
     steps.push(Folder::new(certs.clone(), 0o755, Owner::root()));
-    let ca = place.file("ca.crt");
+    let ca = setup.file("ca.crt");
     let read_ca = move || certificate::read(&ca);
     steps.push(PutFile::from(
         certs.join("ca.crt"),
@@ -162,17 +162,17 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         0o644,
         Owner::root(),
     ));
-    let account = place.clone();
+    let account = setup.clone();
     steps.push(registry_auth::step(
         host,
         registry.clone(),
         move || accounts::front_end(&account),
-        place.readable_by_oneadmin(),
+        setup.readable_by_oneadmin(),
     ));
     if let Some(layout) = &front_end {
         let facts = Facts {
             registry: Some(registry.clone()),
-            data: Some(place.storage()),
+            data: Some(setup.storage()),
         };
         steps.extend(configuration_steps(
             &layout.remotes(),
@@ -180,8 +180,8 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
             &layout.owner()?,
         ));
     }
-    steps.extend(service::steps(&place));
-    steps.push(join_step::step(&place, front_end.as_ref()));
+    steps.extend(service::steps(&setup));
+    steps.push(join_step::step(&setup, front_end.as_ref()));
 
     let file = host.path(join::PATH);
     let mut notes = vec![format!(
@@ -219,9 +219,9 @@ mod tests {
 
     #[test]
     fn a_join_file_without_a_key_is_not_praised() {
-        let said = |lacks_key| give_note(Path::new("/etc/onedock/join.json"), lacks_key);
-        assert!(said(false).contains("it holds ssh keys"));
-        let warning = said(true);
+        let text = |lacks_key| give_note(Path::new("/etc/onedock/join.json"), lacks_key);
+        assert!(text(false).contains("it holds ssh keys"));
+        let warning = text(true);
         assert!(
             warning.starts_with("WARNING") && warning.contains("ssh-keygen"),
             "{warning}"

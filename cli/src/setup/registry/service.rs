@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Place, USER, accounts, answer};
+use super::{RegistrySetup, USER, accounts, answer};
 use crate::error::{Error, Result};
 use crate::file_step::PutFile;
 use crate::owner::Owner;
 use crate::setup::distribution::{REGISTRY_NAMES, REGISTRY_UNITS};
-use crate::step::{State, Steps, act};
+use crate::step::{State, Steps, action};
 use onedock_common::process::{Command, Stat, find_local};
 use onedock_common::wait;
 
@@ -25,17 +25,17 @@ const UNIT_NAME: &str = "onedock-registry.service";
 const READY: Duration = Duration::from_secs(20);
 
 /// The unit and the running process.
-pub(super) fn steps(place: &Place) -> Steps {
+pub(super) fn steps(setup: &RegistrySetup) -> Steps {
     let mut steps: Steps = Vec::new();
-    if place.host.has_systemd() {
-        let path = place.host.path("/etc/systemd/system").join(UNIT_NAME);
+    if setup.host.has_systemd() {
+        let path = setup.host.path("/etc/systemd/system").join(UNIT_NAME);
         let text = || Ok(unit(&program()?).into_bytes());
         steps.push(PutFile::from(path, text, 0o644, Owner::root()));
     }
-    if place.options.start {
-        let (a, b) = (place.clone(), place.clone());
-        steps.push(act(
-            format!("the registry at {}", place.registry),
+    if setup.options.start {
+        let (a, b) = (setup.clone(), setup.clone());
+        steps.push(action(
+            format!("the registry at {}", setup.registry),
             move || {
                 let what = match running(&a) {
                     None => "start it",
@@ -67,25 +67,25 @@ fn unit(program: &Path) -> String {
     UNIT.replace("/usr/bin/docker-registry", &program.display().to_string())
 }
 
-fn ask(place: &Place) -> std::result::Result<u16, String> {
-    let (user, password) = accounts::front_end(place).map_err(|e| e.line())?;
-    let ca = place.file("ca.crt");
+fn ask(setup: &RegistrySetup) -> std::result::Result<u16, String> {
+    let (user, password) = accounts::front_end(setup).map_err(|e| e.line())?;
+    let ca = setup.file("ca.crt");
     answer::status(
-        &place.local_endpoint(),
-        &place.registry,
+        &setup.local_endpoint(),
+        &setup.registry,
         &ca,
         &user,
         &password,
     )
 }
 
-fn pid_file(place: &Place) -> PathBuf {
-    place.host.path("/run/onedock-registry.pid")
+fn pid_file(setup: &RegistrySetup) -> PathBuf {
+    setup.host.path("/run/onedock-registry.pid")
 }
 
 /// The registry's process, if it runs.
-fn running(place: &Place) -> Option<i32> {
-    let text = if place.host.has_systemd() {
+fn running(setup: &RegistrySetup) -> Option<i32> {
+    let text = if setup.host.has_systemd() {
         let show = ["show", "--property=MainPID", "--value", UNIT_NAME];
         Command::local("systemctl")
             .args(show)
@@ -93,26 +93,26 @@ fn running(place: &Place) -> Option<i32> {
             .ok()?
             .stdout
     } else {
-        fs::read_to_string(pid_file(place)).ok()?
+        fs::read_to_string(pid_file(setup)).ok()?
     };
     let pid: i32 = text.trim().parse().ok().filter(|pid| *pid > 1)?;
     // A number outlives its process: it must be a registry with our configuration.
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let ours = place.file("config.yml").display().to_string();
+    let ours = setup.file("config.yml").display().to_string();
     line.split(|b| *b == 0)
         .any(|word| word == ours.as_bytes())
         .then_some(pid)
 }
 
 /// Whether a file that the registry reads at its start is younger than the process.
-fn is_stale(place: &Place, pid: i32) -> bool {
+fn is_stale(setup: &RegistrySetup, pid: i32) -> bool {
     let Some(started) = started(pid) else {
         return true;
     };
     ["config.yml", "tls.crt", "tls.key", "htpasswd"]
         .iter()
         .any(|name| {
-            fs::metadata(place.file(name))
+            fs::metadata(setup.file(name))
                 .and_then(|meta| meta.modified())
                 .map_or(true, |changed| changed > started + Duration::from_secs(1))
         })
@@ -133,8 +133,8 @@ fn port_is_taken(endpoint: &str) -> bool {
     address.is_some_and(|to| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok())
 }
 
-fn start(place: &Place) -> Result<()> {
-    if place.host.has_systemd() {
+fn start(setup: &RegistrySetup) -> Result<()> {
+    if setup.host.has_systemd() {
         // The package's own unit may have started with it, and takes the same port.
         for unit in REGISTRY_UNITS {
             let _ = Command::local("systemctl")
@@ -151,17 +151,17 @@ fn start(place: &Place) -> Result<()> {
             .args(["restart", UNIT_NAME])
             .checked()?;
     } else {
-        stop(place)?;
-        if port_is_taken(&place.local_endpoint()) {
+        stop(setup)?;
+        if port_is_taken(&setup.local_endpoint()) {
             return Err(Error::refused(format!(
                 "port {} is taken by another program; choose another with --port",
-                place.options.port
+                setup.options.port
             )));
         }
-        spawn(place)?;
+        spawn(setup)?;
     }
     let mut last = String::new();
-    wait::until(READY, || match ask(place) {
+    wait::until(READY, || match ask(setup) {
         Ok(200) => Some(()),
         Ok(code) => {
             last = format!("it answers with status {code}");
@@ -175,44 +175,44 @@ fn start(place: &Place) -> Result<()> {
     .ok_or_else(|| {
         Error::refused(format!(
             "the registry was started and does not answer: {last}; its log is {}",
-            log_place(place)
+            log_place(setup)
         ))
     })
 }
 
-fn stop(place: &Place) -> Result<()> {
-    let Some(pid) = running(place) else {
+fn stop(setup: &RegistrySetup) -> Result<()> {
+    let Some(pid) = running(setup) else {
         return Ok(());
     };
     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     // A process that ends has no command line any more while its port is still open.
-    let is_free = || !port_is_taken(&place.local_endpoint());
+    let is_free = || !port_is_taken(&setup.local_endpoint());
     wait::until(Duration::from_secs(10), || {
-        (running(place).is_none() && is_free()).then_some(())
+        (running(setup).is_none() && is_free()).then_some(())
     })
     .ok_or_else(|| Error::refused(format!("the registry, process {pid}, does not end")))
 }
 
-fn log_file(place: &Place) -> PathBuf {
-    place.host.path("/var/log/onedock-registry.log")
+fn log_file(setup: &RegistrySetup) -> PathBuf {
+    setup.host.path("/var/log/onedock-registry.log")
 }
 
-fn log_place(place: &Place) -> String {
-    if place.host.has_systemd() {
+fn log_place(setup: &RegistrySetup) -> String {
+    if setup.host.has_systemd() {
         format!("journalctl -u {UNIT_NAME}")
     } else {
-        log_file(place).display().to_string()
+        log_file(setup).display().to_string()
     }
 }
 
 /// A session of its own (`setsid`), as the package's user (`setpriv`); both become the registry
 /// without a fork, so the number is the registry's.
-fn spawn(place: &Place) -> Result<()> {
+fn spawn(setup: &RegistrySetup) -> Result<()> {
     let tool = |name: &str| {
         find_local(name)
             .ok_or_else(|| Error::refused(format!("the program {name} is not installed")))
     };
-    let (log, pid_file) = (log_file(place), pid_file(place));
+    let (log, pid_file) = (log_file(setup), pid_file(setup));
     for path in [&log, &pid_file] {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
@@ -229,7 +229,7 @@ fn spawn(place: &Place) -> Result<()> {
         .args(["--reuid", USER, "--regid", USER, "--init-groups", "--"])
         .arg(program()?)
         .arg("serve")
-        .arg(place.file("config.yml"))
+        .arg(setup.file("config.yml"))
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())

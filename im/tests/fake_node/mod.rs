@@ -1,5 +1,5 @@
-//! What stands in for the two ends of the agent: an engine whose answers are told to it, and
-//! the two ports of `monitord`.
+//! Fakes of both ends of the agent: an engine with the answers that a test sets, and the two ports
+//! of `monitord`.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::collections::BTreeMap;
@@ -20,29 +20,29 @@ use flate2::read::ZlibDecoder;
 
 /// How the engine behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub(crate) enum Behaviour {
     Answers,
     /// Takes connections and says nothing, as one that is stopped.
     Hangs,
     /// Ends every connection.
     Closes,
     /// Answers with what is not JSON.
-    Raves,
+    Garbles,
 }
 
 #[derive(Debug)]
 struct Inner {
-    mood: Mood,
+    behaviour: Behaviour,
     vms: BTreeMap<u32, &'static str>,
     requests: Vec<String>,
     followers: Vec<UnixStream>,
-    /// Connections that are kept open without an answer.
-    kept: Vec<UnixStream>,
+    /// Connections that are held open without an answer.
+    held: Vec<UnixStream>,
 }
 
 /// An engine on a socket of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct Engine {
+pub(crate) struct FakeEngine {
     pub(crate) socket: PathBuf,
     inner: Arc<Mutex<Inner>>,
 }
@@ -51,16 +51,16 @@ pub(crate) fn container(vm: u32) -> String {
     format!("{vm:064x}")
 }
 
-impl Engine {
+impl FakeEngine {
     pub(crate) fn start(dir: &Path) -> Self {
         let socket = dir.join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let inner = Arc::new(Mutex::new(Inner {
-            mood: Mood::Answers,
+            behaviour: Behaviour::Answers,
             vms: BTreeMap::new(),
             requests: Vec::new(),
             followers: Vec::new(),
-            kept: Vec::new(),
+            held: Vec::new(),
         }));
         let shared = Arc::clone(&inner);
         thread::spawn(move || {
@@ -89,11 +89,11 @@ impl Engine {
             .retain_mut(|f| f.write_all(b"3\r\n{}\n\r\n").is_ok());
     }
 
-    pub(crate) fn mood(&self, mood: Mood) {
+    pub(crate) fn behaviour(&self, behaviour: Behaviour) {
         let mut inner = self.inner.lock().unwrap();
-        inner.mood = mood;
-        inner.kept.clear();
-        if mood != Mood::Answers {
+        inner.behaviour = behaviour;
+        inner.held.clear();
+        if behaviour != Behaviour::Answers {
             inner.followers.clear();
         }
     }
@@ -130,24 +130,26 @@ fn serve(stream: UnixStream, shared: &Mutex<Inner>) {
         let _ = stream.write_all(head.as_bytes());
         let _ = stream.write_all(body.as_bytes());
     };
-    match inner.mood {
-        Mood::Hangs => inner.kept.push(stream),
-        Mood::Closes => {}
-        Mood::Raves => answer("<html>not an engine</html>"),
-        Mood::Answers if path.starts_with("/containers/json?all=1&filters=") => {
+    match inner.behaviour {
+        Behaviour::Hangs => inner.held.push(stream),
+        Behaviour::Closes => {}
+        Behaviour::Garbles => answer("<html>not an engine</html>"),
+        Behaviour::Answers if path.starts_with("/containers/json?all=1&filters=") => {
             answer(&list_json(&inner.vms));
         }
-        Mood::Answers if path.starts_with("/events") => {
+        Behaviour::Answers if path.starts_with("/events") => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
             inner.followers.push(stream);
         }
-        Mood::Answers if path.contains("/logs?") => answer("\x02\0\0\0\0\0\0\x0bout of \"x\"\n"),
-        Mood::Answers if path == "/info" => {
+        Behaviour::Answers if path.contains("/logs?") => {
+            answer("\x02\0\0\0\0\0\0\x0bout of \"x\"\n")
+        }
+        Behaviour::Answers if path == "/info" => {
             answer(
                 r#"{"ServerVersion":"20.10.24+dfsg1","Driver":"overlay2","CgroupDriver":"cgroupfs","LiveRestoreEnabled":true,"Runtimes":{"runc":{"path":"runc"}},"SecurityOptions":["name=seccomp,profile=default"]}"#,
             );
         }
-        Mood::Answers => answer(
+        Behaviour::Answers => answer(
             r#"{"State":{"Pid":0,"ExitCode":3,"OOMKilled":false,"Error":""},"Config":{"Tty":false}}"#,
         ),
     }
@@ -270,17 +272,17 @@ fn deliver(to: &Sender<Message>, transport: &'static str, wire: &str) {
 
 /// A node: folders, engine, monitord, and the agent, which is ended with it.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct FakeNode {
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) engine: Engine,
+    pub(crate) engine: FakeEngine,
     pub(crate) monitord: Monitord,
     socket: PathBuf,
 }
 
-impl Node {
+impl FakeNode {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::start(dir.path());
+        let engine = FakeEngine::start(dir.path());
         Self {
             socket: engine.socket.clone(),
             engine,
@@ -289,7 +291,7 @@ impl Node {
         }
     }
 
-    /// A node whose agent is given another engine than the played one.
+    /// A node whose agent is given another engine than the fake one.
     pub(crate) fn with_engine(socket: &Path) -> Self {
         let mut node = Self::new();
         node.socket = socket.to_owned();
@@ -343,7 +345,7 @@ impl Node {
 }
 
 /// A process of the agent, by the file that notes it.
-pub(crate) fn noted(node: &Node, ending: &str) -> Option<i32> {
+pub(crate) fn noted(node: &FakeNode, ending: &str) -> Option<i32> {
     let path = node
         .dir
         .path()
@@ -353,16 +355,16 @@ pub(crate) fn noted(node: &Node, ending: &str) -> Option<i32> {
     pid.split(',').next()?.parse().ok()
 }
 
-/// Waits until something is so.
-pub(crate) fn eventually(within: Duration, what: &str, is_so: impl Fn() -> bool) {
+/// Waits until a condition holds.
+pub(crate) fn eventually(within: Duration, what: &str, holds: impl Fn() -> bool) {
     let until = Instant::now() + within;
-    while !is_so() {
+    while !holds() {
         assert!(Instant::now() < until, "not within {within:?}: {what}");
         onedock_common::wait::pause(Duration::from_millis(20));
     }
 }
 
-impl Drop for Node {
+impl Drop for FakeNode {
     fn drop(&mut self) {
         let out = self.run(&["stop", "onedock", "3", "host01"], "");
         if !thread::panicking() {
