@@ -7,7 +7,7 @@
 # names, which belong to the host's glibc or to systemd. With another glibc than the one that it
 # was built with, the program dies by a signal (docs/decisions/0018-no-name-service.md).
 #
-# How: the programs are stripped, so that no symbol tells. But every function of the name service
+# How: the programs are stripped, and have no symbols. But every function of the name service
 # reads /etc/nsswitch.conf, whose name is then in the program.
 set -eu
 
@@ -65,7 +65,7 @@ self_test() {
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT INT TERM HUP
     program clean 'printf("/etc/resolv.conf %s", v[0])'
-    check "$work/clean" || { echo "a program without a look-up is taken for one with" >&2; return 1; }
+    check "$work/clean" || { echo "a program without a look-up was taken for one with a look-up" >&2; return 1; }
     program dynamic 'getpwnam(v[0])' ''
     if check "$work/dynamic" 2>/dev/null; then
         echo "a program that is not static passes" >&2

@@ -1,7 +1,7 @@
 #!/bin/sh
 # `make test`, once its packages are there: scripts, format, lints, every test, licences and advisories;
 # then, with the static programs, the README's first command on a copy of this machine and in a
-# virtual machine with Debian 13, and the walk in one with Debian 12. What cannot run says so at the end,
+# virtual machine with Debian 13, and the walk in one with Debian 12. What cannot run is listed at the end,
 # with how long each part took; what must run and cannot is a failure.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ summary=$(mktemp)
 trap 'rm -f "$summary"' EXIT INT TERM HUP
 begun=$(date +%s)
 
-# Each part says at its end how long it took.
+# Each part reports how long it took.
 part_begun=$begun
 part() {
     say "$1 (after $((($(date +%s) - begun) / 60)) min)"
@@ -34,7 +34,7 @@ as_root() {
 unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION ONEDOCK_CONF
 
 part "scripts"
-# Those of the tree alone: no file without a commit is looked at, nor the folders of builds.
+# Those of the tree alone: no uncommitted file is checked, nor the folders of builds.
 git ls-files '*.sh' | xargs shellcheck -x -P SCRIPTDIR -S warning
 ran "shellcheck"
 
@@ -113,5 +113,5 @@ else
     ran "make test-vm RELEASE=bookworm: the walk on Debian 12 as its installer leaves it"
 fi
 
-say "all is well, after $((($(date +%s) - begun) / 60)) min"
+say "everything passed, after $((($(date +%s) - begun) / 60)) min"
 cat "$summary"

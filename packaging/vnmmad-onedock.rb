@@ -1,4 +1,4 @@
-# ONEDock: tells OpenNebula's network drivers how the NIC of a container is called on the host.
+# ONEDock: the name that the NIC of a container has on the host, for OpenNebula's network drivers.
 #
 # The drivers load every file of this folder (vnm/vnmmad.rb). For a hypervisor that they do not
 # know they would ask virsh. Here the host's end of a NIC is called NIC/TARGET, always.

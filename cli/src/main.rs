@@ -99,7 +99,7 @@ struct Registry {
     /// The front-end's account; the nodes' is the same with -node
     #[arg(long, default_value = "onedock", value_parser = user_name)]
     user: String,
-    /// Where the images are kept
+    /// The folder of the images
     #[arg(long, value_name = "DIR", default_value = "/var/lib/onedock-registry")]
     storage: PathBuf,
     /// The folder of a self-contained OpenNebula
@@ -203,5 +203,5 @@ fn folder(given: Option<PathBuf>) -> Result<PathBuf> {
     };
     given
         .or_else(own)
-        .ok_or_else(|| Error::refused("this program's own folder is not known; say --from DIR"))
+        .ok_or_else(|| Error::refused("this program's own folder is not known; give --from DIR"))
 }

@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// The private registry (without it: that of `setup registry` or of the node's join file)
     #[arg(long, value_name = "HOST:PORT")]
     registry: Option<RegistryName>,
-    /// What is kept of the VMs
+    /// The folder of the VMs that were played
     #[arg(long, value_name = "DIR", default_value = "/var/lib/onedock/run")]
     state: PathBuf,
     /// The user that the drivers run as, when root calls

@@ -61,7 +61,7 @@ fi
 
 say "the VMs and their images"
 if [ -d /var/lib/onedock/run/vms ] && ! was_there /var/lib/onedock; then
-    # An engine that does not run cannot tell of its containers; below it goes with all it holds.
+    # An engine that does not run cannot list its containers; below, it goes with all it holds.
     if dockerd_runs && [ -x "$onedock" ]; then
         for folder in /var/lib/onedock/run/vms/*; do
             [ -d "$folder" ] || continue
@@ -124,8 +124,8 @@ fi
 
 say "the files"
 unmount_below() {
-    awk -v folder="$1/" 'index($2 "/", folder) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r place; do
-        umount "$place" 2>/dev/null || umount -l "$place" || true
+    awk -v folder="$1/" 'index($2 "/", folder) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r mount; do
+        umount "$mount" 2>/dev/null || umount -l "$mount" || true
     done
 }
 # An OpenNebula that was installed since has its own data in these.
@@ -174,6 +174,6 @@ elif ! is_kept_for_opennebula; then
 fi
 if has_systemd; then systemctl daemon-reload; fi
 
-[ "$failed" -eq 0 ] || die "not everything could be taken away; mend what is said above and call this again"
+[ "$failed" -eq 0 ] || die "not everything could be removed; fix what is reported above and call this again"
 rm -rf "$RECORD" /run/lock/onedock-sandbox
 say "the sandbox is gone; packages that it installed stay"

@@ -12,7 +12,7 @@ remove_sandbox_images() {
     done
 }
 
-# A reload keeps the value of a key that is no longer in the file: so each is said once more,
+# A reload keeps the value of a key that is no longer in the file: so each is written once more,
 # as it was, before the file itself is put back. A restart would end the containers of others.
 forget_runtime() {
     dockerd_runs && has ruby || return 0
@@ -36,7 +36,7 @@ runtime_is_forgotten() {
     ! timeout 10 docker info --format '{{range $name, $_ := .Runtimes}}{{println $name}}{{end}}' | grep -qx onedock
 }
 
-# Containers that are no VM, and volumes that were given a name, as the engine's files tell: it may not run.
+# Containers that are no VM, and volumes that were given a name, by the engine's files: it may not run.
 others_in_engine() {
     for file in /var/lib/docker/containers/*/config.v2.json; do
         [ -e "$file" ] && ! grep -q '"org\.opennebula\.vm"' "$file" || continue

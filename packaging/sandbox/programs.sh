@@ -1,6 +1,6 @@
 # Programs that the sandbox and the tests call, and how one that is missing is installed. It is asked
 # for by program and not by package: who has Docker from docker.com has `dockerd`, and Debian's
-# docker.io in its place would cost them their engine. Nothing that is installed is ever removed.
+# docker.io instead would cost them their engine. Nothing that is installed is ever removed.
 # Sourced after lib.sh. The set-up's own table is in cli/src/setup.
 # shellcheck shell=sh
 
@@ -72,7 +72,7 @@ disk_programs() {
 # engines one socket.
 refuse_unsuitable_engine() {
     if has docker && docker --version 2>/dev/null | grep -qi podman; then
-        die "the program docker is Podman's here (package podman-docker): the sandbox needs Docker's own engine and does not put one in its place. Remove podman-docker, or take another machine"
+        die "the program docker is Podman's here (package podman-docker): the sandbox needs Docker's own engine and does not replace Podman's. Remove podman-docker, or use another machine"
     fi
     if ! has dockerd && [ -S /var/run/docker.sock ] &&
         curl --silent --max-time 5 --unix-socket /var/run/docker.sock http://docker/_ping >/dev/null 2>&1; then

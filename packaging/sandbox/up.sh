@@ -48,7 +48,7 @@ both_ports() {
 
 show_pages() {
     for port in 80 8080; do
-        printf '    http://%s:%s/ says: %s\n' "$VM_ADDRESS" "$port" "$(page "$port")"
+        printf '    http://%s:%s/ answers: %s\n' "$VM_ADDRESS" "$port" "$(page "$port")"
     done
 }
 

@@ -102,7 +102,7 @@ with_oned_up() {
     else
         say "both ports, asked within the VM: its network is on host $where"
         for port in 80 8080; do
-            printf '    http://%s:%s/ says: %s\n' "$VM_ADDRESS" "$port" \
+            printf '    http://%s:%s/ answers: %s\n' "$VM_ADDRESS" "$port" \
                 "$(as_oneadmin ssh -o BatchMode=yes "$where" docker exec "one-$vm" wget -q -O - "http://$VM_ADDRESS:$port/")"
         done
     fi

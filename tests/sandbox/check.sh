@@ -2,7 +2,7 @@
 # check.sh CASE...: the README's first command and the one that takes it back, on this machine, which
 # has no sandbox. It is compared before and after: `make sandbox-down` leaves nothing. Cases:
 #   whole    from nothing, twice, both ports, down, down again
-#   killed   `make sandbox` is killed at several places
+#   killed   `make sandbox` is killed at several points
 #   engine   the machine has an engine with a container of its own, which goes on
 # UP and DOWN name other commands than `make sandbox` and `make sandbox-down`.
 set -uo pipefail
@@ -91,7 +91,7 @@ whole() {
     remove_others_things
 }
 
-# The output of `make sandbox` reaches a place; then it and its children are killed.
+# The output of `make sandbox` reaches a heading; then it and its children are killed.
 kill_at() {
     : >"$work/log"
     setsid "${up[@]}" >"$work/log" 2>&1 &
@@ -114,9 +114,9 @@ kill_at() {
 killed() {
     say "make sandbox is killed"
     remember
-    local place
-    for place in 'the node:0.1' 'the node:trial' 'the node:1' 'the bridge:0' 'the registry:0.3' 'an image:0' 'the VM:0.2' 'both ports:0'; do
-        holds "at \"${place%:*}\", after ${place#*:}" kill_at "${place%:*}" "${place#*:}"
+    local point
+    for point in 'the node:0.1' 'the node:trial' 'the node:1' 'the bridge:0' 'the registry:0.3' 'an image:0' 'the VM:0.2' 'both ports:0'; do
+        holds "at \"${point%:*}\", after ${point#*:}" kill_at "${point%:*}" "${point#*:}"
         note_containers
         holds "make sandbox-down" "${down[@]}"
         same "the machine is as it was"

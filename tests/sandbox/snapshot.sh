@@ -58,14 +58,14 @@ if [ -e /sys/module/br_netfilter/initstate ]; then echo "module br_netfilter"; f
 # Tests of others may mount below /tmp.
 awk '$5 !~ "^/tmp/" { print "mount " $5 }' /proc/self/mountinfo
 # Loop devices and control groups are shared with namespaces: on a copy of the machine, whose caller
-# names its containers, only theirs are looked at.
+# names its containers, only theirs are listed.
 if [ -z "${CONTAINERS-}" ]; then losetup -ln -O NAME,BACK-FILE | sed 's/^/loop /'; fi
 if [ -n "${CONTAINERS-}" ]; then
     sort -u "$CONTAINERS" | while read -r id; do find /sys/fs/cgroup -maxdepth 4 -name "*$id*"; done
 else
     find /sys/fs/cgroup -maxdepth 4 \( -name docker -o -name 'docker-*' -o -name 'onedock*' \)
 fi 2>/dev/null | sed 's/^/cgroup /'
-# Those of this machine's view of the files; not the kernel's, and not what looks here.
+# Those of this machine's view of the files; not the kernel's, and not this script's.
 for process in /proc/[0-9]*; do
     [ "$(readlink "$process/ns/mnt" 2>/dev/null)" = "$(readlink /proc/self/ns/mnt)" ] || continue
     line=$(tr '\0' ' ' 2>/dev/null <"$process/cmdline" | cut -c1-80)

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154
-# looks.sh, sourced by walk.sh: what it makes and what it looks at. Needs opennebula.sh, and
+# checks.sh, sourced by walk.sh: what it makes and what it checks. Needs opennebula.sh, and
 # $vm, $neighbour, $address and $registry.
 
-# The container's own view, and its first process on the host.
+# The container from inside, and its first process on the host.
 inside() { docker exec "one-$1" "${@:2}"; }
 first_process() { docker inspect -f '{{.State.Pid}}' "one-$1"; }
 # A limit of cgroup v2.
@@ -21,10 +21,10 @@ both_ports() {
     done
 }
 
-# A set-up that finds everything done.
+# A set-up that finds nothing to do.
 unchanged() {
-    local said
-    said=$("$@") && echo "$said" && grep -q '^0 done' <<< "$said"
+    local output
+    output=$("$@") && echo "$output" && grep -q '^0 done' <<< "$output"
 }
 
 make_bridge() {

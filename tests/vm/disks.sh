@@ -124,7 +124,7 @@ qcow2_and_nbd() {
     without_disk 500 11
 }
 
-# The size in MB of the file system at a place in the VM, as the kernel says.
+# The size in MB of the file system at a path in the VM, by the kernel.
 room() { stat -f -c '%b %S' "$(root_of "$1")/$2" | awk '{ print int($1 * $2 / 1048576) }'; }
 has_room() { [ "$(room "$1" "$2")" -ge "$3" ]; }
 
@@ -206,10 +206,10 @@ stock_datablocks() {
     matches "ext3 is at /media/disk.1" ' /media/disk.1 ext3 rw' mounts 501
     is "a device of 200 MB is behind it" 209715200 loop_bytes "$system/501/disk.2"
     is "the datablock's file is there" 'on the disk' read_in 501 media/disk.2/f
-    holds "a file is written to the persistent one" write_in 501 media/disk.2/g kept
+    holds "a file is written to the persistent one" write_in 501 media/disk.2/g written
     holds "vmm shutdown" shut_down 501
     holds "the devices are gone" no_loop "$system/501/disk.2"
-    is "what goes back to the datastore has the file" kept file_on_image "$system/501/disk.2" /g
+    is "what goes back to the datastore has the file" written file_on_image "$system/501/disk.2" /g
     holds "tm delete" delete_disk 501 0
     # The stock transfer manager's part.
     rm -f "$system/501/disk.1" "$system/501/disk.2"

@@ -7,7 +7,7 @@
 # e2fsprogs and openssh-client, and changes nothing outside FOLDER.
 #
 # Recommended packages are part of it: without them there is no libnss-systemd and no AppArmor, and
-# a machine without these hid faults that every user met.
+# a machine without these hides faults that every user would meet.
 #
 # QEMU is unpacked, not installed: qemu-system-x86 of Debian would take away a qemu-utils of
 # the backports, which a machine may need for its volumes.
@@ -31,7 +31,7 @@ bootstrap() {
 }
 
 # Beside the standard system: the installer's kernel, network set-up and ssh server, and what the
-# tests look with.
+# tests inspect it with.
 packages=(linux-image-amd64 ifupdown openssh-server ca-certificates curl jq genisoimage attr)
 case $release in
 bookworm) packages+=(isc-dhcp-client) ;;

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# machine.sh, sourced: one virtual machine from the bed of image.sh. It emulates the processor,
-# because a stock kernel does not run everywhere under KVM; so it says what works and never
+# machine.sh, sourced: one virtual machine from the image of image.sh. It emulates the processor,
+# because a stock kernel does not run everywhere under KVM; so it shows what works and never
 # how fast it is. It has no network but the ssh port on the loopback of this machine.
 
 machine_pid=
 machine_folder=
 
-# machine_make_folder BED: the folder of one machine, beside the emulator, which sees nothing else.
+# machine_make_folder IMAGE: the folder of one machine, beside the emulator, which sees nothing else.
 machine_make_folder() {
     machine_folder=$(mktemp -d "$1/qemu/vm.XXXXXX")
     echo $$ > "$machine_folder/pid"
@@ -14,14 +14,14 @@ machine_make_folder() {
     cp "$1/id" "$machine_folder/id"
 }
 
-# machine_start BED: starts it on a throw-away disk (-snapshot: the image is never written) and
+# machine_start IMAGE: starts it on a throw-away disk (-snapshot: the image is never written) and
 # waits until ssh answers.
 machine_start() {
-    local bed=$1 attempt port until
+    local image=$1 attempt port until
     for attempt in 1 2 3 4 5; do
         # A port that another program takes at the same moment lets QEMU end at once.
         port=$((20000 + RANDOM % 12000))
-        machine_spawn "$bed" "$port"
+        machine_spawn "$image" "$port"
         until=$((SECONDS + 600))
         while kill -0 "$machine_pid" 2>/dev/null && [ "$SECONDS" -lt "$until" ]; do
             machine_port=$port
@@ -35,18 +35,18 @@ machine_start() {
         fi
         echo "  attempt $attempt: $(tail -1 "$machine_folder/qemu.log")"
     done
-    echo "the virtual machine does not answer; its last words:"
+    echo "the virtual machine does not answer; the end of its console:"
     tail -25 "$machine_folder/console.log"
     return 1
 }
 
 machine_spawn() {
-    local bed=$1 port=$2 inside
+    local image=$1 port=$2 inside
     inside=/${machine_folder##*/}
     # (no_timer_check: on a busy machine the emulated timer is late, and the kernel would give up.)
     # Without -nographic's helpers: nothing is read from this terminal. The emulator sees only
     # its own folder; it needs no device of this machine, and ends with this script.
-    TMPDIR=$inside setpriv --pdeathsig KILL chroot "$bed/qemu" /usr/bin/qemu-system-x86_64 \
+    TMPDIR=$inside setpriv --pdeathsig KILL chroot "$image/qemu" /usr/bin/qemu-system-x86_64 \
         -M q35 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 2048 \
         -nodefaults -no-user-config -display none -no-reboot -snapshot \
         -kernel "$inside/vmlinuz" -initrd "$inside/initrd.img" \
@@ -61,7 +61,7 @@ machine_spawn() {
     machine_pid=$!
 }
 
-# machine_clear BED: takes away the folders of machines whose script was killed.
+# machine_clear IMAGE: takes away the folders of machines whose script was killed.
 machine_clear() {
     local folder
     for folder in "$1"/qemu/vm.*/; do

@@ -27,14 +27,14 @@ die() {
 
 what=${1-walk}
 release=${2-bookworm}
-case $what in walk | sandbox) ;; *) die "what is to be run: walk or sandbox?" ;; esac
+case $what in walk | sandbox) ;; *) die "usage: run.sh walk|sandbox [bookworm|trixie]" ;; esac
 
-# The bed's folder; made by the first of several runs, and put in place when it is whole.
-make_bed() {
+# The folder of the machine's image, which the first of several runs makes.
+make_image() {
     local cache=${XDG_CACHE_HOME:-/var/cache}/onedock-vm
     local hash
     hash=$(cat "$here/image.sh" "$tree"/packaging/sandbox/{lib,programs,packages}.sh | sha256sum | cut -c1-12)
-    bed=$cache/$release-$hash
+    image=$cache/$release-$hash
     mkdir -p "$cache"
     exec 9> "$cache/lock"
     flock 9
@@ -46,25 +46,25 @@ make_bed() {
         machine_clear "$old"
         if [[ $old != */@(bookworm|trixie)-$hash ]] && ! compgen -G "$old/qemu/vm.*" >/dev/null; then rm -rf -- "$old"; fi
     done
-    if [ ! -e "$bed/whole" ]; then
-        echo "the virtual machine is made in $bed"
-        "$here/image.sh" "$bed" "$release" || die "the virtual machine could not be made"
-        touch "$bed/whole"
+    if [ ! -e "$image/whole" ]; then
+        echo "making the virtual machine in $image"
+        "$here/image.sh" "$image" "$release" || die "the virtual machine could not be made"
+        touch "$image/whole"
     fi
     # From here on its folder keeps the image from others.
-    machine_make_folder "$bed"
+    machine_make_folder "$image"
     exec 9>&-
 }
 
 find_programs() {
     bin=${ONEDOCK_BIN:-$tree/dist/bin}
-    local name lacking=
+    local name missing=
     for name in "${programs[@]}"; do
-        [ -x "$bin/$name" ] || lacking=$name
+        [ -x "$bin/$name" ] || missing=$name
     done
-    [ -n "$lacking" ] || return 0
-    [ -z "${ONEDOCK_BIN-}" ] || die "$lacking is not in $bin"
-    echo "$lacking is not in $bin: the programs are built"
+    [ -n "$missing" ] || return 0
+    [ -z "${ONEDOCK_BIN-}" ] || die "$missing is not in $bin"
+    echo "$missing is not in $bin: building the programs"
     make -C "$tree" build || die "the build failed"
     bin=$tree/dist/bin
 }
@@ -86,12 +86,12 @@ trap 'exit 130' INT TERM HUP
 "$tree/packaging/sandbox/packages.sh" mmdebstrap busybox mkfs.ext4 ssh ssh-keygen
 # It is all that the machine boots with before its root is mounted.
 if ldd "$(command -v busybox)" >/dev/null 2>&1; then
-    die "busybox needs libraries here; install busybox-static in its place (apt-get install busybox-static)"
+    die "busybox needs libraries here; install busybox-static instead (apt-get install busybox-static)"
 fi
-make_bed
+make_image
 find_programs
-echo "the virtual machine starts ($release)"
-machine_start "$bed" || die "the virtual machine did not start"
+echo "starting the virtual machine ($release)"
+machine_start "$image" || die "the virtual machine did not start"
 machine_ssh 'mkdir -p /root/tree/dist/bin'
 tar -C "$bin" -c "${programs[@]}" | machine_ssh 'tar -C /root/tree/dist/bin -x'
 tar -C "$tree" -c packaging tests/vm tests/sandbox cli/tests/golden/7.4/oned.conf | machine_ssh 'tar -C /root/tree -x'

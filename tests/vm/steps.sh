@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# steps.sh, sourced: a walk's steps. Each is told in one line; a failed one shows what was said.
+# steps.sh, sourced: a walk's steps. Each is one line; a failed one shows its output.
 
 passed=0
 failed=0
@@ -19,39 +19,39 @@ not_ok() {
 
 # holds TEXT WORDS: the command succeeds.
 holds() {
-    local text=$1 said
+    local text=$1 output
     shift
-    if said=$("$@" 2>&1); then ok "$text"; else not_ok "$text" "$said"; fi
+    if output=$("$@" 2>&1); then ok "$text"; else not_ok "$text" "$output"; fi
 }
 
 # fails TEXT WORDS: the command does not.
 fails() {
-    local text=$1 said
+    local text=$1 output
     shift
-    if said=$("$@" 2>&1); then not_ok "$text" "it succeeded: $said"; else ok "$text"; fi
+    if output=$("$@" 2>&1); then not_ok "$text" "it succeeded: $output"; else ok "$text"; fi
 }
 
 # is TEXT ANSWER WORDS: the command's standard output is this, whatever its exit code.
 is() {
-    local text=$1 wanted=$2 said
+    local text=$1 wanted=$2 output
     shift 2
-    said=$("$@" 2>/tmp/stderr)
-    if [ "$said" = "$wanted" ]; then
+    output=$("$@" 2>/tmp/stderr)
+    if [ "$output" = "$wanted" ]; then
         ok "$text"
     else
-        not_ok "$text" "wanted \"$wanted\", got \"$said\" $(cat /tmp/stderr)"
+        not_ok "$text" "wanted \"$wanted\", got \"$output\" $(cat /tmp/stderr)"
     fi
 }
 
 # matches TEXT EXPRESSION WORDS: a line of the command's standard output matches.
 matches() {
-    local text=$1 wanted=$2 said
+    local text=$1 wanted=$2 output
     shift 2
-    said=$("$@" 2>/tmp/stderr)
-    if printf '%s\n' "$said" | grep -Eq -- "$wanted"; then
+    output=$("$@" 2>/tmp/stderr)
+    if printf '%s\n' "$output" | grep -Eq -- "$wanted"; then
         ok "$text"
     else
-        not_ok "$text" "wanted /$wanted/, got \"$said\" $(cat /tmp/stderr)"
+        not_ok "$text" "wanted /$wanted/, got \"$output\" $(cat /tmp/stderr)"
     fi
 }
 

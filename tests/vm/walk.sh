@@ -1,13 +1,13 @@
 #!/bin/bash
 # walk.sh PROGRAMS: the walk, on a Debian that has the packages of a node, as root: a registry, a
-# node, an image from an archive, a VM with two ports, power-off and resume with a file kept, disks
+# node, an image from an archive, a VM with two ports, power-off and resume with a file that stays, disks
 # of every kind, terminate with nothing left. The drivers are called through their shims, as oneadmin, with the
 # arguments and in the order in which `oned` calls them. No time is measured.
 set -uo pipefail
 . "$(dirname "$0")/steps.sh"
 . "$(dirname "$0")/opennebula.sh"
 . "$(dirname "$0")/oned.sh"
-. "$(dirname "$0")/looks.sh"
+. "$(dirname "$0")/checks.sh"
 . "$(dirname "$0")/disks.sh"
 
 programs=$1

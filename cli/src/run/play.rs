@@ -43,11 +43,11 @@ impl Player {
         match self.boot(&mut vm, &described) {
             Ok(()) => Ok(vm),
             Err(error) => {
-                say(&format!("undoing what was made of VM {}", vm.id))?;
+                say(&format!("undoing what was made for VM {}", vm.id))?;
                 match self.clean_up(&mut vm) {
                     Ok(()) => Err(error),
                     Err(also) => Err(Error::refused(format!(
-                        "{}; and VM {} could not be taken away: {}; try `onedock run --stop {}`",
+                        "{}; and VM {} could not be removed: {}; try `onedock run --stop {}`",
                         error.line(),
                         vm.id,
                         also.line(),
@@ -110,7 +110,7 @@ impl Player {
     }
 
     /// The image of a disk: one that was registered before, else registered now. Its number is
-    /// kept before the copy begins, so that one that is cut off is gone on with and not lost.
+    /// kept before the copy begins, so that one that is cut off is continued and not lost.
     fn registered(&self, disk: &DiskTemplate) -> Result<Image> {
         let stamp = stamp(&disk.path);
         let known = self.store.images()?.into_iter().find(|image| {

@@ -27,7 +27,6 @@ const FIRST_IMAGE: u32 = 1_000_000_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Image {
-    /// Its number.
     pub(crate) id: ImageId,
     /// Where it came from.
     pub(crate) path: String,
@@ -35,11 +34,11 @@ pub(crate) struct Image {
     pub(crate) stamp: Option<String>,
     /// The command in place of the image's.
     pub(crate) dockerrun: Option<String>,
-    /// As `stat` said it, in MB; 0 before.
+    /// As `stat` answered it, in MB; 0 before.
     pub(crate) size_mb: u64,
-    /// As `cp` said it.
+    /// SOURCE as `cp` answered it.
     pub(crate) source: String,
-    /// As `cp` said it.
+    /// FORMAT as `cp` answered it.
     pub(crate) format: String,
 }
 
@@ -74,7 +73,7 @@ pub(crate) struct Vm {
     pub(crate) remotes: PathBuf,
 }
 
-/// A disk of it.
+/// A disk of a VM that is played.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Disk {
@@ -83,13 +82,13 @@ pub(crate) struct Disk {
     pub(crate) persistent: bool,
 }
 
-/// A NIC of it.
+/// A NIC of a VM that is played.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nic {
     pub(crate) mac: String,
     pub(crate) ip: Option<String>,
-    /// The network driver.
+    /// VN_MAD.
     pub(crate) driver: String,
 }
 
@@ -172,7 +171,7 @@ impl Store {
         self.all("images", "image.json")
     }
 
-    /// One VM.
+    /// A VM by its number.
     pub(crate) fn vm(&self, id: VmId) -> Result<Vm> {
         let found = self.vms()?.into_iter().find(|vm| vm.id == id);
         found.ok_or_else(|| {

@@ -11,25 +11,25 @@ use super::drivers::Drivers;
 use super::state::{Stage, Vm};
 
 /// One VM's measured values by their names; STATE, CPU, MEMORY are used.
-type Seen = BTreeMap<String, BTreeMap<String, String>>;
+type Measured = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The table's lines, the heading first.
 pub(crate) fn lines(vms: &[Vm], user: &str) -> Vec<String> {
     let mut lines = vec![row(["ID", "NAME", "STATE", "ADDRESS", "CPU", "MEMORY"])];
     let mut remotes: Vec<_> = vms.iter().map(|vm| vm.remotes.clone()).collect();
     remotes.dedup();
-    let mut seen = Seen::new();
+    let mut measured = Measured::new();
     for folder in remotes {
         let drivers = Drivers::at(&folder, user);
         for probe in ["state", "vm"] {
             if let Ok(text) = drivers.probe(probe) {
-                collect(&text, &mut seen);
+                collect(&text, &mut measured);
             }
         }
     }
     for vm in vms {
         let empty = BTreeMap::new();
-        let values = seen.get(&vm.id.to_string()).unwrap_or(&empty);
+        let values = measured.get(&vm.id.to_string()).unwrap_or(&empty);
         let value = |name: &str| values.get(name).map(String::as_str);
         let state = match vm.stage {
             Stage::Prolog => "PROLOG".to_owned(),
@@ -67,7 +67,7 @@ fn memory(kib: &str) -> String {
 
 /// The records of a probe: `VM = [ ID="…", STATE="…" ]`, or with what was measured in MONITOR,
 /// in base64.
-fn collect(text: &str, seen: &mut Seen) {
+fn collect(text: &str, measured: &mut Measured) {
     for record in read(text).unwrap_or_default() {
         let ("VM", Value::Vector(parts)) = (record.name.as_str(), &record.value) else {
             continue;
@@ -79,7 +79,7 @@ fn collect(text: &str, seen: &mut Seen) {
                 .and_then(|part| part.text())
         };
         let Some(id) = of("ID") else { continue };
-        let values = seen.entry(id.to_owned()).or_default();
+        let values = measured.entry(id.to_owned()).or_default();
         if let Some(state) = of("STATE") {
             values.insert("STATE".into(), state.to_owned());
         }
@@ -93,7 +93,7 @@ fn collect(text: &str, seen: &mut Seen) {
     }
 }
 
-/// Where the monitor says nothing, the engine itself does.
+/// The state by the engine, where the monitor reports none.
 fn from_engine(vm: &Vm) -> String {
     let name = format!("one-{}", vm.id);
     let answer = Command::local("docker")
@@ -118,18 +118,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_probes_say_is_read() {
-        let mut seen = Seen::new();
+    fn the_probes_answers_are_read() {
+        let mut measured = Measured::new();
         let monitor = STANDARD.encode("CPU=\"0.50\"\nMEMORY=\"2048\"\n");
         collect(
             "SYNC_STATE=yes\nVM = [ ID=\"1000000\", DEPLOY_ID=\"one-1000000\", STATE=\"RUNNING\" ]\n",
-            &mut seen,
+            &mut measured,
         );
         collect(
             &format!("VM = [ ID=\"1000000\", MONITOR=\"{monitor}\" ]\n"),
-            &mut seen,
+            &mut measured,
         );
-        let values = &seen["1000000"];
+        let values = &measured["1000000"];
         assert_eq!(
             (values["STATE"].as_str(), values["CPU"].as_str()),
             ("RUNNING", "0.50")

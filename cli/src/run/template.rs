@@ -95,7 +95,7 @@ impl Template {
         let needed = |value: Option<Attribute>, name: &str, example: &str| match value {
             Some(attribute) => attribute_text(&attribute),
             None => Err(Problem::all(format!(
-                "{name} is missing; say for example {name}={example}"
+                "{name} is missing; for example {name}={example}"
             ))),
         };
         let template = Self {
@@ -178,7 +178,7 @@ impl Found {
             let name = attribute.name.clone();
             *place = Some(attribute);
             if twice {
-                Err(Problem::at(line, format!("{name} is said twice")))
+                Err(Problem::at(line, format!("{name} is given twice")))
             } else {
                 Ok(())
             }
@@ -191,11 +191,11 @@ impl Found {
             "DISK" => self.disks.push(DiskTemplate::parse(attribute)?),
             "NIC" => self.nics.push(NicTemplate::parse(attribute)?),
             "CONTEXT" if self.context.is_some() => {
-                return Err(Problem::at(line, "CONTEXT is said twice"));
+                return Err(Problem::at(line, "CONTEXT is given twice"));
             }
             "CONTEXT" => self.context = Some(context(vector(attribute)?)?),
             name if REFUSED.contains(&name) => {
-                return Err(Problem::at(line, format!("{name} is not played here")));
+                return Err(Problem::at(line, format!("{name} cannot be played here")));
             }
             name if TEMPLATE.contains(&name) => self.template.push(attribute),
             _ => self.user.push(attribute),
@@ -211,7 +211,7 @@ impl DiskTemplate {
         let (image, path) = (parts.take("IMAGE"), parts.take("PATH"));
         parts.refuse(
             "IMAGE_ID",
-            "it is the number of an image in an OpenNebula; say IMAGE=\"docker://…\" or PATH",
+            "it is the number of an image in an OpenNebula; use IMAGE=\"docker://…\" or PATH",
         )?;
         let path = match (&path, &image) {
             (Some(path), _) => path.clone(),
@@ -227,11 +227,11 @@ impl DiskTemplate {
             (None, None) => {
                 return Err(Problem::at(
                     line,
-                    "DISK has neither IMAGE nor PATH; only disks of images are played here",
+                    "DISK has neither IMAGE nor PATH; only disks of images can be played here",
                 ));
             }
         };
-        // What is relative would be looked for in the drivers' folder.
+        // What is relative would be taken from the drivers' folder.
         let path = if path.contains("://") {
             path
         } else {
@@ -270,7 +270,7 @@ impl NicTemplate {
         for name in ["NETWORK", "NETWORK_ID"] {
             parts.refuse(
                 name,
-                "there is no OpenNebula to ask for the network; say BRIDGE and IP",
+                "there is no OpenNebula to ask for the network; give BRIDGE and IP",
             )?;
         }
         parts.refuse("NIC_ID", "it is given by the order of the NICs")?;
@@ -314,7 +314,7 @@ fn context(attributes: Vec<Attribute>) -> Read<Vec<Attribute>> {
             return Err(Problem::at(
                 attribute.line,
                 format!(
-                    "CONTEXT/{} asks OpenNebula for a value ({text}); say the value itself",
+                    "CONTEXT/{} asks OpenNebula for a value ({text}); give the value itself",
                     attribute.name
                 ),
             ));
@@ -334,7 +334,7 @@ impl Parts {
             if attributes[..index].iter().any(|a| a.name == attribute.name) {
                 return Err(Problem::at(
                     attribute.line,
-                    format!("{} is said twice", attribute.name),
+                    format!("{} is given twice", attribute.name),
                 ));
             }
             if attribute.name.starts_with(|c: char| c.is_ascii_digit()) {

@@ -135,7 +135,7 @@ pub const PROGRAMS: &[Program] = &[
     // The engine. RHEL and its kin have none; Docker's own repository has.
     required(&[ENGINE], NODE, &["docker.io"], &["docker-ce"], &["docker"]),
     // From Debian 13 on the client is a package of its own, which docker.io only recommends.
-    useful(&["docker"], NODE, "containers cannot be looked at by hand",
+    useful(&["docker"], NODE, "containers cannot be inspected by hand",
         &["docker-cli"], &["docker-ce-cli"], &["docker"]),
     useful(&["crun"], NODE, "VMs start by runc, which takes longer", &["crun"], &["crun"], &["crun"]),
 
@@ -183,7 +183,7 @@ pub const PROGRAMS: &[Program] = &[
     // files of the emulators.
     useful(&["qemu-storage-daemon"], NODE, "disks in qcow2 are refused",
         &["qemu-utils", "qemu-system-common"], &["qemu-img", "qemu-kvm-core"], &["qemu-tools"]),
-    useful(&["sfdisk"], NODE, "partition tables of disks cannot be looked at",
+    useful(&["sfdisk"], NODE, "partition tables of disks cannot be checked",
         &["fdisk"], &["util-linux"], &["util-linux"]),
     useful(&["blkid"], NODE_AND_FRONT_END, "the file systems of disks are not known",
         &["util-linux"], &["util-linux"], &["util-linux"]),

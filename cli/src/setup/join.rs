@@ -17,7 +17,7 @@ pub const PATH: &str = "/etc/onedock/join.json";
 
 const VERSION: u32 = 1;
 
-/// What a node is told.
+/// What a node needs to know of the front-end and the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Join {
     /// The private registry.

@@ -16,7 +16,7 @@ use crate::step::{Steps, Summary};
 /// The user that OpenNebula runs as, here and on every node.
 pub const ONEADMIN: &str = "oneadmin";
 
-/// What is said when the steps are done.
+/// A remark for when the steps are done.
 type Notes = Box<dyn FnOnce(&Summary) -> Vec<String>>;
 
 /// What a command does, and what it says at the end.
@@ -46,7 +46,7 @@ impl Plan {
         }
     }
 
-    /// What is said at the end.
+    /// The remarks at the end.
     pub fn notes(self, summary: &Summary) -> Vec<String> {
         (self.notes)(summary)
     }

@@ -64,7 +64,7 @@ pub fn required_step(
 }
 
 /// Installs what else a machine of this role can use, as far as its repositories have it and can be
-/// reached. What lacks afterwards is said by [`lacking_notes`].
+/// reached. What is missing afterwards is noted by [`missing_notes`].
 pub fn useful_step(
     role: Role,
     engine_answers: impl Fn() -> bool + Clone + 'static,
@@ -73,7 +73,7 @@ pub fn useful_step(
 }
 
 /// What this machine does not serve for want of a program.
-pub fn lacking_notes(role: Role) -> Vec<String> {
+pub fn missing_notes(role: Role) -> Vec<String> {
     programs(role, false)
         .filter(|program| !program.names.iter().any(|name| find_local(name).is_some()))
         .filter_map(|program| Some((program.name(), program.without?)))

@@ -16,7 +16,7 @@ use crate::owner::Owner;
 use crate::secret::{Secret, basic};
 use crate::step::Step;
 
-/// A step that sees to it that the file has this account for this registry.
+/// A step that gives the file this account of this registry.
 pub fn step(
     host: &Host,
     registry: RegistryName,

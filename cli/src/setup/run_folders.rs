@@ -19,7 +19,7 @@ pub(super) const SSH_SOCKETS: &str = "/run/one/ssh-socks";
 /// (SCRIPTS_REMOTE_DIR).
 pub(super) const REMOTE_SCRIPTS: &str = "/var/tmp/one";
 
-/// The folders, now and at each boot. `remote_scripts` is kept from the cleaning of old files.
+/// The folders, now and at each boot. `remote_scripts` is exempt from the cleaning of old files.
 pub(super) fn steps(host: &Host, remote_scripts: &Path) -> Steps {
     let mut steps: Steps = Vec::new();
     if !is_packaged(host) {

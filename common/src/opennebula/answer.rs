@@ -104,7 +104,7 @@ fn write_line(to: &mut dyn Write, line: &str) {
 }
 
 /// The whole chain of an error as one plain line that ends with a full stop. A cause whose text
-/// already ends the one before it is not reason twice.
+/// already ends the one before it is not repeated.
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

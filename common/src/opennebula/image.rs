@@ -1,4 +1,4 @@
-//! What a datastore driver is told: DS_DRIVER_ACTION_DATA with IMAGE and DATASTORE, base64 on
+//! The request to a datastore driver: DS_DRIVER_ACTION_DATA with IMAGE and DATASTORE, base64 on
 //! standard input (`src/datastore_mad/one_datastore.rb`, both releases).
 
 use std::str::FromStr;

@@ -38,7 +38,7 @@ pub struct Options {
     pub from: PathBuf,
 }
 
-/// The steps, and what has to be said when they are done.
+/// The steps, and the remarks for when they are done.
 pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let layout = Layout::find(host, options.one_location.as_deref())?;
     let owner = layout.owner()?;
@@ -84,7 +84,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let is_running = host.is_running();
     Ok(Plan::with(steps, move |summary| {
         if is_running {
-            notes.extend(packages::lacking_notes(Role::FrontEnd));
+            notes.extend(packages::missing_notes(Role::FrontEnd));
         }
         let edited = |name: &str| summary.has_changed(&etc.join(name).display().to_string());
         let restarts = ["oned.conf", "monitord.conf", "vmm_exec/vmm_execrc"]

@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// What the version before disks wrote, and what an administrator had said otherwise in it.
+    /// What the version before disks wrote, and what an administrator had changed in it.
     #[test]
     fn an_installation_of_an_earlier_version_gets_what_lacks_and_keeps_what_is_said() {
         let (before, after) = golden("7.4");

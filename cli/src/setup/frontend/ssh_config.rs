@@ -52,7 +52,7 @@ pub(super) fn steps(host: &Host, owner: &Owner) -> Result<Steps> {
     Ok(steps)
 }
 
-/// The file with our block at its end, where what is said before it comes first. One that speaks of
+/// The file with our block at its end, where what stands before it comes first. One that speaks of
 /// connections already stays as it is.
 fn edit(text: &str) -> Edited {
     let unchanged = || Edited {
@@ -103,7 +103,7 @@ fn own_block(text: &str) -> Option<&str> {
     rest.get(..end)
 }
 
-/// Whether somebody has said how connections are shared.
+/// Whether the file sets how connections are shared.
 fn decides(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start().to_ascii_lowercase();

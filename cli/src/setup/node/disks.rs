@@ -1,6 +1,6 @@
 //! What disks beside the root disk need of a node's kernel (their programs stand in
 //! `setup/distribution.rs`). A node that lacks a module serves every VM that does not ask for it,
-//! so this is said and not refused.
+//! so this is a remark and no error.
 
 use std::fs;
 use std::path::PathBuf;
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driver_that_is_not_loaded_is_told_from_its_node() {
+    fn a_driver_that_is_not_loaded_is_known_by_its_node() {
         let devices = "Character devices:\n 10 misc\n\nBlock devices:\n  7 loop\n 77 loopy\n";
         let filesystems = "nodev\tfuse\n\tfuseblk\nnodev\toverlay\n\text4\n";
         assert_eq!(not_in_kernel(filesystems, devices), Vec::<&str>::new());

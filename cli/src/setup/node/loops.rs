@@ -22,7 +22,7 @@ const MODPROBE_PATH: &str = "/etc/modprobe.d/onedock.conf";
 
 /// From this index on, loop devices are containers' own (`onedock-node`, `disks/loops.rs`).
 const RESERVED: u32 = 65_536;
-/// What a kernel answers when nothing was said: 0, or, in newer ones, the number of devices at the
+/// What a kernel answers when nothing was set: 0, or, in newer ones, the number of devices at the
 /// start (`CONFIG_BLK_DEV_LOOP_MIN_COUNT`, 0 or 8), which then bounds nothing.
 const NOT_SET: [u32; 2] = [0, 8];
 
@@ -64,7 +64,7 @@ fn rules_step(file: Box<PutFile>, running: bool) -> Box<dyn Step> {
     )
 }
 
-/// What is said when the running kernel does not have the bound yet.
+/// The remark when the running kernel does not have the bound yet.
 pub(super) fn notes() -> Option<String> {
     let module = Path::new("/sys/module/loop");
     let bound = fs::read_to_string(module.join("parameters/max_loop")).ok()?;

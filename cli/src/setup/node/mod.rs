@@ -46,7 +46,7 @@ pub struct Options {
     pub start: bool,
 }
 
-/// The steps, and what has to be said when they are done.
+/// The steps, and the remarks for when they are done.
 pub fn plan(options: &Options) -> Result<Plan> {
     let host = Host::this();
     let default = host.path(join::PATH);
@@ -91,7 +91,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     let joined = join.clone();
     Ok(Plan::with(steps, move |_| {
         let mut all = remarks.take();
-        all.extend(packages::lacking_notes(Role::Node));
+        all.extend(packages::missing_notes(Role::Node));
         all.extend(disks::notes(&engine));
         all.extend(loops::notes());
         all.extend(notes(&host, joined.as_ref()));
@@ -158,7 +158,7 @@ impl Membership {
         }
     }
 
-    /// What is said of it to one who gives no join file.
+    /// The remark about it where no join file is given.
     fn describe(&self) -> String {
         const HOW: &str = "make a join file on the front-end with `onedock setup registry`, bring \
                            it here, and call this again with --join";

@@ -50,13 +50,13 @@ fn ruby(script: &str) -> Result<String> {
 }
 
 /// The folder for what distributions bring, which stands behind the administrator's own.
-fn vendor_folder(said: &str) -> Result<String> {
-    let folder = said.trim();
+fn vendor_folder(answer: &str) -> Result<String> {
+    let folder = answer.trim();
     if folder.starts_with('/') {
         return Ok(folder.to_owned());
     }
     Err(Error::refused(format!(
-        "ruby does not say where its libraries lie (RbConfig vendordir is \"{folder}\"); \
+        "ruby does not name the folder of its libraries (RbConfig vendordir is \"{folder}\"); \
          put an empty {LIBRARY}.rb where ruby finds it and call this again"
     )))
 }

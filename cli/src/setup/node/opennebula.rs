@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::setup::processes::{self, Process};
 use crate::setup::restart;
 
-/// What has to be said of an `oned` that was started before oneadmin was in group docker.
+/// The remark about an `oned` that was started before oneadmin was in group docker.
 pub(super) fn notice(host: &Host) -> Result<Option<String>> {
     let (Some(uid), Some(gid)) = (account::oneadmin_uid()?, account::docker_gid()?) else {
         return Ok(None);
@@ -60,20 +60,20 @@ mod tests {
         }
     }
 
-    fn said(process: Process, has_unit: bool) -> Option<String> {
+    fn remark(process: Process, has_unit: bool) -> Option<String> {
         describe(&[Process::default(), process], 9869, 110, has_unit)
     }
 
     #[test]
     fn an_oned_without_the_group_is_to_be_restarted_with_the_command_of_the_machine() {
         let package = process("oned", WITHOUT, "/usr/bin/oned", "HOME=/var/lib/one\0");
-        let line = said(package.clone(), true).unwrap();
+        let line = remark(package.clone(), true).unwrap();
         assert!(line.contains("(oned, process 77)"), "{line}");
         assert!(
             line.ends_with("As root: systemctl restart opennebula"),
             "{line}"
         );
-        let line = said(package, false).unwrap();
+        let line = remark(package, false).unwrap();
         assert!(
             line.ends_with("As root: su - oneadmin -c 'one stop; one start'"),
             "{line}"
@@ -87,7 +87,7 @@ mod tests {
                 "A=1\0ONE_LOCATION=/opt/one\0",
             ),
         ] {
-            let line = said(own, true).unwrap();
+            let line = remark(own, true).unwrap();
             assert!(
                 line.contains("export ONE_LOCATION=/opt/one; /opt/one/bin/one stop"),
                 "{line}"
@@ -97,14 +97,17 @@ mod tests {
 
     #[test]
     fn nothing_is_said_where_no_oned_lacks_the_group() {
-        assert_eq!(said(process("oned", WITH, "/usr/bin/oned", ""), true), None);
         assert_eq!(
-            said(process("monitord", WITHOUT, "/usr/bin/monitord", ""), true),
+            remark(process("oned", WITH, "/usr/bin/oned", ""), true),
+            None
+        );
+        assert_eq!(
+            remark(process("monitord", WITHOUT, "/usr/bin/monitord", ""), true),
             None
         );
         let of_another = WITHOUT.replace("9869\t", "1000\t");
         assert_eq!(
-            said(process("oned", &of_another, "/usr/bin/oned", ""), true),
+            remark(process("oned", &of_another, "/usr/bin/oned", ""), true),
             None
         );
     }

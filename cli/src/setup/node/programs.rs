@@ -13,7 +13,7 @@ use crate::step::Steps;
 /// Where they lie.
 const FOLDER: &str = "/usr/lib/onedock";
 
-/// The runtime as Docker is told of it.
+/// The runtime as Docker knows it.
 pub(super) const RUNTIME: &str = "/usr/lib/onedock/onedock-runtime";
 
 const NAMES: [&str; 3] = ["onedock-runtime", "onedock-node", "onedock-init"];

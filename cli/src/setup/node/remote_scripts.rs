@@ -35,7 +35,7 @@ pub(super) fn step(folder: PathBuf, oneadmin: Owner) -> Box<dyn Step> {
     action(
         folder.display().to_string(),
         move || {
-            Ok(match look(&a, &oneadmin)? {
+            Ok(match remedy(&a, &oneadmin)? {
                 Remedy::Nothing => State::Unchanged,
                 Remedy::Make => State::Needed("make it".into()),
                 Remedy::SetMode(mode) => State::Needed(format!("mode {mode:04o}")),
@@ -47,7 +47,7 @@ pub(super) fn step(folder: PathBuf, oneadmin: Owner) -> Box<dyn Step> {
         },
         move || {
             let make = || Folder::new(b.clone(), 0o755, owner.clone()).apply();
-            match look(&b, &owner)? {
+            match remedy(&b, &owner)? {
                 Remedy::Nothing => Ok(()),
                 Remedy::Make => make(),
                 Remedy::SetMode(mode) => open(&b)
@@ -71,7 +71,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn look(path: &Path, oneadmin: &Owner) -> Result<Remedy> {
+fn remedy(path: &Path, oneadmin: &Owner) -> Result<Remedy> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

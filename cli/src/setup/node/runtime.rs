@@ -1,5 +1,5 @@
 //! The runtime behind ours: crun, else runc, chosen by really running a container with each.
-//! crun refuses a hybrid cgroup layout with a controller in the v2 tree, and says so only then.
+//! crun refuses a hybrid cgroup layout with a controller in the v2 tree, which shows only then.
 //!
 //! A choice that works stays: a container made by one runtime cannot be deleted by another.
 
@@ -25,7 +25,7 @@ const CHOICE: &str = "/etc/onedock/runtime";
 /// The runtimes in the order of preference.
 const CANDIDATES: [&str; 2] = ["crun", "runc"];
 
-/// What is said at the end, found out on the way.
+/// Remarks for the end.
 pub(super) type Remarks = Rc<RefCell<Vec<String>>>;
 
 /// The choice; why a better one was not made goes to the remarks.

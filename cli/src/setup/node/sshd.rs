@@ -51,7 +51,7 @@ pub(super) fn step(host: &Host, remarks: &Remarks) -> Box<dyn Step> {
     step_with(host, remarks, test, reload)
 }
 
-/// `test` is sshd's look at its configuration, `reload` makes it read it.
+/// `test` has sshd check its configuration, `reload` makes it read it.
 fn step_with(
     host: &Host,
     remarks: &Remarks,
@@ -64,7 +64,7 @@ fn step_with(
         path.display().to_string(),
         move || {
             let needed = || Ok(State::Needed(format!("MaxStartups {VALUE}")));
-            let remark = match look(&a) {
+            let remark = match host_verdict(&a) {
                 Verdict::Made => return Ok(State::Unchanged),
                 // In a dry run sshd may be yet to be installed, with its configuration.
                 _ if find_local("sshd").is_none() => return needed(),
@@ -78,7 +78,7 @@ fn step_with(
                     return Ok(State::Unchanged);
                 }
                 Verdict::Decided { file, value } => {
-                    format!("{} says MaxStartups {value}", file.display())
+                    format!("{} has MaxStartups {value}", file.display())
                 }
                 Verdict::NotRead => format!("its configuration does not include {FOLDER}/*.conf"),
             };
@@ -111,7 +111,7 @@ fn step_with(
     )
 }
 
-fn look(host: &Host) -> Verdict {
+fn host_verdict(host: &Host) -> Verdict {
     let main = CONFIGURATIONS
         .iter()
         .map(|path| host.path(path))
@@ -192,7 +192,7 @@ fn enough(value: &str) -> bool {
     start.parse::<u32>().is_ok_and(|start| start >= 100)
 }
 
-/// sshd's own look at its configuration.
+/// Has sshd check its configuration.
 fn test() -> std::result::Result<(), String> {
     Command::local("sshd")
         .args(["-t"])
@@ -201,7 +201,7 @@ fn test() -> std::result::Result<(), String> {
         .map_err(|why| why.to_string())
 }
 
-/// The folder in `/run` without which no sshd looks at its configuration. One that was never
+/// The folder in `/run` without which no sshd checks its configuration. One that was never
 /// started, or that systemd starts with the first connection, has none.
 fn missing_folder(why: &str) -> Option<PathBuf> {
     let (_, folder) = why.split_once("Missing privilege separation directory: ")?;
@@ -369,12 +369,12 @@ mod tests {
     fn the_files_of_a_machine_are_looked_at() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::at(dir.path());
-        assert_eq!(look(&host), Verdict::NotRead);
+        assert_eq!(host_verdict(&host), Verdict::NotRead);
         fs::create_dir_all(host.path(FOLDER)).unwrap();
         fs::write(host.path("/etc/ssh/sshd_config"), DEBIAN).unwrap();
         fs::write(host.path(FOLDER).join("backup.conf.old"), "MaxStartups 1\n").unwrap();
-        assert_eq!(look(&host), Verdict::CanBeMade);
+        assert_eq!(host_verdict(&host), Verdict::CanBeMade);
         fs::write(host.path(FILE), TEXT).unwrap();
-        assert_eq!(look(&host), Verdict::Made);
+        assert_eq!(host_verdict(&host), Verdict::Made);
     }
 }

@@ -15,7 +15,7 @@ use onedock_common::process::Command;
 /// Without the "" the program could be called with any arguments (`sudoers(5)`).
 const OURS: &str = "oneadmin ALL=(root) NOPASSWD: /usr/lib/onedock/onedock-node \"\"\n";
 
-/// Where sudo looks for oneadmin's programs, as OpenNebula's own file says.
+/// Where sudo finds oneadmin's programs, as OpenNebula's own file says.
 const SECURE_PATH: [&str; 4] = ["/sbin", "/bin", "/usr/sbin", "/usr/bin"];
 
 /// The aliases of OpenNebula's file that its network drivers use.

@@ -35,7 +35,7 @@ pub(super) fn name_step(join: &Join) -> Box<dyn Step> {
     )
 }
 
-/// The authority where the engine and the drivers look for it, and the account.
+/// The authority where the engine and the drivers read it, and the account.
 pub(super) fn steps(host: &Host, join: &Join) -> Steps {
     let folder = host
         .path("/etc/docker/certs.d")

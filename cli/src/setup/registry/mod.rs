@@ -36,7 +36,7 @@ pub struct Options {
     pub listen: Option<String>,
     /// The front-end's account; the nodes' is called the same with `-node`.
     pub user: String,
-    /// Where the images are kept.
+    /// The folder of the images.
     pub storage: PathBuf,
     /// The folder of a self-contained OpenNebula.
     pub one_location: Option<PathBuf>,
@@ -81,7 +81,7 @@ impl RegistrySetup {
         Owner::names("root", &self.options.oneadmin)
     }
 
-    /// Behind which port of which address the registry is asked by this machine itself.
+    /// The address and port at which this machine itself reaches the registry.
     fn local_endpoint(&self) -> String {
         let address = self.options.listen.as_deref().filter(|a| *a != "0.0.0.0");
         format!("{}:{}", address.unwrap_or("127.0.0.1"), self.options.port)
@@ -123,7 +123,7 @@ fn service_user_step() -> Box<dyn Step> {
     )
 }
 
-/// The steps, and what has to be said when they are done.
+/// The steps, and the remarks for when they are done.
 pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     let mut steps: Steps = Vec::new();
     if host.is_running() {

@@ -32,7 +32,7 @@ pub(super) fn choose(host: &Host, options: &Options) -> Result<RegistryName> {
     match address {
         Some(address) => compose(&address.to_string(), options.port),
         None => Err(Error::refused(
-            "this machine has no name and no address that other hosts reach; say --name HOST",
+            "this machine has no name and no address that other hosts reach; give --name HOST",
         )),
     }
 }

@@ -15,7 +15,7 @@ pub const ACTION_DEADLINE: Duration = Duration::from_secs(300);
 
 /// oneadmin's home on a front-end and on a node.
 const HOME: &str = "/var/lib/one";
-/// How much of a driver's output is kept, in bytes.
+/// How much of a driver's output is read, in bytes.
 const OUTPUT: usize = 1 << 20;
 
 /// A call of a script by its path, as `user` when root calls, with [`ACTION_DEADLINE`].

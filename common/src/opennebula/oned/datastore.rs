@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::attributes::Xml;
 use crate::types::ids::DatastoreId;
 
-/// A datastore, as its drivers are told of it.
+/// A datastore, as a request describes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Datastore<'a> {
     /// ID.

@@ -1,4 +1,4 @@
-//! `oned`'s side of the contract, for programs that stand in its place: `onedock run`, the replay
+//! `oned`'s side of the contract, for programs that play its part: `onedock run`, the replay
 //! of recorded calls, tests and benches. How a driver is called ([`call`]), what is read of its
 //! answer ([`reply`]), and the documents that it is handed ([`vm`], [`context`], [`datastore`]).
 
