@@ -20,13 +20,10 @@ pub type Source = Box<dyn Fn() -> Result<Vec<u8>>>;
 
 /// A file with this content, mode and owner.
 pub struct PutFile {
-    /// Where.
     pub path: PathBuf,
-    /// What.
     pub source: Source,
     /// Its permission bits.
     pub mode: u32,
-    /// Whose.
     pub owner: Owner,
 }
 
@@ -89,11 +86,9 @@ impl Step for PutFile {
 /// A folder with this mode and owner. Folders above it that are missing are made 0755 root.
 #[derive(Debug)]
 pub struct Folder {
-    /// Where.
     pub path: PathBuf,
     /// Its permission bits.
     pub mode: u32,
-    /// Whose.
     pub owner: Owner,
 }
 
@@ -188,7 +183,6 @@ pub struct Edited {
 
 /// Edits a text file that belongs to someone else.
 pub struct EditFile<F> {
-    /// The file.
     pub path: PathBuf,
     /// From its text to the edited text.
     pub edit: F,

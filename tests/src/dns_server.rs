@@ -74,7 +74,6 @@ impl DnsServer {
         })
     }
 
-    /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

@@ -24,7 +24,7 @@ pub(crate) enum Saved {
     Stopped,
 }
 
-/// The file.
+/// The checkpoint file that `save` leaves for `restore`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Checkpoint {

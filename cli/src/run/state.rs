@@ -92,7 +92,7 @@ pub(crate) struct Nic {
     pub(crate) driver: String,
 }
 
-/// The folder.
+/// The folder of all that is played.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     root: PathBuf,

@@ -26,7 +26,6 @@ pub struct Join {
     pub ca: String,
     /// The nodes' account.
     pub user: String,
-    /// Its password.
     pub password: Secret,
     /// Where the datastores lie on every machine.
     pub datastores: PathBuf,

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 /// One process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Process {
-    /// Its number.
     pub(super) pid: i32,
     /// Its short name (`comm`).
     pub(super) name: String,
@@ -17,7 +16,7 @@ pub(super) struct Process {
     pub(super) command_line: String,
     /// Its environment as it was at the start, words ended by NUL.
     pub(super) environment: String,
-    /// Its program.
+    /// What `/proc/<pid>/exe` points at.
     pub(super) program: Option<PathBuf>,
 }
 

@@ -25,18 +25,15 @@ const BRIDGE_ADDRESS: &str = "10.77.0.1/24";
 /// The hosts of the recording.
 pub const NODES: [&str; 2] = ["node1", "node2"];
 
-/// A name and number of a user or group.
+/// The user that drivers run as.
 #[derive(Debug, Clone, Copy)]
 pub struct Oneadmin {
-    /// Its number.
     pub uid: u32,
     /// Its own group.
     pub gid: u32,
-    /// The group that may use the engine.
-    pub docker: u32,
 }
 
-/// A host.
+/// A host of the cloud.
 #[derive(Debug)]
 pub struct Node {
     /// Its name in the recordings.

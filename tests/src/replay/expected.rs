@@ -29,7 +29,6 @@ pub struct Expected {
     pub context: Option<Vec<(String, String)>>,
 }
 
-/// A disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// DISK_ID.
@@ -49,7 +48,7 @@ pub struct Nic {
     pub id: u32,
     /// The name of its host end.
     pub target: String,
-    /// The bridge.
+    /// BRIDGE, to which its host end belongs.
     pub bridge: String,
     /// Its MAC address.
     pub mac: String,

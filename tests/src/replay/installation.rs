@@ -88,7 +88,7 @@ pub(super) fn accounts(var: &Path) -> Result<Oneadmin> {
         fs::create_dir_all(path)?;
         chown(path, Some(uid), Some(gid))?;
     }
-    Ok(Oneadmin { uid, gid, docker })
+    Ok(Oneadmin { uid, gid })
 }
 
 /// What `onedock setup node` leaves on a node.

@@ -32,7 +32,6 @@ pub struct Call {
     pub script: PathBuf,
     /// Where it was run.
     pub cwd: PathBuf,
-    /// Its arguments.
     pub args: Vec<String>,
     /// Its standard input: base64 for a datastore, XML for a hypervisor, none (`null`) for most
     /// of a transfer manager's.

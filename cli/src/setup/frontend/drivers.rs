@@ -18,7 +18,6 @@ const NAMES: [&str; 4] = [
 /// One binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binary {
-    /// Its name.
     pub(super) name: &'static str,
     /// The processor, as `uname -m` says it.
     pub(super) arch: &'static str,

@@ -47,7 +47,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Its configuration.
+    /// The folder of `oned.conf`.
     pub fn etc(&self) -> &Path {
         &self.etc
     }

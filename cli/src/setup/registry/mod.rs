@@ -30,7 +30,6 @@ use onedock_common::process::Command;
 pub struct Options {
     /// The name by which every host finds this machine; found out when it is not given.
     pub name: Option<String>,
-    /// The port.
     pub port: u16,
     /// The address to listen on; every one of this machine when it is not given.
     pub listen: Option<String>,
