@@ -118,6 +118,34 @@ fn changes_are_told_at_once_with_how_a_vm_ended() {
     node.monitord.state(SOON, "\"one-9\", STATE=\"POWEROFF\"");
 }
 
+#[test]
+fn an_event_of_the_engine_leads_to_a_report_long_before_the_next_look_is_due() {
+    let node = FakeNode::new();
+    node.engine.set(7, "running");
+    let mut config = node.config();
+    for name in ["MONITOR_HOST", "MONITOR_VM", "STATE_VM", "SYNC_STATE_VM"] {
+        for short in [2, 5, 6] {
+            let period = |seconds| format!("<{name}>{seconds}</{name}>");
+            config = config.replace(&period(short), &period(600));
+        }
+    }
+    node.start_with(&config);
+    // Until the agent relies on the engine's events it looks every second.
+    let looks = || {
+        let requests = node.engine.requests();
+        let lists = requests.iter().filter(|r| r.contains("/containers/json"));
+        lists.count()
+    };
+    let mut before = 0;
+    while looks() != before {
+        before = looks();
+        assert!(before < 20, "it does not rely on events");
+        std::thread::park_timeout(Duration::from_secs(3));
+    }
+    node.engine.set(8, "running");
+    node.monitord.state(SOON, "\"one-8\", STATE=\"RUNNING\"");
+}
+
 fn nobody_is_powered_off_by(behaviour: Behaviour) {
     let node = FakeNode::new();
     node.engine.set(7, "running");

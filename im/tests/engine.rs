@@ -87,6 +87,13 @@ fn a_vm_that_starts_and_ends_by_hand_is_reported_with_its_exit_code_and_disk_siz
         "{}",
         state.data
     );
+
+    // `monitord` takes an attribute back only by a VM's first record in a message.
+    let first = node.start();
+    let records = decoded(&first["MONITOR_VM"]);
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert!(records[0].starts_with("EXIT_CODE = [  ]"), "{records:?}");
+    assert!(records[1].contains("MEMORY="), "{records:?}");
 }
 
 /// The metrics of the VMs of a message.

@@ -333,7 +333,12 @@ impl FakeNode {
 
     /// Starts the agent and gives its first messages, decoded.
     pub(crate) fn start(&self) -> BTreeMap<String, String> {
-        let out = self.run(&["start", "onedock", "3", "host01"], &self.config());
+        self.start_with(&self.config())
+    }
+
+    /// The same with another configuration of `monitord`.
+    pub(crate) fn start_with(&self, config: &str) -> BTreeMap<String, String> {
+        let out = self.run(&["start", "onedock", "3", "host01"], config);
         assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
         first(&String::from_utf8(out.stdout).unwrap())
     }
