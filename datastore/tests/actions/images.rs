@@ -177,7 +177,9 @@ fn a_removed_image_leaves_no_version_of_itself_with_or_without_a_tag() {
         store.client.untag(repository, &tag).await.unwrap();
         Source::new(repository.clone(), digest)
     });
-    assert_eq!(store.state(&first).as_ref(), Some(moved.digest()));
+    for tag in [store.state(&first), store.at(&first, "latest")] {
+        assert_eq!(tag.as_ref(), Some(moved.digest()));
+    }
     let xml = format!("<ID>6</ID><TYPE>0</TYPE><SOURCE>{first}</SOURCE>");
     for _ in 0..2 {
         assert!(store.call("rm", 6, &xml).succeeded());

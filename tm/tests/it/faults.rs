@@ -60,6 +60,12 @@ fn fault_29_and_21_no_space_and_no_registry_are_told_by_place_and_the_retry_work
 
     stop(&hosts.node1, 5)?;
     hosts.registry.stop();
+    // A copy of an image that the host has needs no registry. A persistent one has to be the newest.
+    let of = |vm: u32| format!("node1:/var/lib/one/datastores/101/{vm}/disk.0");
+    hosts.tm(&format!("clone {source} {} 6 100", of(6)))?;
+    let line = hosts.refused(&format!("ln {source} {} 7 100", of(7)))?;
+    ensure!(line.contains(&hosts.registry.address()), "{line}");
+    ensure!(descriptor(&hosts.node1, 7).is_err(), "a stale copy");
     let line = hosts.refused(&format!("mv {} {} 5 100", at("node1"), at("node2")))?;
     ensure!(line.contains(&hosts.registry.address()), "{line}");
     ensure!(has_container(&hosts.node1, 5)?, "the container went");

@@ -141,6 +141,9 @@ fn an_image_that_is_a_disk_takes_its_changes_and_its_snapshots_back() -> Result<
     hosts.tm(&format!("snap_create {} 0 5 100", disk(5)))?;
     write(5, "later")?;
     hosts.tm(&format!("cpds {} {reserved} 0 5 100", disk(5)))?;
+    let line = hosts.refused(&format!("mvds {} {reserved} 5 100", disk(5)))?;
+    ensure!(line.contains("is a disk of the image"), "{line}");
+    ensure!(read(5)? == "later", "the disk went");
     for _ in 0..2 {
         hosts.tm(&format!("mvds {} {source} 5 100", disk(5)))?;
     }

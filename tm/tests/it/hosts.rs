@@ -102,7 +102,12 @@ impl Hosts {
 
     /// An image in the registry; its SOURCE.
     pub(crate) fn image(&self, id: u32) -> Result<String> {
-        let name = format!("{}/onedock/img-{id}:latest", self.registry.address());
+        self.image_at(&self.registry.address(), id)
+    }
+
+    /// The same by another name of the registry.
+    pub(crate) fn image_at(&self, registry: &str, id: u32) -> Result<String> {
+        let name = format!("{registry}/onedock/img-{id}:latest");
         self.node1.busybox(&name, &["CMD [\"sleep\", \"1000\"]"])?;
         self.node1.docker(&["push", "--quiet", &name])?;
         let words = ["inspect", "-f", "{{index .RepoDigests 0}}", &name];

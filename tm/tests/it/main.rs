@@ -6,8 +6,10 @@ mod containers;
 mod cuts;
 mod faults;
 mod files;
+mod hiding_registry;
 mod hosts;
 mod sshd;
+mod trust;
 
 /// The program that is tested.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_onedock-tm");

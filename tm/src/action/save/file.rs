@@ -1,8 +1,10 @@
 //! A disk in a file into the registry.
 
 use std::io::BufRead;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::ensure;
 use onedock_common::engine::Engine;
 use onedock_common::types::reference::{Repository, Tag};
 use onedock_common::types::secret::Credential;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::IfRunning;
 use crate::location::VmPath;
-use crate::node::{NodeContext, disk_file, freeze, volume};
+use crate::node::{NodeContext, disk_file, freeze, sidecar, volume};
 use crate::request::{Request, TRANSFER};
 
 /// Put a disk in a file, or one of its snapshots, into the registry under a tag.
@@ -45,6 +47,9 @@ impl Request for SaveFile {
         let disk = &self.disk;
         let _lock = node.begin(disk.vm()).await?;
         let path = disk_file::present(disk)?;
+        if self.if_running == IfRunning::Refuse {
+            ensure_own_image(&path, &self.repository)?;
+        }
         let (repository, tag) = (&self.repository, &self.tag);
         let login = self.credential.as_ref();
         let client = Client::configured_with(node.config, repository.registry(), login)?;
@@ -62,4 +67,16 @@ impl Request for SaveFile {
             None => volume::save(&client, &path, self.snapshot, repository, tag).await,
         }
     }
+}
+
+/// The disk of a persistent image goes back to that image only.
+fn ensure_own_image(disk: &Path, repository: &Repository) -> anyhow::Result<()> {
+    if let Some(own) = sidecar::repository(disk)? {
+        ensure!(
+            own == *repository,
+            "{} is a disk of the image {own}, not of {repository}; nothing was saved",
+            disk.display()
+        );
+    }
+    Ok(())
 }
