@@ -29,6 +29,11 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with further arguments for the first host's engine.
+    pub(crate) fn start_with(arguments: &[&str]) -> Result<Self> {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let helper = helper()?;
@@ -36,7 +41,11 @@ impl Hosts {
             name: Some("node1".to_owned()),
             network: None,
         };
-        let node1 = PrivateEngine::start_on(setting, Options::default())?;
+        let options = Options {
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            ..Options::default()
+        };
+        let node1 = PrivateEngine::start_on(setting, options)?;
         let setting = Setting {
             name: Some("node2".to_owned()),
             network: Some(node1.machine().network()),

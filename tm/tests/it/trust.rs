@@ -3,9 +3,9 @@
 
 use anyhow::{Result, ensure};
 
-use crate::WRITE;
 use crate::hiding_registry::HidingRegistry;
 use crate::hosts::{Hosts, deploy, descriptor, exec, has_container, stop};
+use crate::{SHOW, WRITE};
 
 #[test]
 fn nothing_is_removed_or_made_current_while_what_was_pushed_cannot_be_read_back() -> Result<()> {
@@ -56,6 +56,35 @@ fn nothing_is_removed_or_made_current_while_what_was_pushed_cannot_be_read_back(
     ensure!(!has_container(node1, 5)?, "a container is left");
     ensure!(states(hosts.tags(6)).len() == 1, "{:?}", hosts.tags(6));
     hosts.tm(&format!("delete {} 8 100", disk(8))).map(drop)
+}
+
+/// Where the engine itself commits and pushes.
+#[test]
+fn a_disk_of_an_engine_without_overlay2_moves_when_it_can_be_read_back() -> Result<()> {
+    let hosts = Hosts::start_with(&["--storage-driver=vfs"])?;
+    let (node1, node2) = (&hosts.node1, &hosts.node2);
+    let registry = node1.inside(|| HidingRegistry::start(hosts.registry.address()))?;
+    let source = hosts.image_at(registry.address(), 6)?;
+    let [from, to] =
+        ["node1", "node2"].map(|h| format!("{h}:/var/lib/one/datastores/101/5/disk.0"));
+    hosts.tm(&format!("clone {source} {from} 5 100"))?;
+    deploy(node1, 5)?;
+    exec(node1, 5, WRITE)?;
+    let before = exec(node1, 5, SHOW)?;
+    stop(node1, 5)?;
+    registry.hide(true);
+    let line = hosts.refused(&format!("mv {from} {to} 5 100"))?;
+    ensure!(line.contains("cannot be read back"), "{line}");
+    ensure!(has_container(node1, 5)?, "the container went");
+    registry.hide(false);
+    hosts.tm(&format!("mv {from} {to} 5 100"))?;
+    ensure!(!has_container(node1, 5)?, "the source keeps a container");
+    deploy(node2, 5)?;
+    // The engine's own commit knows no pipes and no hard links.
+    let after = exec(node2, 5, SHOW)?;
+    ensure!(after.lines().next() == before.lines().next(), "{after}");
+    stop(node2, 5)?;
+    hosts.tm(&format!("delete {to} 5 100")).map(drop)
 }
 
 #[test]
