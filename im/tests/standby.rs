@@ -41,7 +41,7 @@ fn a_killed_agent_is_back_within_a_minute_and_tells_everything_again() {
     node.engine.set(7, "running");
     node.start();
     node.monitord.expect(MINUTE, |m| m.kind == "BEACON_HOST");
-    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+    for (failures, signal) in [(1, Signal::SIGKILL), (2, Signal::SIGTERM)] {
         let (agent, waiting) = (node.pid(), standby(&node));
         end(agent, signal);
         node.monitord.all(Duration::from_millis(1));
@@ -60,6 +60,9 @@ fn a_killed_agent_is_back_within_a_minute_and_tells_everything_again() {
         assert_eq!(node.pid(), waiting, "where OpenNebula reads it");
         let words = fs::read(format!("/proc/{waiting}/cmdline")).unwrap();
         assert!(words.starts_with(b"onedock-im\0resume\0"), "{words:?}");
+        // One that fails again and again is started less and less often.
+        let counted = format!("\0{failures}\0");
+        assert!(words.ends_with(counted.as_bytes()), "{words:?}");
         node.engine.set(7, "running");
     }
 }
