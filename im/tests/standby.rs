@@ -47,15 +47,17 @@ fn a_killed_agent_is_back_within_a_minute_and_tells_everything_again() {
         node.monitord.all(Duration::from_millis(1));
         // Nothing is reported meanwhile.
         node.engine.set(7, "exited");
-        let state = node.monitord.state(MINUTE, "SYNC_STATE=yes");
+        let (state, _) = node.monitord.expect_both(
+            MINUTE,
+            |m| m.kind == "STATE_VM" && m.data.contains("SYNC_STATE=yes"),
+            |m| m.kind == "SYSTEM_HOST",
+        );
         assert!(
             state.data.contains("one-7\", STATE=\"POWEROFF\""),
             "{}",
             state.data
         );
-        for kind in ["SYSTEM_HOST", "BEACON_HOST"] {
-            node.monitord.expect(MINUTE, |m| m.kind == kind);
-        }
+        node.monitord.expect(MINUTE, |m| m.kind == "BEACON_HOST");
         assert_eq!(next_agent(&node, agent), waiting, "the standby");
         assert_eq!(node.pid(), waiting, "where OpenNebula reads it");
         let words = fs::read(format!("/proc/{waiting}/cmdline")).unwrap();
