@@ -125,6 +125,8 @@ fn fault_48_a_vm_whose_container_was_removed_by_hand_is_powered_off_once_that_is
     let mut bench = Bench::new(&[(1, Running)]);
     let (nothing, first) = bench.see(&[], &[]);
     assert!(nothing.is_empty() && first.again_soon);
+    // Its lock is still of interest.
+    assert!(bench.tracker.known().eq([VmId::new(1)]));
     let (lines, report) = bench.see(&[], &[]);
     assert_eq!(lines, one(1, "POWEROFF"));
     assert!(
