@@ -129,8 +129,8 @@ impl<'a> Bench<'a> {
         ] {
             engine.run("ip", words)?;
         }
-        // An address that is asked for before it is there would be asked for again only after a
-        // second: both sides' answers are looked for every few milliseconds.
+        // The kernel resolves an address that does not answer yet again only after a second; here
+        // it does so every few milliseconds, for both sides.
         for bridge in ["peer0", "onebr0"] {
             let file = format!("net.ipv4.neigh.{bridge}.retrans_time_ms=2");
             engine.run("sysctl", &["-q", "-w", &file])?;
@@ -252,7 +252,7 @@ impl<'a> Bench<'a> {
         let answered = self.answers(address).map(|()| begin.elapsed());
         let output = child_output(&mut child)?;
         let process = begin.elapsed();
-        let answered = answered.with_context(|| format!("the driver said: {output}"))?;
+        let answered = answered.with_context(|| format!("the driver wrote: {output}"))?;
         ensure!(
             output.starts_with(&format!("one-{vm}\n")),
             "deploy answered {output}"

@@ -163,8 +163,8 @@ impl<'a> Bench<'a> {
         let snapshot = begin.elapsed();
         let freeze = by_hand::frozen(self.engine, &name)?;
         let descriptor = Descriptor::read(&self.folder(vm).join("disk.0"))?;
-        let kept = descriptor.snapshots.first().context("no snapshot")?;
-        self.holds(&kept.image.reference().to_string(), &sum)
+        let saved = descriptor.snapshots.first().context("no snapshot")?;
+        self.holds(&saved.image.reference().to_string(), &sum)
             .context("snapshot")?;
         self.forget_images()?;
 
@@ -231,7 +231,7 @@ impl<'a> Bench<'a> {
         let found = self.engine.docker(&arguments)?;
         ensure!(
             found == sum,
-            "{image} lacks the changes: {found} in place of {sum}"
+            "{image} does not have the changes: {found} instead of {sum}"
         );
         Ok(())
     }

@@ -72,7 +72,7 @@ fn the_page_of_faults_and_attacks_names_every_numbered_test_in_its_row() {
     assert!(tests.len() > 100, "only {} tests were found", tests.len());
 
     let page = fs::read_to_string(root().join("docs/faults-and-attacks.md")).unwrap();
-    let mut said = BTreeSet::new();
+    let mut listed = BTreeSet::new();
     let mut kind = "";
     for line in page.lines() {
         match line {
@@ -84,17 +84,17 @@ fn the_page_of_faults_and_attacks_names_every_numbered_test_in_its_row() {
         let number = cells.next().unwrap_or_default().trim().to_owned();
         for test in line.split('`').skip(1).step_by(2) {
             if test.starts_with("fault_") || test.starts_with("attack_") {
-                said.insert(((kind.to_owned(), number.clone()), test.to_owned()));
+                listed.insert(((kind.to_owned(), number.clone()), test.to_owned()));
             }
         }
     }
     let example = |((_, number), _): &((String, String), String)| number.parse::<u32>().is_ok();
-    said.retain(example);
-    let lacking: Vec<_> = tests.difference(&said).collect();
-    let gone: Vec<_> = said.difference(&tests).collect();
+    listed.retain(example);
+    let missing: Vec<_> = tests.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&tests).collect();
     assert!(
-        lacking.is_empty() && gone.is_empty(),
-        "docs/faults-and-attacks.md lacks {lacking:#?} and names what is gone: {gone:#?}"
+        missing.is_empty() && gone.is_empty(),
+        "docs/faults-and-attacks.md lacks {missing:#?} and names what is gone: {gone:#?}"
     );
 }
 

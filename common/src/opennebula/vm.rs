@@ -179,8 +179,8 @@ impl Vm {
 
     /// The name inside: SET_HOSTNAME, else the VM's name made valid, else `one-<id>`.
     pub fn hostname(&self) -> Hostname {
-        let wished = self.context.as_ref().and_then(|c| c.get("SET_HOSTNAME"));
-        wished
+        let given = self.context.as_ref().and_then(|c| c.get("SET_HOSTNAME"));
+        given
             .and_then(Hostname::made_valid)
             .or_else(|| Hostname::made_valid(&self.name))
             .or_else(|| Hostname::made_valid(&format!("one-{}", self.id)))
