@@ -1,64 +1,23 @@
-//! The client's calls.
+//! The front of this crate: which registries are known, the deadline of each call, and the calls
+//! about one repository. The calls about images, archives and disks are in the modules of those
+//! layers.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use onedock_common::Digest;
+use onedock_common::opennebula::config::Config;
 use onedock_common::types::reference::{Reference, RegistryName, Repository, Tag};
 use onedock_common::types::secret::Credential;
-use reqwest::{Method, StatusCode};
 use tokio::time::timeout_at;
 
-use crate::archive;
 use crate::error::Error;
-use crate::image::copy::Copy;
-use crate::oci::config::{self, ImageConfig};
-use crate::oci::manifest::CONFIG_LIMIT;
-use crate::oci::platform::Platform;
 use crate::options::Options;
-use crate::repository::artifact;
-use crate::repository::delete::sweep;
-use crate::repository::remote::Remote;
-use crate::transport::answer::{no_page, read_all};
-use crate::transport::auth::Scopes;
+use crate::repository::remote::{Deleted, RemoteRepository, Resolved};
 use crate::transport::credentials::Credentials;
 use crate::transport::endpoint::Endpoint;
-use crate::transport::request::{Ask, Deadline};
-
-/// The largest answer to a greeting, in bytes.
-const GREETING_LIMIT: u64 = 1 << 20;
-
-/// A manifest as the registry holds it, verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved {
-    /// The digest of `bytes`.
-    pub digest: Digest,
-    /// The media type of the manifest.
-    pub media_type: String,
-    /// The manifest itself.
-    pub bytes: Bytes,
-}
-
-/// How large an image is when unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
-    /// The sum of its layers' tar archives, in bytes.
-    pub bytes: u64,
-    /// Whether every layer's size was known, and not estimated
-    /// (`docs/decisions/0003-image-size.md`).
-    pub exact: bool,
-}
-
-/// What a deletion found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deleted {
-    /// It was there and is gone.
-    Now,
-    /// It was not there.
-    Before,
-}
+use crate::transport::retry::Deadline;
 
 /// Talks to registries.
 #[derive(Debug)]
@@ -82,169 +41,92 @@ impl Client {
         })
     }
 
-    /// The same client with this login for one registry, whatever its file says: what another
-    /// machine was entrusted with for one call.
-    #[must_use]
-    pub fn with_login(mut self, registry: &RegistryName, login: &Credential) -> Self {
-        self.credentials.set(registry, login);
-        self
+    /// The client that `onedock.conf` describes, with the login in this machine's file of
+    /// credentials.
+    pub fn configured(config: &Config) -> Result<Self, Error> {
+        Self::new(config.into())
     }
 
-    /// Whether the registry answers and takes our login.
-    pub async fn ping(&self, registry: &RegistryName) -> Result<(), Error> {
-        self.within(registry, "a greeting", async |deadline| {
-            let endpoint = self.endpoint(registry).await?;
-            let url = endpoint.at("")?;
-            let ask = Ask::new("a greeting", Method::GET, url, Scopes::default());
-            let mut response = endpoint.expect(&ask, deadline, &[StatusCode::OK]).await?;
-            let greeting = read_all(&endpoint, &mut response, GREETING_LIMIT, &ask.what).await?;
-            no_page(&endpoint, &greeting, &ask.what)
-        })
-        .await
+    /// The same with another login for one registry, which was given for one call; without one the
+    /// machine's own.
+    pub fn configured_with(
+        config: &Config,
+        registry: &RegistryName,
+        login: Option<&Credential>,
+    ) -> Result<Self, Error> {
+        let mut client = Self::configured(config)?;
+        if let Some(login) = login {
+            client.credentials.set(registry, login);
+        }
+        Ok(client)
     }
 
     /// The manifest or index of a reference. A digest in the reference wins over its tag; no
     /// tag means `latest`, no registry means Docker Hub.
     pub async fn resolve(&self, reference: &Reference) -> Result<Resolved, Error> {
-        let place = place(reference);
         let what = format!("to resolve {reference}");
-        self.within(place.registry(), &what, async |deadline| {
-            let remote = self.remote(&place, deadline).await?;
-            find(&remote, reference).await
+        self.at(&repository_of(reference), &what, async |repository| {
+            repository.resolve(reference).await
         })
         .await
     }
 
-    /// Copies an image from registry to registry and tags it; returns the digest of what was
-    /// tagged. Of an index, an index with the entries of `platforms` is kept (all entries of
-    /// real platforms when the list is empty); a single image must be built for one of them.
-    pub async fn copy(
-        &self,
-        source: &Reference,
-        target: &Repository,
-        tag: &Tag,
-        platforms: &[Platform],
-    ) -> Result<Digest, Error> {
-        let place = place(source);
-        let what = format!("the copy of {source}");
-        self.within(place.registry(), &what, async |deadline| {
-            let from = self.remote(&place, deadline).await?;
-            let resolved = find(&from, source).await?;
-            let target = self.remote(target, deadline).await?;
-            let copy = Copy {
-                image: source,
-                source: from,
-                pool: self.pool(&target),
-                target,
-                platforms,
-                limit: self.options.image_limit,
-            };
-            copy.run(resolved, tag).await
-        })
-        .await
-    }
-
-    /// Pushes the one image of a `docker save` archive and tags it; returns its digest. Both
-    /// layouts are read (manifest.json and OCI's index.json, and the engine's oldest form),
-    /// with gzip, zstd, xz or bzip2 around them as well. Names and tags inside the archive mean
-    /// nothing. Of several images the one for `platforms` is taken, which must be one; a single
-    /// image must be built for one of them. Any will do when none is named.
-    pub async fn push_archive(
-        &self,
-        path: &Path,
-        target: &Repository,
-        tag: &Tag,
-        platforms: &[Platform],
-    ) -> Result<Digest, Error> {
-        let what = format!("the push of {}", path.display());
-        self.within(target.registry(), &what, async |deadline| {
-            let target = self.remote(target, deadline).await?;
-            let pool = self.pool(&target);
-            let limit = self.options.image_limit;
-            archive::push(path, &target, pool.as_ref(), tag, limit, platforms).await
-        })
-        .await
-    }
-
-    /// The unpacked size of an image for a platform, found without a pull.
-    pub async fn unpacked_size(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-    ) -> Result<Size, Error> {
-        let place = place(reference);
-        let what = format!("to measure {reference}");
-        self.within(place.registry(), &what, async |deadline| {
-            let remote = self.remote(&place, deadline).await?;
-            let image = self.image(&remote, reference, platform).await?;
-            remote.unpacked_size(&image).await
-        })
-        .await
-    }
-
-    /// The configuration of an image for a platform.
-    pub async fn image_config(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-    ) -> Result<ImageConfig, Error> {
-        let place = place(reference);
-        let what = format!("the configuration of {reference}");
-        self.within(place.registry(), &what, async |deadline| {
-            let remote = self.remote(&place, deadline).await?;
-            let image = self.image(&remote, reference, platform).await?;
-            let bytes = remote.small_blob(&image.config, CONFIG_LIMIT).await?;
-            let config = config::parse(&bytes).map_err(|reason| remote.refuse(reason))?;
-            config::check_platform(&config, std::slice::from_ref(platform)).map_err(
-                |(wanted, has)| Error::Platform {
-                    image: reference.to_string(),
-                    wanted,
-                    has,
-                },
-            )?;
-            Ok(config.image)
-        })
-        .await
-    }
-
-    /// Points a tag at a manifest that the repository holds.
+    /// Points a tag at a manifest of the repository.
     pub async fn tag(
         &self,
         repository: &Repository,
         digest: &Digest,
         tag: &Tag,
     ) -> Result<(), Error> {
-        self.at(repository, "to tag an image", async |remote| {
-            let resolved = remote.manifest_of(digest).await?;
-            let media_type = resolved.media_type;
-            remote
-                .put_manifest(Some(tag), &media_type, resolved.bytes)
-                .await
-                .map(drop)
+        self.at(repository, "to tag an image", async |repository| {
+            let Resolved {
+                media_type, bytes, ..
+            } = repository.manifest_of(digest).await?;
+            let put = repository.put_manifest(Some(tag), &media_type, bytes);
+            put.await.map(drop)
         })
         .await
     }
 
     /// The tags of a repository; none when the repository is not there.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, Error> {
-        self.at(repository, "to list tags", async |remote| {
-            remote.tags().await
+        self.at(repository, "to list tags", async |repository| {
+            repository.tags().await
         })
         .await
     }
 
-    /// Deletes a manifest **and every tag that points at it**: the registry deletes by digest
-    /// and knows no deletion of one tag. To take one tag away, point it at other content.
-    /// Blobs go with the registry's own garbage collection. An index's images stay:
-    /// [`Client::delete_repository`] deletes those as well.
+    /// Removes one tag; its manifest and the other tags of that stay
+    /// ([`RemoteRepository::remove_tag`]). A tag that is not there is [`Deleted::Before`].
+    pub async fn untag(&self, repository: &Repository, tag: &Tag) -> Result<Deleted, Error> {
+        self.at(repository, "to remove a tag", async |repository| {
+            repository.untag(tag).await
+        })
+        .await
+    }
+
+    /// Whether [`Client::untag`] was interrupted at this tag. One that is not there is an error.
+    pub async fn is_half_untagged(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<bool, Error> {
+        self.at(repository, "to read a tag", async |repository| {
+            repository.is_half_untagged(tag).await
+        })
+        .await
+    }
+
+    /// Deletes a manifest **and every tag that points at it**: the registry deletes by digest.
+    /// [`Client::untag`] removes one tag. Blobs are deleted by the registry's own garbage
+    /// collection. An index's images stay: [`Client::delete_repository`] deletes those as well.
     pub async fn delete_manifest(
         &self,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Deleted, Error> {
-        let what = "to delete an image";
-        self.at(repository, what, async |remote| {
-            remote.delete_manifest(digest).await
+        self.at(repository, "to delete an image", async |repository| {
+            repository.delete_manifest(digest).await
         })
         .await
     }
@@ -252,13 +134,14 @@ impl Client {
     /// Deletes every manifest that a tag of the repository reaches, indexes with their images.
     /// The registry's garbage collection then frees the blobs that nothing else uses.
     pub async fn delete_repository(&self, repository: &Repository) -> Result<Deleted, Error> {
-        let what = "to delete a repository";
-        self.at(repository, what, async |remote| sweep(&remote).await)
-            .await
+        self.at(repository, "to delete a repository", async |repository| {
+            repository.delete_all().await
+        })
+        .await
     }
 
-    /// Keeps a small JSON document of our own under a tag beside an image: an OCI manifest
-    /// whose configuration it is.
+    /// Stores a small JSON document of our own under a tag: an OCI manifest whose configuration
+    /// it is.
     pub async fn put_artifact(
         &self,
         repository: &Repository,
@@ -266,13 +149,13 @@ impl Client {
         media_type: &str,
         json: &[u8],
     ) -> Result<Digest, Error> {
-        self.at(repository, "to keep attributes", async |remote| {
-            artifact::put(&remote, tag, media_type, json).await
+        self.at(repository, "to store attributes", async |repository| {
+            repository.put_artifact(tag, media_type, json).await
         })
         .await
     }
 
-    /// The document that [`Client::put_artifact`] kept; `None` when there is none. Another kind
+    /// The document that [`Client::put_artifact`] stored; `None` when there is none. Another kind
     /// of content under that tag is an error.
     pub async fn get_artifact(
         &self,
@@ -280,13 +163,13 @@ impl Client {
         tag: &Tag,
         media_type: &str,
     ) -> Result<Option<Bytes>, Error> {
-        self.at(repository, "to read attributes", async |remote| {
-            artifact::get(&remote, tag, media_type).await
+        self.at(repository, "to read attributes", async |repository| {
+            repository.get_artifact(tag, media_type).await
         })
         .await
     }
 
-    /// Runs one call within the total deadline.
+    /// Runs one call within the total deadline. `what` is the call's name for the error.
     pub(crate) async fn within<T>(
         &self,
         registry: &RegistryName,
@@ -305,11 +188,12 @@ impl Client {
             .map_err(late)?
     }
 
+    /// The same for a call about one repository.
     pub(crate) async fn at<T>(
         &self,
         repository: &Repository,
         what: &str,
-        call: impl AsyncFnOnce(Remote) -> Result<T, Error>,
+        call: impl AsyncFnOnce(RemoteRepository) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.within(repository.registry(), what, async |deadline| {
             call(self.remote(repository, deadline).await?).await
@@ -317,22 +201,18 @@ impl Client {
         .await
     }
 
+    /// A repository, for one call.
     pub(crate) async fn remote(
         &self,
         repository: &Repository,
         deadline: Deadline,
-    ) -> Result<Remote, Error> {
-        Ok(Remote {
+    ) -> Result<RemoteRepository, Error> {
+        Ok(RemoteRepository {
             endpoint: self.endpoint(repository.registry()).await?,
             path: repository.path().clone(),
+            shared_layers: self.options.shared_layers.clone(),
             deadline,
         })
-    }
-
-    /// The repository of shared layers beside `target`.
-    pub(crate) fn pool(&self, target: &Remote) -> Option<Remote> {
-        let path = self.options.shared_layers.as_ref()?;
-        (*path != target.path).then(|| target.beside(path))
     }
 
     async fn endpoint(&self, registry: &RegistryName) -> Result<Arc<Endpoint>, Error> {
@@ -354,30 +234,8 @@ impl Client {
 }
 
 /// The repository of a reference; without a registry it is on Docker Hub.
-pub(crate) fn place(reference: &Reference) -> Repository {
-    let registry = reference
-        .registry()
-        .cloned()
-        .unwrap_or_else(RegistryName::docker_hub);
-    Repository::new(registry, reference.path().clone())
-}
-
-/// What a reference names in its repository.
-pub(crate) async fn find(remote: &Remote, reference: &Reference) -> Result<Resolved, Error> {
-    match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => remote.manifest_of(digest).await,
-        (None, Some(tag)) => remote.manifest_of_tag(tag).await,
-        (None, None) => remote.manifest_of_tag(&Tag::latest()).await,
-    }
-}
-
-/// The unpacked size of the one image of a `docker save` archive, chosen as
-/// [`Client::push_archive`] does. Its layers are unpacked for it; where that takes too long the
-/// size is estimated.
-pub async fn archive_size(
-    path: &Path,
-    platforms: &[Platform],
-    options: &Options,
-) -> Result<Size, Error> {
-    archive::size(path, options.image_limit, platforms).await
+pub(crate) fn repository_of(reference: &Reference) -> Repository {
+    reference
+        .repository()
+        .unwrap_or_else(|| Repository::new(RegistryName::docker_hub(), reference.path().clone()))
 }

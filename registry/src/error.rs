@@ -1,6 +1,7 @@
 //! What can go wrong with a registry, in words for the person who reads it.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use onedock_common::Digest;
@@ -21,7 +22,7 @@ pub enum Error {
         registry: RegistryName,
         /// Scheme, host and port.
         address: String,
-        /// The network's answer.
+        /// The error of the network.
         source: reqwest::Error,
     },
     /// Its certificate is not trusted here.
@@ -33,7 +34,7 @@ pub enum Error {
         registry: RegistryName,
         /// The folder where its CA belongs.
         certs: PathBuf,
-        /// What the check said.
+        /// The error of the check.
         source: reqwest::Error,
     },
     /// A deadline passed.
@@ -46,7 +47,7 @@ pub enum Error {
         /// How long.
         limit: Duration,
     },
-    /// It asked to be left alone for longer than there is time.
+    /// It asked for a longer pause than there is time.
     #[error("registry {registry} is busy ({status}) and asks to come back in {} s{detail}", wait.as_secs())]
     Busy {
         /// The registry.
@@ -55,7 +56,7 @@ pub enum Error {
         status: u16,
         /// Its Retry-After, or our next pause.
         wait: Duration,
-        /// What it said, cleaned and cut, with a colon in front; or nothing.
+        /// Its message, as one short line with a colon in front; or nothing.
         detail: String,
     },
     /// An answer that the operation cannot go on with.
@@ -65,9 +66,9 @@ pub enum Error {
         registry: RegistryName,
         /// The HTTP status.
         status: u16,
-        /// What was asked.
+        /// What was requested.
         what: String,
-        /// What it said, cleaned and cut, with a colon in front; or nothing.
+        /// Its message, as one short line with a colon in front; or nothing.
         detail: String,
     },
     /// No or wrong credentials.
@@ -75,40 +76,40 @@ pub enum Error {
     Denied {
         /// The registry.
         registry: RegistryName,
-        /// What was asked.
+        /// What was requested.
         what: String,
         /// What to do.
         reason: String,
     },
-    /// Not there.
+    /// The registry does not have it.
     #[error("{what} is not in registry {registry}")]
     NotFound {
         /// The registry.
         registry: RegistryName,
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
-    /// Bytes that are not what their name says.
+    /// Bytes that do not have the digest of their name.
     #[error("{what} has digest {found} where {expected} was expected; nothing was tagged")]
     Digest {
         /// Which bytes.
         what: String,
-        /// What the manifest or the name says.
+        /// The digest in the manifest or the name.
         expected: Digest,
-        /// What came.
+        /// What was received.
         found: Digest,
     },
-    /// Bytes that are more or fewer than the manifest says.
+    /// More or fewer bytes than in the manifest.
     #[error("{what} has {found} bytes where {expected} were expected; nothing was tagged")]
     Length {
         /// Which bytes.
         what: String,
-        /// What the manifest says.
+        /// The size in the manifest, in bytes.
         expected: u64,
-        /// What came.
+        /// What was received.
         found: u64,
     },
-    /// A manifest or configuration that is refused.
+    /// A manifest or configuration that cannot be used.
     #[error("{image} cannot be used: {reason}")]
     Image {
         /// The image.
@@ -121,7 +122,7 @@ pub enum Error {
     Platform {
         /// The image.
         image: String,
-        /// What was asked for.
+        /// What was requested.
         wanted: String,
         /// What is there.
         has: String,
@@ -152,11 +153,11 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A disk's file that is refused.
-    #[error("{path} cannot be kept as a disk: {reason}", path = path.display())]
+    #[error("{path} cannot be stored as a disk: {reason}", path = path.display())]
     Disk {
         /// The file.
         path: PathBuf,
@@ -168,17 +169,17 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A layer's archive that broke off or is no archive; nothing was tagged.
+    /// A layer's archive that is incomplete or no archive; nothing was tagged.
     #[error("the layer for {image} cannot be used: {reason}")]
     Layer {
         /// The image that it was for.
         image: String,
         /// Why.
         reason: String,
-        /// What the reading answered, when that failed.
+        /// The error of the reading, when that failed.
         source: Option<std::io::Error>,
     },
     /// A file of settings (credentials, certificates) that is damaged.
@@ -189,10 +190,10 @@ pub enum Error {
         /// What belongs there.
         expected: &'static str,
     },
-    /// Given up because another part of the same work failed, which is what is told.
+    /// Given up because another transfer of the same call failed, whose error is reported.
     #[error("another part of the image failed")]
-    Stopped,
-    /// The HTTP client could not be made.
+    Cancelled,
+    /// The HTTP client could not be set up.
     #[error("the connection to registry {registry} could not be prepared")]
     Prepare {
         /// The registry.
@@ -212,9 +213,25 @@ impl Error {
         }
     }
 
-    /// Whether what was asked for is not in the registry.
+    /// Whether what was requested is not in the registry.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
+    }
+}
+
+/// The error of a local file that cannot be read.
+pub(crate) fn cannot_read(path: &Path) -> impl Fn(io::Error) -> Error + Copy {
+    move |source| Error::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The error of a local file that cannot be written.
+pub(crate) fn cannot_write(path: &Path) -> impl Fn(io::Error) -> Error + Copy {
+    move |source| Error::Write {
+        path: path.to_owned(),
+        source,
     }
 }
 

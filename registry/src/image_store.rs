@@ -1,4 +1,4 @@
-//! What the private registry holds of an OpenNebula image besides its layers, one repository an
+//! What the private registry stores of an OpenNebula image besides its layers, one repository an
 //! image: the current version, the attributes, the snapshots, and the saved disks of the VMs that
 //! use it. The datastore and the transfer manager both go through here; the tags and their
 //! meaning are [`ImageTag`]'s.
@@ -9,8 +9,9 @@ use onedock_common::{DiskId, SnapshotId, VmId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::client::{Client, Resolved};
+use crate::client::Client;
 use crate::error::Error;
+use crate::repository::remote::Resolved;
 
 /// The media type of an image's attributes.
 const ATTRIBUTES_TYPE: &str = "application/vnd.opennebula.onedock.image.v1+json";
@@ -52,10 +53,10 @@ fn if_there<T>(answer: std::result::Result<T, Error>) -> std::result::Result<Opt
 }
 
 /// Attributes of an image that no layer holds, stored as a small document in its repository, so
-/// that they are there where `oned` does not hand them to the disk (INHERIT_IMAGE_ATTR).
+/// that they are available where `oned` does not copy them to the disk (INHERIT_IMAGE_ATTR).
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
-    /// DOCKERRUN: the command in place of the image's.
+    /// DOCKERRUN: the command instead of the image's.
     pub dockerrun: Option<String>,
 }
 
@@ -141,7 +142,7 @@ impl ImageStore {
         })
     }
 
-    /// Stores the image's attributes in place of those that are there.
+    /// Replaces the image's attributes.
     pub async fn set_attributes(&self, image: &Source, attributes: &Attributes) -> Result<()> {
         let tag = Tag::from(&ImageTag::Attributes);
         let json = serde_json::json!(attributes).to_string();
@@ -201,7 +202,7 @@ impl ImageStore {
 
     /// Reads content back, with every blob that it names, before anything at its source goes.
     pub async fn verify(&self, content: &Source) -> Result<()> {
-        self.client.complete(content).await.map_err(failed(
+        self.client.check_complete(content).await.map_err(failed(
             "what was saved cannot be read back; nothing was removed".to_owned(),
         ))
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use onedock_common::opennebula::config::Config;
 use onedock_common::types::reference::{RegistryName, RepositoryPath};
 
 /// How a [`Client`](crate::Client) reaches registries. [`Options::default`] is what a
@@ -19,7 +20,7 @@ pub struct Options {
     pub insecure: Vec<RegistryName>,
     /// `<certs_dir>/<registry>/*.crt` are further certificate authorities of that registry.
     pub certs_dir: PathBuf,
-    /// Where a registry's requests go instead: `docker.io -> https://mirror.example`. A base
+    /// Where the requests for a registry are sent instead: `docker.io -> https://mirror.example`. A base
     /// URL with `http:` allows plain HTTP for it. Credentials are still found under the
     /// registry's name, else under the endpoint's host and port.
     pub endpoints: BTreeMap<RegistryName, String>,
@@ -28,11 +29,11 @@ pub struct Options {
     pub token_hosts: BTreeMap<RegistryName, Vec<String>>,
     /// A repository of the *target* registry in which every layer that was ever copied can be
     /// found, so that a layer of another image is mounted and not copied again. It holds links,
-    /// no manifests; it costs one request a layer.
+    /// no manifests; it costs one request for each layer.
     pub shared_layers: Option<RepositoryPath>,
-    /// Until a connection stands.
+    /// Until there is a connection.
     pub connect_timeout: Duration,
-    /// Between two pieces of an answer.
+    /// Between two chunks of an answer.
     pub idle_timeout: Duration,
     /// One whole request that carries no layer.
     pub request_timeout: Duration,
@@ -57,6 +58,18 @@ impl Default for Options {
             request_timeout: Duration::from_secs(60),
             total_timeout: Duration::from_secs(2 * 60 * 60),
             image_limit: 256 << 30,
+        }
+    }
+}
+
+impl From<&Config> for Options {
+    fn from(config: &Config) -> Self {
+        Self {
+            auth_file: Some(config.auth_file.clone()),
+            insecure: config.insecure_registries.clone(),
+            certs_dir: config.certs_dir.clone(),
+            endpoints: config.mirrors.iter().cloned().collect(),
+            ..Self::default()
         }
     }
 }

@@ -359,14 +359,6 @@ impl Reference {
             ..self.clone()
         }
     }
-    /// The same repository and tag, pinned to `digest`.
-    #[must_use]
-    pub fn with_digest(&self, digest: &Digest) -> Self {
-        Self {
-            digest: Some(digest.clone()),
-            ..self.clone()
-        }
-    }
 }
 
 impl FromStr for Reference {

@@ -1,16 +1,17 @@
-//! The members of an archive: where their bytes lie, and a reader of them.
+//! The members of an archive: the offsets of their bytes, and a reader of them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::layer::compression::Compression;
+use crate::layer::decompress::decompress;
+use crate::oci::compression::Compression;
 
-/// O_CLOEXEC | O_NONBLOCK: a FIFO in place of the file must not hold us.
+/// O_CLOEXEC | O_NONBLOCK: a FIFO instead of the file must not block.
 const FLAGS: i32 = 0o2_000_000 | 0o4000;
 
-/// A run of bytes of a member that the archive holds. What lies between two is zeros.
+/// A run of bytes of a member in the archive. Between two runs are zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
     /// Where it begins in the member.
@@ -44,7 +45,7 @@ impl Member {
         }
     }
 
-    /// Where its first bytes lie in the archive.
+    /// The offset of its first bytes in the archive.
     pub(super) fn offset(&self) -> u64 {
         self.parts.first().map_or(0, |part| part.offset)
     }
@@ -74,7 +75,7 @@ pub(super) struct Reader {
     path: PathBuf,
     compression: Compression,
     limit: u64,
-    /// With the place in the archive where it stands.
+    /// With its offset in the archive.
     open: Option<(Source, u64)>,
 }
 
@@ -99,7 +100,7 @@ impl Reader {
         }
     }
 
-    /// Reads bytes at a place of the archive.
+    /// Reads bytes at an offset of the archive.
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let (mut source, mut at) = match self.open.take() {
             Some((Source::Packed(reader), at)) if at <= offset => (Source::Packed(reader), at),
@@ -132,7 +133,7 @@ impl Reader {
         let file = open(&self.path)?;
         Ok(match self.compression {
             Compression::None => Source::Plain(file),
-            packed => Source::Packed(Box::new(packed.reader(file).take(self.limit))),
+            packed => Source::Packed(Box::new(decompress(packed, file).take(self.limit))),
         })
     }
 }
@@ -147,9 +148,9 @@ pub(super) struct MemberReader<'a> {
 
 impl Read for MemberReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = |left: u64| usize::try_from(left).unwrap_or(usize::MAX);
+        let length = |left: u64| usize::try_from(left).unwrap_or(usize::MAX);
         let left = self.member.size.saturating_sub(self.at);
-        let most = room(left).min(buffer.len());
+        let most = length(left).min(buffer.len());
         if most == 0 {
             return Ok(0);
         }
@@ -159,10 +160,10 @@ impl Read for MemberReader<'_> {
                 continue;
             }
             if self.at < part.at {
-                return Ok(self.zeros(buffer, most.min(room(part.at - self.at))));
+                return Ok(self.zeros(buffer, most.min(length(part.at - self.at))));
             }
             let inside = self.at - part.at;
-            let most = most.min(room(part.length - inside));
+            let most = most.min(length(part.length - inside));
             let buffer = buffer.get_mut(..most).unwrap_or_default();
             let read = self.archive.read_at(part.offset + inside, buffer)?;
             if read == 0 {

@@ -1,6 +1,6 @@
 //! Members with holes, as GNU tar, bsdtar and others write them for files with runs of zeros:
 //! GNU's old entry type `S`, and the PAX forms 0.0, 0.1 and 1.0 (GNU tar manual, "Storing Sparse
-//! Files"). The tar crate reads the first, and says nothing of where the bytes lie.
+//! Files"). The tar crate reads the first, and does not give the offsets of the bytes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ const PARTS: usize = 500_000;
 /// A block of an archive, in bytes.
 const BLOCK: usize = 512;
 
-/// The place of a member's runs, and its size.
+/// The runs of a member, and its size.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Map {
     pub(super) size: u64,
@@ -28,7 +28,7 @@ pub(super) struct Pax {
     /// Its real name; the entry's own is a substitute for programs that do not know this form.
     pub(super) name: Option<String>,
     size: u64,
-    /// The map of the forms 0.0 and 0.1; `None`: it lies before the data.
+    /// The map of the forms 0.0 and 0.1; `None`: it is before the data.
     runs: Option<Vec<(u64, u64)>>,
 }
 
@@ -73,7 +73,7 @@ impl Pax {
     }
 
     /// The map of an entry whose data begins at `offset` and has `length` bytes. `data` is read
-    /// when the map lies before the data.
+    /// when the map is before the data.
     pub(super) fn map(self, offset: u64, length: u64, data: &mut dyn Read) -> io::Result<Map> {
         let (runs, before) = match self.runs {
             Some(runs) => (runs, 0),
@@ -85,7 +85,7 @@ impl Pax {
 }
 
 /// The map of an old GNU entry of `size` bytes, whose header was followed by `offset`. Where the
-/// header says so its map goes on in `blocks`, which lie before the data.
+/// header says so its map goes on in `blocks`, which are before the data.
 pub(super) fn old_gnu(
     header: &GnuHeader,
     offset: u64,

@@ -1,4 +1,4 @@
-//! The members of an archive: where each lies, and the small ones' content.
+//! The members of an archive: the offset of each, and the small ones' content.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,15 +11,16 @@ use tar::EntryType;
 
 use super::member::{Member, Reader, open};
 use super::sparse;
-use crate::error::{Error, one_line};
-use crate::layer::compression::{Bounded, Compression, MAGIC};
+use crate::error::{Error, cannot_read, one_line};
+use crate::layer::decompress::{Bounded, decompress};
+use crate::oci::compression::{Compression, MAGIC};
 use crate::oci::manifest::CONFIG_LIMIT;
 
 /// The most members of an archive.
 const MEMBERS: usize = 100_000;
-/// How many bytes of what looks like documents are kept from the first reading of an archive.
-const KEPT: u64 = 64 << 20;
-/// How often a packed archive is read again for a document that was not kept.
+/// How many bytes of likely documents are cached at the first reading of an archive.
+const CACHED: u64 = 64 << 20;
+/// How often a packed archive is read again for a document that was not cached.
 const AGAIN: u32 = 32;
 /// How many links lead to a member at most.
 const LINKS: usize = 4;
@@ -48,8 +49,8 @@ pub(super) struct Table {
     until: Instant,
     entries: BTreeMap<String, Entry>,
     continued: Vec<Continued>,
-    /// Documents that were met at the first reading. A packed archive is not read again for them.
-    kept: BTreeMap<String, Bytes>,
+    /// Documents that were found at the first reading. A packed archive is not read again for them.
+    cached: BTreeMap<String, Bytes>,
     reader: RefCell<Reader>,
     again: Cell<u32>,
 }
@@ -58,10 +59,7 @@ impl Table {
     /// Reads the table. At most `limit` bytes of the unpacked archive are read, and only until
     /// `until`.
     pub(super) fn read(path: &Path, limit: u64, until: Instant) -> Result<Self, Error> {
-        let failed = |source| Error::File {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = cannot_read(path);
         let mut file = open(path).map_err(failed)?;
         let mut magic = [0; MAGIC];
         let read = fill(&mut file, &mut magic).map_err(failed)?;
@@ -74,20 +72,20 @@ impl Table {
             until,
             entries: BTreeMap::new(),
             continued: Vec::new(),
-            kept: BTreeMap::new(),
+            cached: BTreeMap::new(),
             reader: RefCell::new(Reader::new(path, compression, limit)),
             again: Cell::new(0),
         };
         if compression == Compression::None {
             let length = file.metadata().map_err(failed)?.len();
             if length > limit {
-                return Err(
-                    table.refuse(format!("it has {length} bytes, at most {limit} are served"))
-                );
+                return Err(table.refuse(format!(
+                    "it has {length} bytes, at most {limit} are supported"
+                )));
             }
             table.scan(tar::Archive::new(file).entries_with_seek(), length)?;
         } else {
-            let reader = Bounded::new(compression.reader(file), limit, until);
+            let reader = Bounded::new(decompress(compression, file), limit, until);
             table.scan(tar::Archive::new(reader).entries(), u64::MAX)?;
         }
         for entry in std::mem::take(&mut table.continued) {
@@ -108,11 +106,11 @@ impl Table {
             path: path.clone(),
             reason: match e.kind() {
                 // The reader's own word, see `Bounded`.
-                io::ErrorKind::FileTooLarge => "unpacked it is larger than is served".to_owned(),
+                io::ErrorKind::FileTooLarge => "unpacked it is larger than is supported".to_owned(),
                 kind => format!("it is no tar archive, or it is damaged ({kind})"),
             },
         };
-        let mut left = KEPT;
+        let mut left = CACHED;
         for entry in entries.map_err(&damaged)? {
             let mut entry = entry.map_err(&damaged)?;
             if Instant::now() > self.until {
@@ -173,10 +171,10 @@ impl Table {
                 left -= size;
                 let mut bytes = magic.to_vec();
                 entry.read_to_end(&mut bytes).map_err(&damaged)?;
-                self.kept.insert(name.clone(), Bytes::from(bytes));
+                self.cached.insert(name.clone(), Bytes::from(bytes));
             } else {
-                // Another member of the same name may have been met before: the last one counts.
-                self.kept.remove(&name);
+                // There may be another member of the same name before: the last one counts.
+                self.cached.remove(&name);
             }
             let compression = Compression::of(magic);
             self.entries.insert(
@@ -197,7 +195,7 @@ impl Table {
             offset,
             size,
         } = entry;
-        // As many blocks as the archive has: the map says where it ends.
+        // As many blocks as the archive has: the map itself has an end.
         let blocks = Member::whole(offset, u64::MAX - offset, Compression::None);
         let Some(header) = header.as_gnu() else {
             return Ok(());
@@ -213,7 +211,7 @@ impl Table {
     fn add_sparse(&mut self, name: String, map: sparse::Map) -> Result<(), Error> {
         // Holes cost nothing in the archive, and all the more behind it.
         if map.size > self.limit {
-            return Err(self.refuse("unpacked it is larger than is served"));
+            return Err(self.refuse("unpacked it is larger than is supported"));
         }
         let mut member = Member {
             size: map.size,
@@ -224,7 +222,7 @@ impl Table {
         let read = fill(&mut self.reader.borrow_mut().member(&member), &mut magic);
         let read = read.map_err(|e| self.unreadable(&name, &e))?;
         member.compression = Compression::of(magic.get(..read).unwrap_or_default());
-        self.kept.remove(&name);
+        self.cached.remove(&name);
         self.entries.insert(name, Entry::Member(member));
         Ok(())
     }
@@ -258,8 +256,8 @@ impl Table {
                 "its {shown} has {size} bytes, and a document has at most {CONFIG_LIMIT}"
             )));
         }
-        if let Some(kept) = self.kept.get(own) {
-            return Ok(kept.clone());
+        if let Some(cached) = self.cached.get(own) {
+            return Ok(cached.clone());
         }
         self.again.set(self.again.get() + 1);
         let packed = self.compression != Compression::None;
@@ -308,7 +306,7 @@ impl Table {
 }
 
 /// The name under which a member is found, without what leads from the root or the present folder
-/// to it. One with a way upwards is nobody's.
+/// to it. A name with a way upwards is ignored.
 fn key(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     let parts: Vec<&str> = name
@@ -344,7 +342,7 @@ fn looks_like_json(beginning: &[u8]) -> bool {
     matches!(text.trim_ascii_start(), [b'{' | b'[', ..])
 }
 
-/// What the PAX header of an entry says of holes.
+/// The holes in the PAX header of an entry.
 fn pax<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<sparse::Pax>> {
     let Some(headers) = entry.pax_extensions()? else {
         return Ok(None);

@@ -1,17 +1,18 @@
-//! A manifest with all that it names into another repository: an image of one or of all
-//! platforms, a disk, a reserved place.
+//! An exact copy of a manifest with all that it names: an image of one or of all platforms, a
+//! disk, a reserved SOURCE.
 
 use std::collections::BTreeSet;
 
 use onedock_common::Digest;
 use onedock_common::types::reference::{Repository, Source, Tag};
 
-use crate::client::{Client, Resolved, find};
-use crate::disk::kind::of_manifest;
-use crate::disk::manifest::PIECES;
+use super::kind::of_manifest;
+use super::manifest::PIECES;
+use crate::client::Client;
 use crate::error::Error;
 use crate::image::copy::Copy;
-use crate::oci::manifest::{ImageManifest, Manifest};
+use crate::oci::manifest::{ImageManifest, Manifest, check_total};
+use crate::repository::remote::Resolved;
 
 impl Client {
     /// Puts the same manifest under `tag` of `target`, byte for byte: the digest stays. Within a
@@ -25,14 +26,12 @@ impl Client {
         let what = format!("the copy of {from}");
         self.within(target.registry(), &what, async |deadline| {
             let source = self.remote(from.repository(), deadline).await?;
-            let resolved = find(&source, &from.reference()).await?;
+            let resolved = source.resolve(&from.reference()).await?;
             of_manifest(&source, &resolved).await?;
-            let target = self.remote(target, deadline).await?;
             let copy = Copy {
                 image: &from.reference(),
-                pool: self.pool(&target),
                 source,
-                target,
+                target: self.remote(target, deadline).await?,
                 platforms: &[],
                 limit: self.options.image_limit,
             };
@@ -73,16 +72,11 @@ impl Copy<'_> {
         if blobs.len() > PIECES + 1 {
             return Err(refuse(format!("it has {} layers", blobs.len())));
         }
-        let sizes = blobs.iter().map(|blob| blob.size);
-        let total = sizes.fold(0, u64::saturating_add);
-        if total > self.limit {
-            return Err(refuse(format!(
-                "it has {total} bytes and at most {} are served",
-                self.limit
-            )));
-        }
+        check_total(blobs.iter().map(|blob| blob.size), self.limit).map_err(refuse)?;
         if blobs.iter().any(|blob| !blob.urls.is_empty()) {
-            return Err(refuse("it names layers that are kept elsewhere".to_owned()));
+            return Err(refuse(
+                "it names layers that are stored elsewhere".to_owned(),
+            ));
         }
         self.layers(blobs.into_iter()).await
     }

@@ -1,11 +1,10 @@
-//! A disk's file on this machine: its holes found, its pieces packed, and written again with
+//! A disk's file on this machine: where its data is, its pieces packed, and written again with
 //! holes. All of it blocks and runs on threads of its own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -16,16 +15,15 @@ use onedock_common::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use crate::chunks::{Pieces, Stop};
-use crate::disk::manifest::{PIECE, PIECE_TYPE, PIECES, piece_length};
+use super::manifest::{PIECE, PIECE_TYPE, PIECES, piece_length};
 use crate::error::Error;
-use crate::layer::stream::{LEVEL, Outlet};
-use crate::oci::manifest::Descriptor;
+use crate::layer::chunk_writer::{ChunkWriter, HashWriter};
+use crate::layer::stream::LEVEL;
+use crate::oci::descriptor::Descriptor;
 
 /// How much is read at once, in bytes.
 const STEP: usize = 1 << 20;
-/// What is left out where it is zero when a piece is written, in bytes: a block of any file
-/// system here.
+/// Blocks of zeros of this size are not written, in bytes: a block of any file system here.
 const BLOCK: usize = 4096;
 static ZEROS: [u8; STEP] = [0; STEP];
 
@@ -37,9 +35,9 @@ fn is_zero(bytes: &[u8]) -> bool {
 #[derive(Debug)]
 pub(crate) struct DiskFile {
     file: File,
-    /// What the file has, in bytes.
+    /// The length of the file, in bytes.
     stored: u64,
-    /// What the disk has: the rest are zeros.
+    /// The length of the disk, in bytes: the rest are zeros.
     pub(crate) length: u64,
     modified: (i64, i64),
 }
@@ -59,7 +57,7 @@ impl DiskFile {
         })
     }
 
-    /// Takes it for a longer one, whose end is zeros.
+    /// Makes the disk longer than its file, with zeros at the end.
     pub(crate) fn extend(&mut self, length: u64) {
         self.length = self.length.max(length);
     }
@@ -70,7 +68,7 @@ impl DiskFile {
         Ok(meta.len() == self.stored && (meta.mtime(), meta.mtime_nsec()) == self.modified)
     }
 
-    /// Where pieces begin that are no holes; `None` when they are too many.
+    /// The offsets of the pieces that have data; `None` when they are too many.
     pub(crate) fn pieces(&self) -> io::Result<Option<Vec<u64>>> {
         let (mut found, mut at) = (Vec::new(), 0);
         while at < self.length {
@@ -88,8 +86,8 @@ impl DiskFile {
         Ok(Some(found))
     }
 
-    /// Where the next bytes are that are no hole; the file's length when there are none. A file
-    /// system that knows no holes has bytes everywhere.
+    /// The offset of the next data; the file's length when there is none. A file system without
+    /// holes has data everywhere.
     fn data_from(&self, at: u64) -> io::Result<u64> {
         let Ok(from) = i64::try_from(at) else {
             return Ok(self.length);
@@ -117,10 +115,12 @@ impl DiskFile {
     }
 
     /// Packs the piece at `offset`. The same bytes give the same packed bytes.
-    fn pack(&self, offset: u64, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
-        let mut packed = GzEncoder::new(Outlet::new(sender), Compression::new(LEVEL));
+    pub(crate) fn pack(&self, offset: u64, chunks: ChunkWriter<Error>) -> io::Result<Descriptor> {
+        let packed = HashWriter::new(chunks, u64::MAX);
+        let mut packed = GzEncoder::new(packed, Compression::new(LEVEL));
         self.read(offset, |step| packed.write_all(step))?;
-        packed.finish()?.hand_over()
+        let (size, digest) = packed.finish()?.finish()?;
+        Ok(Descriptor::new(PIECE_TYPE, size, digest))
     }
 
     /// Reads the piece at `offset`, holes as the zeros that they are.
@@ -146,116 +146,16 @@ impl DiskFile {
     }
 }
 
-/// A piece being packed on a thread of its own, on its way to the registry.
-pub(crate) struct PackedPiece {
-    path: PathBuf,
-    packed: mpsc::Receiver<io::Result<Bytes>>,
-    hasher: Sha256,
-    size: u64,
-    stop: Stop,
-}
-
-impl PackedPiece {
-    /// `path` is for messages.
-    pub(crate) fn open(disk: &Arc<DiskFile>, path: &Path, offset: u64, stop: &Stop) -> Self {
-        let (sender, packed) = mpsc::channel(2);
-        let disk = Arc::clone(disk);
-        tokio::task::spawn_blocking(move || {
-            if let Err(e) = disk.pack(offset, &sender) {
-                drop(sender.blocking_send(Err(e)));
-            }
-        });
-        Self {
-            path: path.to_owned(),
-            packed,
-            hasher: Sha256::new(),
-            size: 0,
-            stop: stop.clone(),
-        }
-    }
-
-    /// What was sent.
-    pub(crate) fn finished(self) -> Descriptor {
-        Descriptor::new(PIECE_TYPE, self.size, Digest::from_hasher(self.hasher))
-    }
-}
-
-impl Pieces for PackedPiece {
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        if self.stop.is_wanted() {
-            return Err(Error::Stopped);
-        }
-        let piece = self.packed.recv().await.transpose();
-        let piece = piece.map_err(|source| Error::File {
-            path: self.path.clone(),
-            source,
-        })?;
-        if let Some(piece) = &piece {
-            self.hasher.update(piece);
-            self.size += piece.len() as u64;
-        }
-        Ok(piece)
-    }
-}
-
-/// A file that is being written; it is removed unless it was kept.
-#[derive(Debug)]
-pub(crate) struct NewFile {
-    path: PathBuf,
-    file: File,
-    kept: bool,
-}
-
-impl NewFile {
-    /// Makes the file, all holes.
-    pub(crate) fn make(path: &Path, length: u64) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o660)
-            .open(path)?;
-        let new = Self {
-            path: path.to_owned(),
-            file,
-            kept: false,
-        };
-        new.file.set_len(length)?;
-        Ok(new)
-    }
-
-    /// One more handle of it, for another thread.
-    pub(crate) fn handle(&self) -> io::Result<File> {
-        self.file.try_clone()
-    }
-
-    /// Synchronises it to its storage, and keeps it.
-    pub(crate) fn keep(mut self) -> io::Result<()> {
-        self.file.sync_all()?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            tracing::warn!(%error, path = %self.path.display(), "an unfinished disk stays");
-        }
-    }
-}
-
 /// Why a piece was not written.
 #[derive(Debug)]
 pub(crate) enum Unpack {
-    /// What came is not a piece of this length.
+    /// The chunks are not a piece of this length.
     Damaged,
     /// The file cannot be written.
     Write(io::Error),
 }
 
-/// Writes the piece that comes packed, of exactly `length` bytes, to `offset`.
+/// Writes a packed piece, of exactly `length` bytes, to `offset`.
 pub(crate) fn unpack(
     mut packed: mpsc::Receiver<Bytes>,
     file: &File,
@@ -270,8 +170,8 @@ pub(crate) fn unpack(
     };
     let mut decoder = GzDecoder::new(writer);
     let mut good = true;
-    while let Some(piece) = packed.blocking_recv() {
-        good = good && decoder.write_all(&piece).is_ok();
+    while let Some(chunk) = packed.blocking_recv() {
+        good = good && decoder.write_all(&chunk).is_ok();
     }
     good = good && decoder.try_finish().is_ok();
     let writer = decoder.get_mut();

@@ -1,13 +1,14 @@
-//! What a SOURCE is: a container image, a disk, or a place that was reserved for either.
+//! What an image's SOURCE is: a container image, a disk, or reserved for either.
 
 use onedock_common::state::disk_image::DiskMeta;
 use onedock_common::types::reference::Source;
 
-use crate::client::{Client, Resolved, find};
-use crate::disk::manifest::{DISK_CONFIG, DISK_CONFIG_LIMIT, RESERVED_CONFIG, check_meta};
+use super::manifest::{DISK_CONFIG, DISK_CONFIG_LIMIT, RESERVED_CONFIG, check_meta};
+use crate::client::Client;
 use crate::error::{Error, one_line};
-use crate::oci::manifest::{Manifest, is_image_config};
-use crate::repository::remote::Remote;
+use crate::oci::manifest::Manifest;
+use crate::oci::media_type::is_image_config;
+use crate::repository::remote::{RemoteRepository, Resolved};
 
 /// What a manifest holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +24,9 @@ pub enum Kind {
 impl Client {
     /// What the manifest holds, by the media type of its configuration. Any other is an error.
     pub async fn kind(&self, source: &Source) -> Result<Kind, Error> {
-        let what = "to ask what an image is";
+        let what = "to look up the kind of an image";
         self.at(source.repository(), what, async |remote| {
-            let resolved = find(&remote, &source.reference()).await?;
+            let resolved = remote.resolve(&source.reference()).await?;
             of_manifest(&remote, &resolved).await
         })
         .await
@@ -33,7 +34,10 @@ impl Client {
 }
 
 /// What this manifest of the repository holds.
-pub(crate) async fn of_manifest(remote: &Remote, resolved: &Resolved) -> Result<Kind, Error> {
+pub(crate) async fn of_manifest(
+    remote: &RemoteRepository,
+    resolved: &Resolved,
+) -> Result<Kind, Error> {
     let Manifest::Image(image) = remote.parse(resolved)? else {
         return Ok(Kind::Image);
     };
@@ -43,7 +47,7 @@ pub(crate) async fn of_manifest(remote: &Remote, resolved: &Resolved) -> Result<
             let json = remote.small_blob(&image.config, DISK_CONFIG_LIMIT).await?;
             let damaged = |reason: String| remote.refuse(reason);
             let meta: DiskMeta = serde_json::from_slice(&json)
-                .map_err(|e| damaged(format!("what it says of its disk is damaged ({e})")))?;
+                .map_err(|e| damaged(format!("its configuration of a disk is damaged ({e})")))?;
             check_meta(&meta).map_err(damaged)?;
             Ok(Kind::Disk(meta))
         }

@@ -1,5 +1,5 @@
-//! The manifest of a disk: its configuration says what it is, its layers are pieces of its file,
-//! each with the place where it belongs. What a registry says of a disk is hostile input.
+//! The manifest of a disk: its configuration describes the disk, its layers are pieces of its
+//! file, each with its offset. What a registry answers is hostile input.
 
 use bytes::Bytes;
 use onedock_common::Digest;
@@ -7,11 +7,13 @@ use onedock_common::state::disk_image::{DiskFormat, DiskMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::oci::manifest::{Descriptor, OCI_MANIFEST};
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::check_total;
+use crate::oci::media_type::OCI_MANIFEST;
 
 /// The media type of a disk's configuration.
 pub(crate) const DISK_CONFIG: &str = "application/vnd.opennebula.onedock.disk.config.v1+json";
-/// The media type of a place without content.
+/// The media type of a reserved SOURCE, without content.
 pub(crate) const RESERVED_CONFIG: &str =
     "application/vnd.opennebula.onedock.reserved.config.v1+json";
 /// The media type of a piece of a disk's file.
@@ -32,7 +34,7 @@ const PACKED_LIMIT: u64 = PIECE + PIECE / 8 + 4096;
 pub(crate) struct DiskManifest {
     /// The length of its file, in bytes.
     pub(crate) length: u64,
-    /// What is not zeros, in the file's order.
+    /// The pieces that are not zeros, in the file's order.
     pub(crate) pieces: Vec<Piece>,
 }
 
@@ -40,10 +42,10 @@ pub(crate) struct DiskManifest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) blob: Descriptor,
-    /// Where it belongs, in bytes.
+    /// Its offset in the file, in bytes.
     pub(crate) offset: u64,
-    /// The digest of its bytes as they are in the file, by which one that has not changed is
-    /// found without being packed.
+    /// The digest of its bytes in the file, by which an unchanged piece is found without being
+    /// packed.
     pub(crate) content: Digest,
 }
 
@@ -52,11 +54,11 @@ struct RawPiece {
     #[serde(flatten)]
     blob: Descriptor,
     #[serde(default)]
-    annotations: Option<PieceNotes>,
+    annotations: Option<PieceAnnotations>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct PieceNotes {
+struct PieceAnnotations {
     #[serde(rename = "org.opennebula.onedock.offset")]
     offset: String,
     #[serde(rename = "org.opennebula.onedock.content")]
@@ -64,15 +66,15 @@ struct PieceNotes {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Notes {
+struct Annotations {
     #[serde(rename = "org.opennebula.onedock.length")]
     length: String,
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawManifest {
     layers: Vec<RawPiece>,
-    annotations: Option<Notes>,
+    annotations: Option<Annotations>,
 }
 
 /// How long the piece at `offset` of a file of `length` bytes is.
@@ -80,16 +82,16 @@ pub(crate) fn piece_length(offset: u64, length: u64) -> u64 {
     length.saturating_sub(offset).min(PIECE)
 }
 
-/// Whether a disk can be as it is said to be. The error is the reason in words.
+/// Whether a disk can be as its description says. The error is the reason in words.
 pub(crate) fn check_meta(meta: &DiskMeta) -> Result<(), String> {
     if meta.size == 0 || meta.size > SIZE_LIMIT {
         return Err(format!(
-            "its disk has {} bytes (1 to {SIZE_LIMIT} are served)",
+            "its disk has {} bytes (1 to {SIZE_LIMIT} are supported)",
             meta.size
         ));
     }
     if meta.blank && meta.format == DiskFormat::Iso {
-        return Err("a CD without content is of no use".to_owned());
+        return Err("a CD without content is useless".to_owned());
     }
     Ok(())
 }
@@ -120,7 +122,7 @@ impl DiskManifest {
             "mediaType": OCI_MANIFEST,
             "config": config,
             "layers": layers,
-            "annotations": Notes { length },
+            "annotations": Annotations { length },
         });
         Bytes::from(manifest.to_string())
     }
@@ -129,60 +131,54 @@ impl DiskManifest {
     /// packed pieces may have. The error is the reason in words.
     pub(crate) fn parse(bytes: &[u8], meta: &DiskMeta, limit: u64) -> Result<Self, String> {
         let damaged = |e: serde_json::Error| format!("its manifest is damaged ({e})");
-        let raw: Raw = serde_json::from_slice(bytes).map_err(damaged)?;
+        let raw: RawManifest = serde_json::from_slice(bytes).map_err(damaged)?;
         let number = |text: &str| {
             onedock_common::types::decimal::parse_whole(text)
-                .map_err(|_| "its manifest has a place that is no number".to_owned())
+                .map_err(|_| "its manifest has an offset or a length that is no number".to_owned())
         };
-        let notes = raw.annotations.ok_or("its manifest tells no length")?;
-        let length = number(&notes.length)?;
+        let annotations = raw.annotations.ok_or("its manifest has no length")?;
+        let length = number(&annotations.length)?;
         check_length(meta, length)?;
         if raw.layers.len() > PIECES {
             return Err(format!("it has {} pieces", raw.layers.len()));
         }
-        let (mut pieces, mut next, mut total) = (Vec::new(), 0, 0u64);
+        let (mut pieces, mut next) = (Vec::<Piece>::new(), 0);
         for piece in raw.layers {
             let blob = piece.blob;
             if blob.media_type != PIECE_TYPE || !blob.urls.is_empty() {
                 return Err(format!("its piece {} is of another kind", blob.digest));
             }
-            let place = piece.annotations.ok_or("its manifest tells no places")?;
-            let offset = number(&place.offset)?;
+            let annotations = piece.annotations.ok_or("its manifest has no offsets")?;
+            let offset = number(&annotations.offset)?;
             if offset % PIECE != 0 || offset < next || offset >= length {
-                return Err(format!("its piece {} is out of place", blob.digest));
+                return Err(format!("its piece {} has a wrong offset", blob.digest));
             }
             if blob.size > PACKED_LIMIT {
                 return Err(format!("its piece {} has {} bytes", blob.digest, blob.size));
             }
             next = offset.saturating_add(PIECE);
-            total = total.saturating_add(blob.size);
-            let content = place.content;
             pieces.push(Piece {
                 blob,
                 offset,
-                content,
+                content: annotations.content,
             });
         }
-        if total > limit {
-            return Err(format!(
-                "it has {total} bytes and at most {limit} are served"
-            ));
-        }
+        check_total(pieces.iter().map(|piece| piece.blob.size), limit)?;
         Ok(Self { length, pieces })
     }
 }
 
-/// The pieces that a manifest of our own names, wherever they belong.
+/// The pieces that a manifest of our own names, whatever their offsets.
 pub(crate) fn pieces_of(bytes: &[u8]) -> impl Iterator<Item = Piece> {
-    let raw: Option<Raw> = serde_json::from_slice(bytes).ok();
+    let raw: Option<RawManifest> = serde_json::from_slice(bytes).ok();
     let layers = raw.map(|raw| raw.layers).unwrap_or_default();
     layers.into_iter().filter_map(|piece| {
-        let notes = piece.annotations?;
+        let annotations = piece.annotations?;
         let ours = piece.blob.media_type == PIECE_TYPE && piece.blob.urls.is_empty();
         ours.then_some(Piece {
             blob: piece.blob,
             offset: 0,
-            content: notes.content,
+            content: annotations.content,
         })
     })
 }
@@ -191,7 +187,7 @@ impl From<&Piece> for RawPiece {
     fn from(piece: &Piece) -> Self {
         Self {
             blob: piece.blob.clone(),
-            annotations: Some(PieceNotes {
+            annotations: Some(PieceAnnotations {
                 offset: piece.offset.to_string(),
                 content: piece.content.clone(),
             }),
@@ -252,7 +248,7 @@ mod tests {
             &[u64::MAX / PIECE * PIECE],
         ] {
             let error = parse(&written(&disk(offsets))).unwrap_err();
-            assert!(error.contains("out of place"), "{offsets:?}: {error}");
+            assert!(error.contains("wrong offset"), "{offsets:?}: {error}");
         }
         let good = written(&disk(&[0, PIECE]));
         for (from, to) in [

@@ -1,7 +1,8 @@
 //! Disks in registries: artifacts whose layers are pieces of a disk's file.
 
-pub(crate) mod duplicate;
-pub(crate) mod file;
+mod duplicate;
+mod file;
+mod get;
 pub(crate) mod kind;
-pub(crate) mod manifest;
-pub(crate) mod transfer;
+mod manifest;
+mod put;

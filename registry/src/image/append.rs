@@ -1,4 +1,4 @@
-//! One more layer upon an image: what a VM changed travels as a layer, without the engine's
+//! One more layer on top of an image: the changes of a VM become a layer, without the engine's
 //! commit and push.
 
 use bytes::Bytes;
@@ -7,20 +7,21 @@ use onedock_common::types::reference::{Repository, Source, Tag};
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 
-use crate::client::{Client, Resolved};
+use super::copy::Copy;
+use super::time;
+use crate::client::Client;
 use crate::error::Error;
-use crate::image::copy::{Copy, share};
-use crate::image::time;
-use crate::layer::stream::{LayerStream, PackedLayer};
-use crate::oci::config;
-use crate::oci::manifest::{
-    CONFIG_LIMIT, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, Descriptor, ImageManifest, LAYER_LIMIT,
-    OCI_LAYER_GZIP,
-};
+use crate::layer::packer::PackedLayer;
+use crate::layer::stream::LayerStream;
+use crate::oci::compression::Compression;
+use crate::oci::config::Config;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::{ImageManifest, check_layers, manifest_of};
+use crate::oci::media_type::layer_type;
 use crate::oci::platform::Platform;
-use crate::repository::remote::Remote;
+use crate::repository::remote::{RemoteRepository, Resolved};
 
-/// An image that [`Client::append_layer`] made.
+/// The result of [`Client::append_layer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
     /// The new image's manifest.
@@ -34,17 +35,17 @@ pub struct Appended {
 }
 
 impl Client {
-    /// Puts an uncompressed tar archive as a further layer upon `base` and the new image under
+    /// Puts an uncompressed tar archive as a further layer on top of `base`, and the new image under
     /// `tag` of `target`. `None`: the archive has no entry, nothing was pushed and no tag moved.
     ///
     /// The configuration is that of `base` (of a base for several platforms, that of this
     /// machine), with `comment` and the present time in its history; manifest and layer have the
-    /// media types of the base's family. `whole`: the image has this layer alone, because it
-    /// holds the whole tree. The layers of `base` are mounted where `target` is another
+    /// media types of the base's family. `whole`: this is the only layer of the image, because it
+    /// has the whole tree. The layers of `base` are mounted where `target` is another
     /// repository of its registry, and copied where they cannot be.
     ///
-    /// Reading, packing (gzip, level 1) and sending overlap; nothing is kept on disk. A stream
-    /// cannot be read twice, so an upload that breaks is not begun again: the call fails with
+    /// Reading, packing (gzip, level 1) and uploading overlap; nothing is stored on disk. A stream
+    /// cannot be read twice, so an upload that breaks is not restarted: the call fails with
     /// the registry's error, no tag has moved, and the caller may call again with a new stream.
     /// An error while reading `layer` is [`Error::Layer`]: an archive that was cut short must
     /// give such an error and not just end, but one that ends within an entry or without the two
@@ -65,8 +66,8 @@ impl Client {
             let (resolved, image) = self
                 .image_manifest(&from, &reference, &Platform::here())
                 .await?;
-            let config = from.small_blob(&image.config, CONFIG_LIMIT).await?;
-            let plan = Plan::of(&resolved, &image, &config, whole);
+            let (json, config) = from.config(&image).await?;
+            let plan = Plan::of(&resolved, &image, &json, &config, whole);
             let plan = plan.map_err(|reason| from.refuse(reason))?;
             let to = self.remote(target, deadline).await?;
             let others = plan.layers.iter().map(|layer| layer.size).sum();
@@ -74,19 +75,17 @@ impl Client {
             let Some(stream) = LayerStream::open(to.name(), layer, others, limit).await? else {
                 return Ok(None);
             };
-            let pool = self.pool(&to);
             if base.repository() != target {
                 let copy = Copy {
                     image: &reference,
                     source: from,
                     target: to.clone(),
-                    pool: pool.clone(),
                     platforms: &[],
                     limit,
                 };
                 let blobs = image.blobs().map_err(|reason| to.refuse(reason))?;
-                let wanted = |blob: &Descriptor| plan.layers.contains(blob);
-                copy.layers(blobs.into_iter().filter(wanted)).await?;
+                let of_base = |blob: &Descriptor| plan.layers.contains(blob);
+                copy.layers(blobs.into_iter().filter(of_base)).await?;
             }
             let packed = to
                 .put_once(stream, |stream| {
@@ -94,7 +93,7 @@ impl Client {
                     Ok((packed.blob.digest.clone(), packed))
                 })
                 .await?;
-            share(pool.as_ref(), &to, &packed.blob).await;
+            to.share(&packed.blob).await;
             let (bytes, diff_id) = (packed.blob.size, packed.diff_id.clone());
             let layer = packed.blob.digest.clone();
             let digest = plan.put(&to, tag, packed, comment).await?;
@@ -107,20 +106,9 @@ impl Client {
         })
         .await
     }
-
-    /// How many layers an image has; of one for several platforms, that of this machine.
-    pub async fn depth(&self, image: &Source) -> Result<usize, Error> {
-        self.at(image.repository(), "to count layers", async |remote| {
-            let image = self
-                .image(&remote, &image.reference(), &Platform::here())
-                .await?;
-            Ok(image.layers.len())
-        })
-        .await
-    }
 }
 
-/// What the new image keeps of its base.
+/// What the new image has of its base.
 struct Plan<'a> {
     media_type: &'a str,
     config_type: &'a str,
@@ -134,27 +122,18 @@ impl<'a> Plan<'a> {
     fn of(
         base: &'a Resolved,
         image: &'a ImageManifest,
-        config: &[u8],
+        json: &[u8],
+        config: &Config,
         whole: bool,
     ) -> Result<Self, String> {
-        let read = config::parse(config)?;
-        if read.diff_ids.len() != image.layers.len() {
-            return Err(format!(
-                "its configuration has {} layers and its manifest {}",
-                read.diff_ids.len(),
-                image.layers.len()
-            ));
-        }
-        let layers = if whole { &[] } else { image.layers.as_slice() };
-        if layers.len() >= LAYER_LIMIT {
-            return Err(format!(
-                "it has {} layers and the engine takes at most {LAYER_LIMIT}",
-                layers.len()
-            ));
-        }
+        image.check_config(config)?;
+        let (layers, diff_ids) = match whole {
+            true => (&[][..], &[][..]),
+            false => (image.layers.as_slice(), config.diff_ids.as_slice()),
+        };
+        check_layers(layers.len() + 1)?;
         let damaged = |e: serde_json::Error| format!("its configuration is damaged ({e})");
-        let mut config: Value = serde_json::from_slice(config).map_err(damaged)?;
-        let diff_ids: &[Digest] = if whole { &[] } else { &read.diff_ids };
+        let mut config: Value = serde_json::from_slice(json).map_err(damaged)?;
         config["rootfs"] = json!({"type": "layers", "diff_ids": diff_ids});
         if whole || !config["history"].is_array() {
             config["history"] = json!([]);
@@ -162,11 +141,7 @@ impl<'a> Plan<'a> {
         Ok(Self {
             media_type: &base.media_type,
             config_type: &image.config.media_type,
-            layer_type: if base.media_type == DOCKER_MANIFEST {
-                DOCKER_LAYER_GZIP
-            } else {
-                OCI_LAYER_GZIP
-            },
+            layer_type: layer_type(&base.media_type, Compression::Gzip),
             config,
             layers,
         })
@@ -175,7 +150,7 @@ impl<'a> Plan<'a> {
     /// Puts the new image's configuration and manifest.
     async fn put(
         self,
-        target: &Remote,
+        target: &RemoteRepository,
         tag: &Tag,
         packed: PackedLayer,
         comment: &str,
@@ -193,13 +168,7 @@ impl<'a> Plan<'a> {
         let config = Bytes::from(config.to_string());
         let config = target.put_small(self.config_type, config).await?;
         let layers: Vec<&Descriptor> = self.layers.iter().chain([&packed.blob]).collect();
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": self.media_type,
-            "config": config,
-            "layers": layers,
-        });
-        let bytes = Bytes::from(manifest.to_string());
+        let bytes = manifest_of(self.media_type, &config, &layers);
         target.put_manifest(Some(tag), self.media_type, bytes).await
     }
 }

@@ -1,48 +1,72 @@
-//! Copying an image from registry to registry: what is there is left, what another repository
-//! of the registry holds is mounted, the rest streams through. The manifest is written last.
+//! Copies of images from registry to registry: layers that are there stay, those of another
+//! repository of the registry are mounted, the rest streams through. The manifest is written last.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
 use onedock_common::Digest;
-use onedock_common::types::reference::{Reference, Tag};
+use onedock_common::types::reference::{Reference, Repository, Tag};
 
-use crate::chunks::Stop;
-use crate::client::Resolved;
+use crate::chunks::{Cancellation, transfer_all};
+use crate::client::{Client, repository_of};
 use crate::error::Error;
-use crate::image::repack::RepackedLayer;
-use crate::layer::compression::Compression;
-use crate::oci::config;
-use crate::oci::manifest::{
-    CONFIG_LIMIT, Descriptor, ImageManifest, Index, Manifest, Packing, layer_type,
-};
+use crate::layer::recompress::RecompressedLayer;
+use crate::oci::compression::Compression;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::index::Index;
+use crate::oci::manifest::{ImageManifest, Manifest};
+use crate::oci::media_type::layer_type;
 use crate::oci::platform::Platform;
-use crate::repository::remote::Remote;
+use crate::repository::remote::{RemoteRepository, Resolved};
+use crate::repository::upload::WORTH_MOUNTING;
 
-/// How many layers of an image are on their way at once.
-const AT_ONCE: usize = 3;
-/// Smaller layers are sent without asking whether they could be mounted, in bytes.
-const WORTH_MOUNTING: u64 = 16 * 1024;
-/// How many places of a layer are compared, and how many bytes at each, before it is mounted.
+/// At how many offsets a layer is compared before it is mounted, and how many bytes at each.
 const PROOFS: usize = 4;
 const PROOF_LENGTH: u64 = 1024;
 
-/// One copy: where from, where to, and what may be taken.
+/// One copy: its source, its target, and what of the image is copied.
 pub(crate) struct Copy<'a> {
     pub(crate) image: &'a Reference,
-    pub(crate) source: Remote,
-    pub(crate) target: Remote,
-    pub(crate) pool: Option<Remote>,
+    pub(crate) source: RemoteRepository,
+    pub(crate) target: RemoteRepository,
     pub(crate) platforms: &'a [Platform],
     pub(crate) limit: u64,
 }
 
+impl Client {
+    /// Copies an image from registry to registry and tags it; returns the digest of what was
+    /// tagged. Of an index, an index with the entries of `platforms` is copied (all entries of
+    /// real platforms when the list is empty); a single image must be built for one of them.
+    pub async fn copy(
+        &self,
+        source: &Reference,
+        target: &Repository,
+        tag: &Tag,
+        platforms: &[Platform],
+    ) -> Result<Digest, Error> {
+        let repository = repository_of(source);
+        let what = format!("the copy of {source}");
+        self.within(repository.registry(), &what, async |deadline| {
+            let from = self.remote(&repository, deadline).await?;
+            let resolved = from.resolve(source).await?;
+            let copy = Copy {
+                image: source,
+                source: from,
+                target: self.remote(target, deadline).await?,
+                platforms,
+                limit: self.options.image_limit,
+            };
+            copy.run(resolved, tag).await
+        })
+        .await
+    }
+}
+
 impl Copy<'_> {
     /// Copies what `resolved` names and puts it under `tag`.
-    pub(crate) async fn run(&self, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
+    async fn run(&self, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
         match self.source.parse(&resolved)? {
             Manifest::Image(image) => {
                 let bytes = self.image(&resolved, &image, self.platforms).await?;
@@ -57,7 +81,7 @@ impl Copy<'_> {
     async fn index(&self, index: &Index, resolved: Resolved, tag: &Tag) -> Result<Digest, Error> {
         let name = self.image.to_string();
         let wanted = self.source.images_of(&name, index, self.platforms).await?;
-        let mut kept = Vec::new();
+        let mut copied = Vec::new();
         for entry in wanted {
             let child = self.source.manifest_of(&entry.digest).await?;
             let agree = child.bytes.len() as u64 == entry.size
@@ -67,9 +91,11 @@ impl Copy<'_> {
                 return Err(self.refuse(reason));
             }
             let Manifest::Image(image) = self.source.parse(&child)? else {
-                return Err(self.refuse("its index says another type than its manifest".to_owned()));
+                return Err(
+                    self.refuse("its index and its manifest give different types".to_owned())
+                );
             };
-            // The index has said the platform; the configuration need not agree on the variant.
+            // The index names the platform; the configuration need not agree on the variant.
             let bytes = self.image(&child, &image, &[]).await?;
             let size = bytes.len() as u64;
             let digest = self
@@ -82,17 +108,17 @@ impl Copy<'_> {
                 digest,
                 ..entry.clone()
             };
-            kept.push((entry.digest, new));
+            copied.push((entry.digest, new));
         }
         let bytes = index
-            .rewritten(&resolved.bytes, &resolved.media_type, &kept)
+            .rewritten(&resolved.bytes, &resolved.media_type, &copied)
             .map_err(|reason| self.refuse(reason))?;
         self.target
             .put_manifest(Some(tag), &resolved.media_type, Bytes::from(bytes))
             .await
     }
 
-    /// Copies an image's blobs; answers its manifest, which names layers that every engine reads.
+    /// Copies an image's blobs; returns its manifest, which names layers that every engine reads.
     async fn image(
         &self,
         resolved: &Resolved,
@@ -102,40 +128,41 @@ impl Copy<'_> {
         image
             .check(self.limit)
             .map_err(|reason| self.refuse(reason))?;
-        let bytes = self.source.small_blob(&image.config, CONFIG_LIMIT).await?;
-        let config = config::parse(&bytes).map_err(|reason| self.refuse(reason))?;
-        if config.diff_ids.len() != image.layers.len() {
-            return Err(self.refuse(format!(
-                "its configuration has {} layers and its manifest {}",
-                config.diff_ids.len(),
-                image.layers.len()
-            )));
+        let (bytes, config) = self.source.config(image).await?;
+        image
+            .check_config(&config)
+            .map_err(|reason| self.refuse(reason))?;
+        if !config.runs(platforms) {
+            let wanted: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+            return Err(Error::Platform {
+                image: self.image.to_string(),
+                wanted: wanted.join(", "),
+                has: config.platform_text(),
+            });
         }
-        config::check_platform(&config, platforms)
-            .map_err(|(wanted, has)| self.no_platform(wanted, has))?;
         let media_type = &resolved.media_type;
         let mut new: BTreeMap<Digest, Descriptor> = BTreeMap::new();
-        let mut anew = Vec::new();
-        for (layer, diff) in image.layers.iter().zip(&config.diff_ids) {
-            let packing = self.packing(layer).await?;
-            if packing == Packing::Zstd {
-                anew.push((layer, diff));
+        let mut to_recompress = Vec::new();
+        for (layer, diff_id) in image.layers.iter().zip(&config.diff_ids) {
+            let compression = self.compression(layer).await?;
+            if compression.is_portable() {
+                let layer = layer.with_known_type(media_type, compression);
+                new.insert(layer.digest.clone(), layer);
             } else {
-                let usual = ImageManifest::usual(media_type, layer, packing);
-                new.insert(layer.digest.clone(), usual);
+                to_recompress.push((layer, diff_id));
             }
         }
         self.target
             .put_small(&image.config.media_type, bytes)
             .await?;
         let blobs = image.blobs().map_err(|reason| self.refuse(reason))?;
-        let as_they_are = blobs
+        let unchanged = blobs
             .into_iter()
             .filter(|blob| new.contains_key(&blob.digest));
-        self.layers(as_they_are).await?;
-        for (layer, diff) in anew {
+        self.layers(unchanged).await?;
+        for (layer, diff_id) in to_recompress {
             if !new.contains_key(&layer.digest) {
-                let packed = self.repack(media_type, layer, diff).await?;
+                let packed = self.recompress(media_type, layer, diff_id).await?;
                 new.insert(layer.digest.clone(), packed);
             }
         }
@@ -150,39 +177,43 @@ impl Copy<'_> {
         Ok(Bytes::from(bytes))
     }
 
-    /// How a layer is packed: its type says it, else its first bytes. [`Packing::Zstd`] stands for
-    /// every method that not every engine reads.
-    async fn packing(&self, layer: &Descriptor) -> Result<Packing, Error> {
-        match layer.packing().map_err(|reason| self.refuse(reason))? {
-            Packing::Unsaid => self.source.first_bytes(layer).await.map(packing_of),
-            said => Ok(said),
+    /// How a layer is compressed: by its type, else by its first bytes.
+    async fn compression(&self, layer: &Descriptor) -> Result<Compression, Error> {
+        match layer.compression().map_err(|reason| self.refuse(reason))? {
+            Some(compression) => Ok(compression),
+            None => {
+                let beginning = self.source.first_bytes(layer).await?;
+                Ok(Compression::of(&beginning))
+            }
         }
     }
 
-    /// Packs a layer anew on its way.
-    async fn repack(
+    /// Packs a layer with gzip on its way.
+    async fn recompress(
         &self,
         media_type: &str,
         layer: &Descriptor,
-        diff: &Digest,
+        diff_id: &Digest,
     ) -> Result<Descriptor, Error> {
         let (name, limit) = (self.target.name(), self.limit);
-        let open = || RepackedLayer::open(self.source.download(layer), &name, limit);
+        let media_type = layer_type(media_type, Compression::Gzip);
+        let open =
+            || RecompressedLayer::open(self.source.download(layer), &name, limit, media_type);
         let packed = self
             .target
-            .put_unknown(open, |packed| {
-                let packed = packed.finished(layer_type(media_type, Packing::Gzip))?;
-                if packed.diff != *diff {
+            .put_stream(open, |packed| {
+                let packed = packed.finished()?;
+                if packed.diff_id != *diff_id {
                     return Err(Error::Digest {
                         what: format!("the archive in layer {} of {}", layer.digest, self.image),
-                        expected: diff.clone(),
-                        found: packed.diff,
+                        expected: diff_id.clone(),
+                        found: packed.diff_id,
                     });
                 }
                 Ok((packed.blob.digest.clone(), packed.blob))
             })
             .await?;
-        share(self.pool.as_ref(), &self.target, &packed).await;
+        self.target.share(&packed).await;
         Ok(packed)
     }
 
@@ -191,28 +222,14 @@ impl Copy<'_> {
         &self,
         layers: impl Iterator<Item = Descriptor>,
     ) -> Result<(), Error> {
-        let stop = &Stop::default();
-        stream::iter(layers)
-            .map(|layer| async move {
-                if stop.is_wanted() {
-                    return Ok(());
-                }
-                let copied = self.layer(&layer, stop).await;
-                if copied.is_err() {
-                    stop.now();
-                }
-                copied
-            })
-            .buffer_unordered(AT_ONCE)
-            // Not ended at the first error: the others give their uploads up first.
-            .fold(Ok(()), async |sum, one| match (sum, one) {
-                (Err(Error::Stopped) | Ok(()), one) => one,
-                (sum, _) => sum,
-            })
-            .await
+        transfer_all(layers, |layer, cancellation| async move {
+            self.layer(&layer, cancellation).await
+        })
+        .await
+        .map(drop)
     }
 
-    async fn layer(&self, layer: &Descriptor, stop: &Stop) -> Result<(), Error> {
+    async fn layer(&self, layer: &Descriptor, cancellation: Cancellation) -> Result<(), Error> {
         if self.target.has_blob(&layer.digest).await? {
             return Ok(());
         }
@@ -220,32 +237,35 @@ impl Copy<'_> {
         if same && self.target.mount(&layer.digest, &self.source.path).await? {
             return Ok(());
         }
-        if let Some(pool) = &self.pool
+        if let Some(shared) = self.target.shared()
             && layer.size >= WORTH_MOUNTING
-            && pool.has_blob(&layer.digest).await?
-            && self.proved(pool, layer).await?
-            && self.target.mount(&layer.digest, &pool.path).await?
+            && shared.has_blob(&layer.digest).await?
+            && self.is_proved(&shared, layer).await?
+            && self.target.mount(&layer.digest, &shared.path).await?
         {
             return Ok(());
         }
-        self.target
-            .put_blob(layer, || self.source.download(layer).until(stop))
-            .await?;
-        share(self.pool.as_ref(), &self.target, layer).await;
+        let open = || self.source.download(layer).until(cancellation.clone());
+        self.target.put_blob(layer, open).await?;
+        self.target.share(layer).await;
         Ok(())
     }
 
-    /// Whether the source really holds a layer that it names. A manifest may name any digest;
+    /// Whether the source really has a layer that it names. A manifest may name any digest;
     /// without this, naming the layer of a stranger's image would be enough to get it mounted
-    /// (attack 22). A few bytes at random places cost nothing and cannot be guessed.
-    async fn proved(&self, pool: &Remote, layer: &Descriptor) -> Result<bool, Error> {
+    /// (attack 22). A few bytes at random offsets cost nothing and cannot be guessed.
+    async fn is_proved(
+        &self,
+        shared: &RemoteRepository,
+        layer: &Descriptor,
+    ) -> Result<bool, Error> {
         for _ in 0..PROOFS {
             let start = RandomState::new().hash_one(&layer.digest) % (layer.size - PROOF_LENGTH);
             let theirs = self
                 .source
                 .range(&layer.digest, start, PROOF_LENGTH)
                 .await?;
-            let ours = pool.range(&layer.digest, start, PROOF_LENGTH).await?;
+            let ours = shared.range(&layer.digest, start, PROOF_LENGTH).await?;
             if theirs.is_none() || theirs != ours {
                 return Ok(false);
             }
@@ -258,33 +278,5 @@ impl Copy<'_> {
             image: self.image.to_string(),
             reason,
         }
-    }
-
-    fn no_platform(&self, wanted: String, has: String) -> Error {
-        Error::Platform {
-            image: self.image.to_string(),
-            wanted,
-            has,
-        }
-    }
-}
-
-fn packing_of(beginning: Vec<u8>) -> Packing {
-    match Compression::of(&beginning) {
-        Compression::None => Packing::Tar,
-        Compression::Gzip => Packing::Gzip,
-        Compression::Zstd | Compression::Xz | Compression::Bzip2 => Packing::Zstd,
-    }
-}
-
-/// Makes a layer known in the shared repository. Without it later copies cost more, nothing else.
-pub(crate) async fn share(pool: Option<&Remote>, target: &Remote, layer: &Descriptor) {
-    let Some(pool) = pool.filter(|_| layer.size >= WORTH_MOUNTING) else {
-        return;
-    };
-    match pool.mount(&layer.digest, &target.path).await {
-        Ok(true) => {}
-        Ok(false) => tracing::debug!(layer = %layer.digest, "the registry does not mount"),
-        Err(error) => tracing::warn!(%error, layer = %layer.digest, "a layer cannot be shared"),
     }
 }

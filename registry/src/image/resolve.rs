@@ -1,19 +1,49 @@
-//! The one image that a reference means on one platform.
+//! The one image of a reference on one platform.
 
-use onedock_common::types::reference::Reference;
+use onedock_common::types::reference::{Reference, Source};
 
-use crate::client::{Client, Resolved, find};
+use super::select::best;
+use crate::client::Client;
 use crate::error::Error;
-use crate::image::select::best;
 use crate::oci::manifest::{ImageManifest, Manifest};
 use crate::oci::platform::Platform;
-use crate::repository::remote::Remote;
+use crate::repository::remote::{RemoteRepository, Resolved};
 
 impl Client {
+    /// How many layers an image has; of one for several platforms, that of this machine.
+    pub async fn depth(&self, image: &Source) -> Result<usize, Error> {
+        self.at(image.repository(), "to count layers", async |repository| {
+            let image = self
+                .image(&repository, &image.reference(), &Platform::here())
+                .await?;
+            Ok(image.layers.len())
+        })
+        .await
+    }
+
+    /// The registry has the manifest, under its digest, and every blob that it names: of an image
+    /// its configuration and layers, of a disk its pieces. Of an index the images are not checked.
+    pub async fn check_complete(&self, source: &Source) -> Result<(), Error> {
+        let what = "to check that an image is complete";
+        self.at(source.repository(), what, async |repository| {
+            let resolved = repository.resolve(&source.reference()).await?;
+            let Manifest::Image(image) = repository.parse(&resolved)? else {
+                return Ok(());
+            };
+            for blob in image.layers.iter().chain([&image.config]) {
+                if !repository.has_blob(&blob.digest).await? {
+                    return Err(repository.refuse(format!("its blob {} is missing", blob.digest)));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// The image of a reference for one platform, checked.
     pub(crate) async fn image(
         &self,
-        remote: &Remote,
+        remote: &RemoteRepository,
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ImageManifest, Error> {
@@ -21,14 +51,14 @@ impl Client {
         found.map(|(_, image)| image)
     }
 
-    /// The same, with the manifest as the registry holds it.
+    /// The same, with the manifest as the registry stores it.
     pub(crate) async fn image_manifest(
         &self,
-        remote: &Remote,
+        remote: &RemoteRepository,
         reference: &Reference,
         platform: &Platform,
     ) -> Result<(Resolved, ImageManifest), Error> {
-        let resolved = find(remote, reference).await?;
+        let resolved = remote.resolve(reference).await?;
         let (resolved, image) = match remote.parse(&resolved)? {
             Manifest::Image(image) => (resolved, image),
             Manifest::Index(index) => {
@@ -42,7 +72,7 @@ impl Client {
                 match remote.parse(&child)? {
                     Manifest::Image(image) => (child, image),
                     Manifest::Index(_) => {
-                        let reason = "its index says another type than its manifest".to_owned();
+                        let reason = "its index and its manifest give different types".to_owned();
                         return Err(remote.refuse(reason));
                     }
                 }

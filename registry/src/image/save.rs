@@ -1,8 +1,8 @@
-//! An image into an archive on this machine, as `docker save` of a current engine writes it: an
+//! An image as an archive on this machine, as `docker save` of a current engine writes it: an
 //! OCI layout that also has `manifest.json`. Engines from 1.10 on load it; registered again with
 //! `cp` it has the same digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -13,20 +13,23 @@ use serde_json::{Value, json};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
-use crate::client::{Client, Resolved, find};
-use crate::disk::file::NewFile;
-use crate::disk::kind::{Kind, of_manifest};
-use crate::error::Error;
-use crate::oci::manifest::{Descriptor, EntryPlatform, ImageManifest, Manifest, OCI_INDEX};
-use crate::oci::platform::Platform;
-use crate::repository::remote::Remote;
+use crate::blocking::blocking;
+use crate::chunks::Chunks as _;
+use crate::client::Client;
+use crate::error::{Error, cannot_write};
+use crate::new_file::NewFile;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::{ImageManifest, Manifest};
+use crate::oci::media_type::OCI_INDEX;
+use crate::oci::platform::{EntryPlatform, Platform};
+use crate::repository::remote::{RemoteRepository, Resolved};
 
 /// A block of a tar archive, in bytes.
 const BLOCK: u64 = 512;
 /// How much is written at once, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// What goes into the archive.
+/// What is written to the archive.
 struct Content {
     manifests: Vec<Resolved>,
     /// By digest: several images share layers.
@@ -36,17 +39,12 @@ struct Content {
 }
 
 impl Client {
-    /// Writes an image, of all the platforms that it is kept for, to the archive `path`. `path`
-    /// is made anew (an existing file is an error) and removed when it fails.
+    /// Writes an image, with all its platforms, to the archive `path`, which is created (an
+    /// existing file is an error) and removed when it fails.
     pub async fn save_archive(&self, source: &Source, path: &Path) -> Result<(), Error> {
         let what = format!("the archive of {source}");
-        let registry = source.repository().registry();
-        self.within(registry, &what, async |deadline| {
-            let remote = self.remote(source.repository(), deadline).await?;
-            let resolved = find(&remote, &source.reference()).await?;
-            if of_manifest(&remote, &resolved).await? != Kind::Image {
-                return Err(remote.refuse("it is no container image".to_owned()));
-            }
+        self.at(source.repository(), &what, async |remote| {
+            let resolved = remote.resolve(&source.reference()).await?;
             let index = json!({
                 "schemaVersion": 2,
                 "mediaType": OCI_INDEX,
@@ -57,11 +55,8 @@ impl Client {
                 }],
             });
             let content = Content::of(&remote, resolved, self.options.image_limit).await?;
-            let failed = |source| Error::Write {
-                path: path.to_owned(),
-                source,
-            };
-            let new = NewFile::make(path, 0).map_err(failed)?;
+            let failed = cannot_write(path);
+            let new = NewFile::create(path, 0).map_err(failed)?;
             let file = File::from_std(new.handle().map_err(failed)?);
             let mut archive = Archive(BufWriter::with_capacity(BUFFER, file));
             let small = [
@@ -84,15 +79,13 @@ impl Client {
                 let name = blob_name(&blob.digest);
                 archive.header(&name, blob.size).await.map_err(failed)?;
                 let mut download = remote.download(blob);
-                while let Some(piece) = download.next().await? {
-                    archive.0.write_all(&piece).await.map_err(failed)?;
+                while let Some(chunk) = download.next().await? {
+                    archive.0.write_all(&chunk).await.map_err(failed)?;
                 }
                 archive.pad(blob.size).await.map_err(failed)?;
             }
             archive.finish().await.map_err(failed)?;
-            let kept = tokio::task::spawn_blocking(move || new.keep()).await;
-            kept.unwrap_or_else(|e| Err(io::Error::other(e)))
-                .map_err(failed)
+            blocking(move || new.finish()).await.map_err(failed)
         })
         .await
     }
@@ -112,32 +105,24 @@ fn row(image: &ImageManifest) -> Value {
 }
 
 impl Content {
-    async fn of(remote: &Remote, resolved: Resolved, limit: u64) -> Result<Self, Error> {
+    async fn of(remote: &RemoteRepository, resolved: Resolved, limit: u64) -> Result<Self, Error> {
         let mut images = Vec::new();
         let mut manifests = vec![resolved.clone()];
         match remote.parse(&resolved)? {
             Manifest::Image(image) => images.push(image),
             Manifest::Index(index) => {
-                let here = |p: &EntryPlatform| {
-                    Platform::here().runs(&p.os, &p.architecture, p.variant.as_deref())
-                };
-                let mut here = index
-                    .entries
-                    .iter()
-                    .filter(|entry| entry.said_platform().is_some_and(here));
-                let first = here.next().map(|entry| entry.digest.clone());
-                let mut seen = Vec::new();
-                for entry in &index.entries {
-                    if seen.contains(&entry.digest) {
-                        continue;
-                    }
-                    seen.push(entry.digest.clone());
+                let here = |platform: &EntryPlatform| Platform::here().runs(platform);
+                let mut entries = index.entries.iter();
+                let first = entries.find(|entry| entry.known_platform().is_some_and(here));
+                let first = first.map(|entry| &entry.digest);
+                let mut known = BTreeSet::new();
+                for entry in index.entries.iter().filter(|e| known.insert(&e.digest)) {
                     let child = remote.manifest_of(&entry.digest).await?;
                     let Manifest::Image(image) = remote.parse(&child)? else {
                         return Err(remote.refuse("its index names another index".to_owned()));
                     };
                     manifests.push(child);
-                    if first.as_ref() == Some(&entry.digest) {
+                    if first == Some(&entry.digest) {
                         images.insert(0, image);
                     } else {
                         images.push(image);

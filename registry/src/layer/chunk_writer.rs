@@ -1,134 +1,91 @@
-//! A layer being packed on a thread of its own, on its way to whoever sends it.
+//! Writers for threads that pack: chunks for whoever uploads them, and sizes and digests.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::mem;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use onedock_common::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use crate::error::Error;
+/// The size of the chunks, in bytes.
+pub(crate) const CHUNK: usize = 256 * 1024;
 
-/// Two to three times as fast as the usual 6 for a tenth more bytes; below 3 the packer makes
-/// what cannot shrink larger.
-const LEVEL: u32 = 3;
-/// How large the pieces are that are handed over, in bytes.
-const PIECE: usize = 256 * 1024;
-/// How much is read at once, in bytes.
-const BUFFER: usize = 128 * 1024;
-
-/// Hands pieces over to the other side of a channel; an error when nobody listens any more.
-pub(crate) struct Outlet {
-    sender: mpsc::Sender<Result<Bytes, Error>>,
+/// Sends what is written to it over a channel; an error when nobody receives it any more.
+pub(crate) struct ChunkWriter<E> {
+    sender: mpsc::Sender<Result<Bytes, E>>,
     buffer: Vec<u8>,
-    hasher: Sha256,
-    size: u64,
 }
 
-impl Outlet {
-    pub(crate) fn new(sender: mpsc::Sender<Result<Bytes, Error>>) -> Self {
+impl<E> ChunkWriter<E> {
+    pub(crate) fn new(sender: mpsc::Sender<Result<Bytes, E>>) -> Self {
         Self {
             sender,
-            buffer: Vec::with_capacity(PIECE),
-            hasher: Sha256::new(),
-            size: 0,
+            buffer: Vec::with_capacity(CHUNK),
         }
     }
+}
 
-    /// Hands the rest over; answers how many bytes there were, and their digest.
-    pub(crate) fn finish(mut self) -> io::Result<(u64, Digest)> {
-        self.hand_over()?;
-        Ok((self.size, Digest::from_hasher(self.hasher)))
+impl<E> Write for ChunkWriter<E> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
     }
 
-    fn hand_over(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        if piece.is_empty() {
+    /// Sends the rest.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
             return Ok(());
         }
+        let chunk = mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
         self.sender
-            .blocking_send(Ok(Bytes::from(piece)))
+            .blocking_send(Ok(Bytes::from(chunk)))
             .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 }
 
-impl Write for Outlet {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.hand_over()?;
-        }
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The digest of what is written into it, which may not be more than `left` bytes.
-pub(crate) struct Hashing {
+/// Counts and hashes what is written through it, which may not be more than `limit` bytes.
+pub(crate) struct HashWriter<W> {
+    inner: W,
     hasher: Sha256,
-    left: u64,
+    size: u64,
+    limit: u64,
 }
 
-impl Hashing {
-    pub(crate) fn new(limit: u64) -> Self {
+impl<W: Write> HashWriter<W> {
+    pub(crate) fn new(inner: W, limit: u64) -> Self {
         Self {
+            inner,
             hasher: Sha256::new(),
-            left: limit,
+            size: 0,
+            limit,
         }
     }
 
-    pub(crate) fn finish(self) -> Digest {
-        Digest::from_hasher(self.hasher)
+    /// Flushes; the number of bytes and their digest.
+    pub(crate) fn finish(mut self) -> io::Result<(u64, Digest)> {
+        self.inner.flush()?;
+        Ok((self.size, Digest::from_hasher(self.hasher)))
     }
 }
 
-impl Write for Hashing {
+impl<W: Write> Write for HashWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.left = self
-            .left
-            .checked_sub(bytes.len() as u64)
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        self.size += bytes.len() as u64;
+        if self.size > self.limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         self.hasher.update(bytes);
+        self.inner.write_all(bytes)?;
         Ok(bytes.len())
     }
+
+    /// Nothing: a chunk is sent when it is full.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Packs a tar archive of at most `limit` bytes with gzip. The same bytes give the same stream.
-pub(crate) fn pack_anew(
-    tar: &mut dyn Read,
-    outlet: Outlet,
-    limit: u64,
-) -> io::Result<(Outlet, Hashing)> {
-    let mut plain = Hashing::new(limit);
-    let mut packed = GzEncoder::new(outlet, Compression::new(LEVEL));
-    for_each_piece(tar, |piece| {
-        plain.write_all(piece)?;
-        packed.write_all(piece)?;
-        Ok(true)
-    })?;
-    Ok((packed.finish()?, plain))
-}
-
-/// Calls `each` with the pieces of a reader until its end; `each` ends it early with `false`.
-pub(crate) fn for_each_piece(
-    reader: &mut dyn Read,
-    mut each: impl FnMut(&[u8]) -> io::Result<bool>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = reader.read(&mut buffer)?;
-        if read == 0 || !each(buffer.get(..read).unwrap_or_default())? {
-            return Ok(());
-        }
     }
 }
 
@@ -136,60 +93,54 @@ pub(crate) fn for_each_piece(
 mod tests {
     use super::*;
 
+    type Received = mpsc::Receiver<Result<Bytes, io::Error>>;
+
+    fn writer() -> (HashWriter<ChunkWriter<io::Error>>, Received) {
+        let (sender, chunks) = mpsc::channel(2);
+        (HashWriter::new(ChunkWriter::new(sender), u64::MAX), chunks)
+    }
+
     #[test]
-    fn an_outlet_hands_pieces_over_as_they_fill_and_tells_size_and_digest() {
-        let (sender, mut pieces) = mpsc::channel(2);
-        let mut outlet = Outlet::new(sender);
-        let bytes = vec![7; PIECE];
-        outlet.write_all(&bytes).unwrap();
-        let first = pieces.try_recv().unwrap().unwrap();
-        assert_eq!(first.len(), PIECE);
-        outlet.write_all(b"rest").unwrap();
-        assert!(pieces.try_recv().is_err());
-        let (size, digest) = outlet.finish().unwrap();
-        assert_eq!(pieces.try_recv().unwrap().unwrap(), b"rest"[..]);
-        assert!(pieces.try_recv().is_err());
-        assert_eq!(size, PIECE as u64 + 4);
+    fn chunks_are_sent_as_they_fill_and_their_size_and_digest_are_known_at_the_end() {
+        let (mut writer, mut chunks) = writer();
+        let bytes = vec![7; CHUNK];
+        writer.write_all(&bytes).unwrap();
+        let first = chunks.try_recv().unwrap().unwrap();
+        assert_eq!(first.len(), CHUNK);
+        writer.write_all(b"rest").unwrap();
+        writer.flush().unwrap();
+        assert!(chunks.try_recv().is_err());
+        let (size, digest) = writer.finish().unwrap();
+        assert_eq!(chunks.try_recv().unwrap().unwrap(), b"rest"[..]);
+        assert!(chunks.try_recv().is_err());
+        assert_eq!(size, CHUNK as u64 + 4);
         assert_eq!(digest, Digest::of(&[&bytes[..], b"rest"].concat()));
     }
 
     #[test]
-    fn an_outlet_without_bytes_hands_nothing_over() {
-        let (sender, mut pieces) = mpsc::channel(2);
-        let (size, digest) = Outlet::new(sender).finish().unwrap();
+    fn without_bytes_no_chunk_is_sent() {
+        let (writer, mut chunks) = writer();
+        let (size, digest) = writer.finish().unwrap();
         assert_eq!((size, digest), (0, Digest::of(b"")));
-        assert!(pieces.try_recv().is_err());
+        assert!(chunks.try_recv().is_err());
     }
 
     #[test]
-    fn writing_into_an_outlet_to_which_nobody_listens_is_an_error() {
-        let (sender, pieces) = mpsc::channel(2);
-        let mut outlet = Outlet::new(sender);
-        drop(pieces);
-        let error = outlet.write_all(&vec![0; PIECE]).unwrap_err();
+    fn writing_when_nobody_receives_is_an_error() {
+        let (mut writer, chunks) = writer();
+        drop(chunks);
+        let error = writer.write_all(&vec![7; CHUNK]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
-    fn an_archive_larger_than_the_limit_is_not_packed() {
-        let pack = |limit| {
-            let (sender, _pieces) = mpsc::channel(8);
-            let packed = pack_anew(&mut &b"12345"[..], Outlet::new(sender), limit);
-            packed.map(|(_, plain)| plain.finish())
-        };
-        assert_eq!(pack(5).unwrap(), Digest::of(b"12345"));
-        assert_eq!(pack(4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-    }
-
-    #[test]
-    fn a_reader_is_left_as_soon_as_its_pieces_are_not_wanted_any_more() {
-        let mut rest = &[0; 3 * BUFFER][..];
-        let mut seen = 0;
-        for_each_piece(&mut rest, |_| {
-            seen += 1;
-            Ok(seen < 2)
-        })
-        .unwrap();
-        assert_eq!((seen, rest.len()), (2, BUFFER));
+    fn what_is_hashed_has_a_limit() {
+        let mut hashed = HashWriter::new(io::sink(), 5);
+        hashed.write_all(b"12345").unwrap();
+        let error = hashed.write_all(b"6").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        let mut hashed = HashWriter::new(io::sink(), 5);
+        hashed.write_all(b"12345").unwrap();
+        assert_eq!(hashed.finish().unwrap(), (5, Digest::of(b"12345")));
     }
 }

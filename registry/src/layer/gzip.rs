@@ -7,7 +7,8 @@ use std::mem;
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
-/// Decided upon at a time. The same bytes give the same stream, however they come.
+/// How many bytes are either packed or stored. The same bytes give the same stream, however they
+/// are written.
 const BLOCK: usize = 64 * 1024;
 /// The largest stored block of a deflate stream (RFC 1951, 3.2.4).
 const STORED: usize = 0xffff;
@@ -40,8 +41,8 @@ impl<W: Write> Gzip<W> {
 
     pub(crate) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let room = BLOCK - self.block.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            let free = BLOCK - self.block.len();
+            let (now, later) = bytes.split_at(free.min(bytes.len()));
             self.block.extend_from_slice(now);
             if self.block.len() == BLOCK {
                 self.block()?;
@@ -103,7 +104,7 @@ impl<W: Write> Gzip<W> {
                 .and_then(|taken| bytes.get(taken..))
                 .unwrap_or_default();
             self.out.write_all(&self.packed)?;
-            // Room was left, so there is no more to come.
+            // The buffer is not full, so there is no more to come.
             if bytes.is_empty() && self.packed.len() < self.packed.capacity() {
                 return Ok(());
             }
@@ -114,7 +115,7 @@ impl<W: Write> Gzip<W> {
 /// Whether all 256 bytes are about equally frequent: packing would save at most a few hundredths.
 /// (The chance that two bytes are equal, against that in random ones.)
 fn is_dense(block: &[u8]) -> bool {
-    // Too few to tell.
+    // Too few to decide.
     if block.len() < 8192 {
         return false;
     }

@@ -1,7 +1,10 @@
-//! The bytes of a layer: compression, tar archives, sizes.
+//! The bytes of a layer: compression, tar archives, sizes. Nothing here talks to a registry.
 
 pub(crate) mod chunk_writer;
-pub(crate) mod compression;
+pub(crate) mod decompress;
 pub(crate) mod gzip;
+pub(crate) mod packer;
+pub(crate) mod recompress;
+pub(crate) mod size;
 pub(crate) mod stream;
-pub(crate) mod tar_end;
+pub(crate) mod tar_check;

@@ -1,8 +1,7 @@
-//! A layer on its way from a stream to the registry: looked at, packed on a thread of its own,
-//! handed over piece by piece. Reading, packing and sending overlap.
+//! A layer on its way from a stream to the registry: its tar archive is checked, packed on a thread
+//! of its own, and uploaded in chunks. Reading, packing and uploading overlap.
 
-use std::io::{self, Write};
-use std::mem;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
@@ -11,17 +10,17 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
-use crate::chunks::Pieces;
+use super::chunk_writer::{CHUNK, ChunkWriter};
+use super::gzip::Gzip;
+use super::packer::PackedLayer;
+use super::tar_check::TarCheck;
+use crate::chunks::Chunks;
 use crate::error::Error;
-use crate::layer::gzip::Gzip;
-use crate::layer::tar_end::TarEnd;
-use crate::oci::manifest::Descriptor;
+use crate::oci::descriptor::Descriptor;
 
 /// The fastest: a VM waits while its changes are packed. Engines of version 20.10 read no zstd.
 pub(crate) const LEVEL: u32 = 1;
-/// How large the pieces are, in bytes.
-const PIECE: usize = 256 * 1024;
-/// How many pieces wait before and behind the packer.
+/// How many chunks wait before and behind the packer.
 const WAITING: usize = 4;
 
 type Reader<'a> = Pin<Box<dyn AsyncRead + Send + 'a>>;
@@ -32,12 +31,12 @@ pub(crate) struct LayerStream<'a> {
     image: String,
     /// `None` at the end of the archive.
     reader: Option<Reader<'a>>,
-    end: TarEnd,
-    /// What was read and not handed to the packer yet.
+    tar: TarCheck,
+    /// What was read and not given to the packer yet.
     ahead: Vec<Bytes>,
     feed: Option<mpsc::Sender<Bytes>>,
     packed: mpsc::Receiver<io::Result<Bytes>>,
-    room: BytesMut,
+    buffer: BytesMut,
     plain: Sha256,
     hasher: Sha256,
     size: u64,
@@ -45,12 +44,6 @@ pub(crate) struct LayerStream<'a> {
     others: u64,
     limit: u64,
     whole: bool,
-}
-
-/// A layer that was packed and sent.
-pub(crate) struct PackedLayer {
-    pub(crate) blob: Descriptor,
-    pub(crate) diff_id: Digest,
 }
 
 impl<'a> LayerStream<'a> {
@@ -66,11 +59,11 @@ impl<'a> LayerStream<'a> {
         let mut layer = Self {
             image,
             reader: Some(Box::pin(reader)),
-            end: TarEnd::new(),
+            tar: TarCheck::new(),
             ahead: Vec::new(),
             feed: Some(feed),
             packed,
-            room: BytesMut::new(),
+            buffer: BytesMut::new(),
             plain: Sha256::new(),
             hasher: Sha256::new(),
             size: 0,
@@ -78,27 +71,27 @@ impl<'a> LayerStream<'a> {
             limit,
             whole: false,
         };
-        while layer.end.entries() == 0 {
+        while layer.tar.entries() == 0 {
             if layer.reader.is_none() {
                 return Ok(None);
             }
             layer.read().await?;
         }
         tokio::task::spawn_blocking(move || {
-            if let Err(e) = pack(plain, &sender) {
+            if let Err(e) = pack(plain, sender.clone()) {
                 drop(sender.blocking_send(Err(e)));
             }
         });
         Ok(Some(layer))
     }
 
-    /// Reads one piece; nothing is lost when this is dropped while it waits.
+    /// Reads one chunk; nothing is lost when this is dropped while it waits.
     async fn read(&mut self) -> Result<(), Error> {
         let Some(reader) = &mut self.reader else {
             return Ok(());
         };
-        self.room.reserve(PIECE);
-        let read = reader.read_buf(&mut self.room).await;
+        self.buffer.reserve(CHUNK);
+        let read = reader.read_buf(&mut self.buffer).await;
         let read = read.map_err(|source| Error::Layer {
             image: self.image.clone(),
             reason: "its archive cannot be read".to_owned(),
@@ -106,13 +99,13 @@ impl<'a> LayerStream<'a> {
         })?;
         if read == 0 {
             self.reader = None;
-            return self.end.finish().map_err(|reason| self.refuse(reason));
+            return self.tar.finish().map_err(|reason| self.refuse(reason));
         }
-        let piece = self.room.split().freeze();
-        let passed = self.end.pass(&piece);
-        passed.map_err(|reason| self.refuse(reason))?;
-        self.plain.update(&piece);
-        self.ahead.push(piece);
+        let chunk = self.buffer.split().freeze();
+        let checked = self.tar.read(&chunk);
+        checked.map_err(|reason| self.refuse(reason))?;
+        self.plain.update(&chunk);
+        self.ahead.push(chunk);
         Ok(())
     }
 
@@ -124,7 +117,7 @@ impl<'a> LayerStream<'a> {
         }
     }
 
-    /// What was sent, of this media type.
+    /// What was uploaded, of this media type.
     pub(crate) fn finished(self, media_type: &str) -> Result<PackedLayer, Error> {
         if !self.whole {
             return Err(self.refuse("its packing ended early".to_owned()));
@@ -135,8 +128,8 @@ impl<'a> LayerStream<'a> {
         })
     }
 
-    fn accept(&mut self, piece: Option<io::Result<Bytes>>) -> Result<Option<Bytes>, Error> {
-        match piece {
+    fn accept(&mut self, chunk: Option<io::Result<Bytes>>) -> Result<Option<Bytes>, Error> {
+        match chunk {
             None if self.reader.is_none() && self.ahead.is_empty() => {
                 self.whole = true;
                 Ok(None)
@@ -147,33 +140,33 @@ impl<'a> LayerStream<'a> {
                 reason: "it cannot be packed".to_owned(),
                 source: Some(source),
             }),
-            Some(Ok(piece)) => {
-                self.size += piece.len() as u64;
+            Some(Ok(chunk)) => {
+                self.size += chunk.len() as u64;
                 if self.others.saturating_add(self.size) > self.limit {
                     let limit = self.limit;
                     return Err(
                         self.refuse(format!("the image would have more than {limit} bytes"))
                     );
                 }
-                self.hasher.update(&piece);
-                Ok(Some(piece))
+                self.hasher.update(&chunk);
+                Ok(Some(chunk))
             }
         }
     }
 }
 
-impl Pieces for LayerStream<'_> {
+impl Chunks for LayerStream<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.ahead.is_empty() {
                 if self.reader.is_none() {
                     self.feed = None;
-                    let piece = self.packed.recv().await;
-                    return self.accept(piece);
+                    let chunk = self.packed.recv().await;
+                    return self.accept(chunk);
                 }
-                // Packed pieces go first, so that the other side never waits for this one.
-                if let Ok(piece) = self.packed.try_recv() {
-                    return self.accept(Some(piece));
+                // Packed chunks go first, so that the upload never waits for the reading.
+                if let Ok(chunk) = self.packed.try_recv() {
+                    return self.accept(Some(chunk));
                 }
                 self.read().await?;
                 continue;
@@ -183,15 +176,15 @@ impl Pieces for LayerStream<'_> {
             };
             let packed = tokio::select! {
                 biased;
-                room = feed.reserve() => {
-                    if let Ok(room) = room {
-                        room.send(self.ahead.remove(0));
+                free = feed.reserve() => {
+                    if let Ok(free) = free {
+                        free.send(self.ahead.remove(0));
                         continue;
                     }
-                    // The packer has ended; what it says of it comes last.
+                    // The packer has ended; its error comes last.
                     None
                 }
-                piece = self.packed.recv() => piece,
+                chunk = self.packed.recv() => chunk,
             };
             return self.accept(packed);
         }
@@ -201,49 +194,11 @@ impl Pieces for LayerStream<'_> {
 /// Packs what comes until it ends.
 fn pack(
     mut plain: mpsc::Receiver<Bytes>,
-    packed: &mpsc::Sender<io::Result<Bytes>>,
+    packed: mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let mut gzip = Gzip::new(Outlet::new(packed), LEVEL)?;
-    while let Some(piece) = plain.blocking_recv() {
-        gzip.write(&piece)?;
+    let mut gzip = Gzip::new(ChunkWriter::new(packed), LEVEL)?;
+    while let Some(chunk) = plain.blocking_recv() {
+        gzip.write(&chunk)?;
     }
-    gzip.finish()?.hand_over()
-}
-
-/// Hands pieces over to the other side; an error when nobody listens any more.
-pub(crate) struct Outlet<'a> {
-    sender: &'a mpsc::Sender<io::Result<Bytes>>,
-    buffer: Vec<u8>,
-}
-
-impl<'a> Outlet<'a> {
-    pub(crate) fn new(sender: &'a mpsc::Sender<io::Result<Bytes>>) -> Self {
-        Self {
-            sender,
-            buffer: Vec::with_capacity(PIECE),
-        }
-    }
-
-    pub(crate) fn hand_over(&mut self) -> io::Result<()> {
-        let piece = mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        if piece.is_empty() {
-            return Ok(());
-        }
-        self.sender
-            .blocking_send(Ok(Bytes::from(piece)))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
-    }
-}
-
-impl Write for Outlet<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.hand_over()?;
-        }
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    gzip.finish()?.flush()
 }

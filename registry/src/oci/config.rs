@@ -1,5 +1,5 @@
-//! The image's configuration: what a container is started with (OCI image specification,
-//! config.md; the engine's is the same with more fields).
+//! The image's configuration (OCI image specification, config.md; the engine's has more fields):
+//! for which platform and from which layers the image is built.
 
 use std::collections::BTreeMap;
 
@@ -7,48 +7,19 @@ use onedock_common::Digest;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::error::one_line;
-use crate::oci::manifest::EntryPlatform;
-use crate::oci::platform::Platform;
+use super::platform::{EntryPlatform, Platform, runs};
 
-/// What the driver needs of an image's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    /// The operating system it is built for, as written; may be empty in old images.
-    pub os: String,
-    /// The architecture it is built for, as written; may be empty in old images.
-    pub architecture: String,
-    /// ENTRYPOINT.
-    pub entrypoint: Vec<String>,
-    /// CMD.
-    pub cmd: Vec<String>,
-    /// ENV, each `NAME=value`.
-    pub env: Vec<String>,
-    /// LABEL.
-    pub labels: BTreeMap<String, String>,
-    /// VOLUME, the paths.
-    pub volumes: Vec<String>,
-    /// EXPOSE, each `port/protocol`.
-    pub exposed_ports: Vec<String>,
-    /// USER; empty is root.
-    pub user: String,
-    /// WORKDIR; empty is `/`.
-    pub working_dir: String,
-    /// STOPSIGNAL as written; `None` is SIGTERM.
-    pub stop_signal: Option<String>,
-}
-
-/// A configuration with what only this crate needs of it.
+/// What is used of an image's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
-    pub(crate) image: ImageConfig,
+    /// `None` in old images without an architecture.
+    pub(crate) built_for: Option<EntryPlatform>,
     /// The digests of the layers' tar archives, base first.
     pub(crate) diff_ids: Vec<Digest>,
-    variant: Option<String>,
 }
 
-#[derive(Deserialize, Default)]
-struct Raw {
+#[derive(Deserialize)]
+struct RawConfig {
     #[serde(default)]
     os: Option<String>,
     #[serde(default)]
@@ -56,6 +27,7 @@ struct Raw {
     #[serde(default)]
     variant: Option<String>,
     #[serde(default)]
+    #[expect(dead_code, reason = "the engine reads it; its types are checked here")]
     config: Option<RawRun>,
     rootfs: Option<RawRoot>,
 }
@@ -66,6 +38,8 @@ struct RawRoot {
     diff_ids: Option<Vec<Digest>>,
 }
 
+/// How a container of the image runs. An image whose fields the engine cannot read is refused
+/// before it is copied.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct RawRun {
@@ -83,120 +57,86 @@ struct RawRun {
 /// A command, which the engine also takes as one word (moby, `strslice.StrSlice`).
 #[derive(Deserialize)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "the engine reads it; its types are checked here")]
 enum Command {
     Words(Vec<String>),
     Word(String),
 }
 
-impl Command {
-    fn words(this: Option<Self>) -> Vec<String> {
-        match this {
-            Some(Self::Words(words)) => words,
-            Some(Self::Word(word)) => vec![word],
-            None => Vec::new(),
-        }
-    }
-}
-
 impl Config {
-    /// The platform that it is built for; `None` when it does not say its architecture.
-    pub(crate) fn platform(&self) -> Option<EntryPlatform> {
-        let ImageConfig {
-            os, architecture, ..
-        } = &self.image;
-        (!architecture.is_empty()).then(|| EntryPlatform {
-            os: if os.is_empty() { "linux" } else { os }.to_owned(),
-            architecture: architecture.clone(),
-            variant: self.variant.clone().filter(|v| !v.is_empty()),
+    /// Reads a configuration; the error is the reason in words.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let raw: RawConfig = serde_json::from_slice(bytes)
+            .map_err(|e| format!("its configuration is damaged ({e})"))?;
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Ok(Self {
+            built_for: given(raw.architecture).map(|architecture| EntryPlatform {
+                os: given(raw.os).unwrap_or_else(|| "linux".to_owned()),
+                architecture,
+                variant: given(raw.variant),
+            }),
+            diff_ids: raw.rootfs.and_then(|r| r.diff_ids).unwrap_or_default(),
         })
     }
 
-    /// The same for messages.
+    /// The platform for messages.
     pub(crate) fn platform_text(&self) -> String {
-        let platform = self.platform();
-        platform.map_or_else(|| "no platform said".to_owned(), |p| p.text())
+        let platform = self.built_for.as_ref().map(EntryPlatform::text);
+        platform.unwrap_or_else(|| "unknown platform".to_owned())
     }
-}
 
-/// Reads a configuration; the error is the reason in words.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Config, String> {
-    let raw: Raw =
-        serde_json::from_slice(bytes).map_err(|e| format!("its configuration is damaged ({e})"))?;
-    let run = raw.config.unwrap_or_default();
-    let keys =
-        |map: Option<BTreeMap<String, IgnoredAny>>| map.unwrap_or_default().into_keys().collect();
-    Ok(Config {
-        image: ImageConfig {
-            os: raw.os.unwrap_or_default(),
-            architecture: raw.architecture.unwrap_or_default(),
-            entrypoint: Command::words(run.entrypoint),
-            cmd: Command::words(run.cmd),
-            env: run.env.unwrap_or_default(),
-            labels: run
-                .labels
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(name, value)| (name, value.unwrap_or_default()))
-                .collect(),
-            volumes: keys(run.volumes),
-            exposed_ports: keys(run.exposed_ports),
-            user: run.user.unwrap_or_default(),
-            working_dir: run.working_dir.unwrap_or_default(),
-            stop_signal: run.stop_signal.filter(|s| !s.is_empty()),
-        },
-        diff_ids: raw.rootfs.and_then(|r| r.diff_ids).unwrap_or_default(),
-        variant: raw.variant,
-    })
-}
-
-/// Whether a single image is built for one of `platforms` (any, when none is named). An image
-/// that does not say its architecture is the business of whoever made it. The error names what
-/// is wanted and what the image has.
-pub(crate) fn check_platform(
-    config: &Config,
-    platforms: &[Platform],
-) -> Result<(), (String, String)> {
-    let ImageConfig {
-        os, architecture, ..
-    } = &config.image;
-    let silent = architecture.is_empty();
-    let os = if os.is_empty() { "linux" } else { os };
-    let runs = |p: &Platform| p.runs(os, architecture, config.variant.as_deref());
-    if silent || platforms.is_empty() || platforms.iter().any(runs) {
-        return Ok(());
+    /// Whether the image is built for one of `wanted`; any when none is wanted.
+    pub(crate) fn runs(&self, wanted: &[Platform]) -> bool {
+        runs(self.built_for.as_ref(), wanted)
     }
-    let wanted: Vec<String> = platforms.iter().map(ToString::to_string).collect();
-    Err((wanted.join(", "), one_line(&format!("{os}/{architecture}"))))
+
+    /// The configuration must have as many layers as the document that names them. The error is
+    /// the reason in words.
+    pub(crate) fn check_layers(&self, count: usize, document: &str) -> Result<(), String> {
+        match self.diff_ids.len() {
+            own if own == count => Ok(()),
+            own => Err(format!(
+                "its configuration has {own} layers and its {document} {count}"
+            )),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn config(json: &str) -> Config {
+        Config::parse(json.as_bytes()).unwrap()
+    }
+
+    fn built_for(json: &str, platform: &str) -> bool {
+        config(json).runs(&[platform.parse().unwrap()])
+    }
+
     #[test]
     fn a_configuration_is_read_with_nulls_and_unknown_fields() {
-        let json = br#"{"architecture":"amd64","os":"linux","x":1,
+        let json = r#"{"architecture":"amd64","os":"linux","x":1,
             "config":{"Cmd":["sh"],"Entrypoint":null,"Env":["A=b"],"Volumes":{"/data":{}},
               "Labels":null,"User":"www","StopSignal":"SIGQUIT","ExposedPorts":{"80/tcp":{}},"WorkingDir":"/w"},
             "rootfs":{"type":"layers","diff_ids":null}}"#;
-        let config = parse(json).unwrap();
-        assert_eq!(config.image.cmd, ["sh"]);
-        assert_eq!(config.image.volumes, ["/data"]);
-        assert_eq!(config.image.exposed_ports, ["80/tcp"]);
-        assert_eq!(config.image.stop_signal.as_deref(), Some("SIGQUIT"));
-        assert!(config.image.entrypoint.is_empty() && config.image.labels.is_empty());
-        assert_eq!(parse(b"{}").unwrap().image, ImageConfig::default());
+        let read = config(json);
+        assert_eq!(read.platform_text(), "linux/amd64");
+        assert!(read.diff_ids.is_empty());
+        let empty = Config {
+            built_for: None,
+            diff_ids: Vec::new(),
+        };
+        assert_eq!(config("{}"), empty);
+        let layer = Digest::of(b"x");
+        let json = format!(r#"{{"rootfs":{{"diff_ids":["{layer}"]}}}}"#);
+        assert_eq!(config(&json).diff_ids, [layer]);
     }
 
     #[test]
     fn a_command_may_be_one_word_and_a_label_null_as_the_engine_takes_them() {
-        let json =
-            br#"{"config":{"Cmd":"top -b","Entrypoint":"/init","Labels":{"a":null,"b":"c"}}}"#;
-        let image = parse(json).unwrap().image;
-        assert_eq!(image.cmd, ["top -b"]);
-        assert_eq!(image.entrypoint, ["/init"]);
-        assert_eq!(image.labels["a"], "");
-        assert_eq!(image.labels["b"], "c");
+        config(r#"{"config":{"Cmd":"top -b","Entrypoint":"/init","Labels":{"a":null,"b":"c"}}}"#);
+        config(r#"{"config":{"StopSignal":""}}"#);
     }
 
     #[test]
@@ -211,54 +151,43 @@ mod tests {
             r#"{"os":"a","os":"b"}"#,
             &deep,
         ] {
-            assert!(parse(bad.as_bytes()).is_err(), "{}", bad.len());
+            assert!(Config::parse(bad.as_bytes()).is_err(), "{}", bad.len());
         }
     }
 
     #[test]
     fn fault_34_a_single_image_must_be_built_for_a_wanted_platform() {
-        let config = |json: &str| parse(json.as_bytes()).unwrap();
-        let amd64: Platform = "linux/amd64".parse().unwrap();
-        let arm = config(r#"{"architecture":"arm64","os":"linux"}"#);
-        assert_eq!(
-            check_platform(&arm, std::slice::from_ref(&amd64)),
-            Err(("linux/amd64".into(), "linux/arm64".into()))
-        );
-        assert!(check_platform(&arm, &[]).is_ok());
-        assert!(check_platform(&config("{}"), &[amd64]).is_ok());
+        let arm = r#"{"architecture":"arm64","os":"linux"}"#;
+        assert!(!built_for(arm, "linux/amd64"));
+        assert!(config(arm).runs(&[]));
+        assert!(built_for("{}", "linux/amd64"));
     }
 
     #[test]
-    fn the_platform_of_a_configuration_has_linux_and_its_variant_where_nothing_else_is_said() {
-        let platform = |json: &str| parse(json.as_bytes()).unwrap().platform();
-        let text = |json: &str| parse(json.as_bytes()).unwrap().platform_text();
-        assert_eq!(platform(r#"{"os":"linux"}"#), None);
-        assert_eq!(text(r#"{"os":"linux"}"#), "no platform said");
-        assert_eq!(
-            text(r#"{"architecture":"amd64","variant":""}"#),
+    fn the_platform_of_a_configuration_has_linux_and_its_variant_where_nothing_else_is_given() {
+        assert_eq!(config(r#"{"os":"linux"}"#).built_for, None);
+        for (json, text) in [
+            (r#"{"os":"linux"}"#, "unknown platform"),
+            (r#"{"os":"linux","architecture":""}"#, "unknown platform"),
+            (r#"{"architecture":"amd64","variant":""}"#, "linux/amd64"),
+            (
+                r#"{"architecture":"arm","os":"linux","variant":"v7"}"#,
+                "linux/arm/v7",
+            ),
+        ] {
+            assert_eq!(config(json).platform_text(), text);
+        }
+    }
+
+    #[test]
+    fn a_single_image_is_checked_with_its_variant_and_linux_where_it_names_no_system() {
+        assert!(built_for(r#"{"architecture":"amd64"}"#, "linux/amd64"));
+        assert!(built_for(
+            r#"{"architecture":"amd64","os":""}"#,
             "linux/amd64"
-        );
-        assert_eq!(
-            text(r#"{"architecture":"arm","os":"linux","variant":"v7"}"#),
-            "linux/arm/v7"
-        );
-    }
-
-    #[test]
-    fn a_single_image_is_checked_with_its_variant_and_linux_where_it_says_no_system() {
-        let check = |json: &str, platform: &str| {
-            let config = parse(json.as_bytes()).unwrap();
-            check_platform(&config, &[platform.parse().unwrap()]).is_ok()
-        };
-        assert!(check(r#"{"architecture":"amd64"}"#, "linux/amd64"));
+        ));
         let v6 = r#"{"architecture":"arm","os":"linux","variant":"v6"}"#;
-        assert!(check(v6, "linux/arm/v6"));
-        assert!(!check(v6, "linux/arm/v7"));
-    }
-
-    #[test]
-    fn a_stop_signal_that_is_empty_is_none() {
-        let image = parse(br#"{"config":{"StopSignal":""}}"#).unwrap().image;
-        assert_eq!(image.stop_signal, None);
+        assert!(built_for(v6, "linux/arm/v6"));
+        assert!(!built_for(v6, "linux/arm/v7"));
     }
 }

@@ -1,10 +1,13 @@
-//! Platforms as an index names them (OCI image specification, image-index.md).
+//! Platforms: those that are wanted, and those that indexes and configurations name (OCI image
+//! specification, image-index.md).
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::error::one_line;
 
 /// Text that is not a platform.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -44,17 +47,47 @@ impl Platform {
         })
     }
 
-    /// Whether an image for `os`, `architecture` and `variant` runs here. A variant that this
-    /// platform does not name does not matter; arm64 is v8 where nothing is said.
-    pub(crate) fn runs(&self, os: &str, architecture: &str, variant: Option<&str>) -> bool {
-        let said = |v: Option<&str>| match v.filter(|v| !v.is_empty()) {
-            None if architecture == "arm64" => Some("v8".to_owned()),
+    /// Whether an image for `built_for` runs on this platform. A variant that this platform does
+    /// not name does not matter; arm64 without a variant is v8.
+    pub(crate) fn runs(&self, built_for: &EntryPlatform) -> bool {
+        let variant = |v: Option<&str>| match v.filter(|v| !v.is_empty()) {
+            None if self.architecture == "arm64" => Some("v8".to_owned()),
             v => v.map(str::to_owned),
         };
-        self.os == os
-            && self.architecture == architecture
-            && (self.variant.is_none() || said(self.variant.as_deref()) == said(variant))
+        self.os == built_for.os
+            && self.architecture == built_for.architecture
+            && (self.variant.is_none()
+                || variant(self.variant.as_deref()) == variant(built_for.variant.as_deref()))
     }
+}
+
+/// The platform that an index's entry or a configuration names, as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EntryPlatform {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) os: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) architecture: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) variant: Option<String>,
+}
+
+impl EntryPlatform {
+    /// `os/architecture[/variant]`, for messages.
+    pub(crate) fn text(&self) -> String {
+        let variant = self.variant.as_deref().filter(|v| !v.is_empty());
+        let parts = [Some(self.os.as_str()), Some(&self.architecture), variant];
+        one_line(&parts.into_iter().flatten().collect::<Vec<_>>().join("/"))
+    }
+}
+
+/// Whether an image runs on one of the platforms; on any when none is wanted. An image without a
+/// platform is assumed to run.
+pub(crate) fn runs(built_for: Option<&EntryPlatform>, wanted: &[Platform]) -> bool {
+    let Some(built_for) = built_for else {
+        return true;
+    };
+    wanted.is_empty() || wanted.iter().any(|platform| platform.runs(built_for))
 }
 
 impl FromStr for Platform {
@@ -107,6 +140,15 @@ impl fmt::Display for Platform {
     }
 }
 
+/// `null` where Go's encoder writes it for what is empty.
+pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,14 +165,25 @@ mod tests {
 
     #[test]
     fn a_variant_matters_only_where_both_name_one() {
-        let arm64: Platform = "linux/arm64/v8".parse().unwrap();
-        assert!(arm64.runs("linux", "arm64", None));
-        assert!(arm64.runs("linux", "arm64", Some("v8")));
-        let v7: Platform = "linux/arm/v7".parse().unwrap();
-        assert!(!v7.runs("linux", "arm", Some("v6")));
-        let amd64: Platform = "linux/amd64".parse().unwrap();
-        assert!(amd64.runs("linux", "amd64", Some("v2")));
-        assert!(!amd64.runs("windows", "amd64", None));
+        for (platform, built_for, good) in [
+            ("linux/arm64/v8", ("linux", "arm64", None), true),
+            ("linux/arm64/v8", ("linux", "arm64", Some("v8")), true),
+            ("linux/arm/v7", ("linux", "arm", Some("v6")), false),
+            ("linux/amd64", ("linux", "amd64", Some("v2")), true),
+            ("linux/amd64", ("windows", "amd64", None), false),
+            // An empty variant is none.
+            ("linux/arm/v7", ("linux", "arm", Some("")), false),
+            ("linux/arm64/v8", ("linux", "arm64", Some("")), true),
+        ] {
+            let platform: Platform = platform.parse().unwrap();
+            let (os, architecture, variant) = built_for;
+            let built_for = EntryPlatform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                variant: variant.map(str::to_owned),
+            };
+            assert_eq!(platform.runs(&built_for), good, "{platform} {built_for:?}");
+        }
     }
 
     #[test]
@@ -147,14 +200,6 @@ mod tests {
             assert_eq!(found.to_string(), platform);
         }
         assert_eq!(Platform::of_machine("vax"), None);
-    }
-
-    #[test]
-    fn a_variant_that_is_empty_is_none() {
-        let v7: Platform = "linux/arm/v7".parse().unwrap();
-        assert!(!v7.runs("linux", "arm", Some("")));
-        let v8: Platform = "linux/arm64/v8".parse().unwrap();
-        assert!(v8.runs("linux", "arm64", Some("")));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A blob as a stream that verifies itself: size and digest are checked before the last piece
-//! is handed on, so whoever passes it on never completes wrong bytes.
+//! A blob as a stream that verifies itself: size and digest are checked before the last chunk is
+//! given out, so that whoever passes it on never completes wrong bytes.
 
 use bytes::Bytes;
 use onedock_common::Digest;
@@ -8,37 +8,41 @@ use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::chunks::Stop;
+use super::remote::RemoteRepository;
+use crate::chunks::{Cancellation, Chunks};
 use crate::error::Error;
-use crate::oci::manifest::Descriptor;
-use crate::repository::remote::Remote;
+use crate::oci::compression::MAGIC;
+use crate::oci::config::Config;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::manifest::{CONFIG_LIMIT, ImageManifest};
 use crate::transport::answer::{into_error, is_web_page, no_page, read_all};
-use crate::transport::request::{Ask, pause};
+use crate::transport::request::Request;
+use crate::transport::retry::pause;
 
-/// How often a broken transfer of one blob is taken up again.
+/// How often a broken transfer of one blob is resumed.
 const RESUMES: u32 = 3;
 
 /// A blob being read from a registry.
 pub(crate) struct Download {
-    remote: Remote,
+    remote: RemoteRepository,
     blob: Descriptor,
     answer: Option<Response>,
-    /// How far the bytes of `answer` are ahead of what is wanted: a registry without ranges
-    /// sends from the start again.
+    /// How many bytes of `answer` are skipped: a registry without ranges sends from the start
+    /// again.
     skip: u64,
     offset: u64,
     hasher: Sha256,
     resumes: u32,
     ended: bool,
-    /// Whether what came looks like a web page, which counts only when it is not the blob.
+    /// Whether the beginning looks like a web page, which matters only when it is not the blob.
     page: bool,
-    stop: Stop,
+    cancellation: Cancellation,
 }
 
-impl Remote {
-    pub(crate) fn blob(&self, method: Method, digest: &Digest) -> Result<Ask, Error> {
+impl RemoteRepository {
+    pub(crate) fn blob(&self, method: Method, digest: &Digest) -> Result<Request, Error> {
         let url = self.endpoint.at(&format!("{}/blobs/{digest}", self.path))?;
-        Ok(Ask::new(
+        Ok(Request::new(
             format!("blob {digest} of {}", self.path),
             method,
             url,
@@ -46,7 +50,7 @@ impl Remote {
         ))
     }
 
-    /// Starts to read a blob; the first request goes out with the first piece.
+    /// Starts to read a blob; the first request is sent for the first chunk.
     pub(crate) fn download(&self, blob: &Descriptor) -> Download {
         Download {
             remote: self.clone(),
@@ -58,7 +62,7 @@ impl Remote {
             resumes: 0,
             ended: false,
             page: false,
-            stop: Stop::default(),
+            cancellation: Cancellation::default(),
         }
     }
 
@@ -69,10 +73,31 @@ impl Remote {
         }
         let mut download = self.download(blob);
         let mut bytes = Vec::new();
-        while let Some(piece) = download.next().await? {
-            bytes.extend_from_slice(&piece);
+        while let Some(chunk) = download.next().await? {
+            bytes.extend_from_slice(&chunk);
         }
         Ok(Bytes::from(bytes))
+    }
+
+    /// The configuration of an image, as it is stored and read.
+    pub(crate) async fn config(&self, image: &ImageManifest) -> Result<(Bytes, Config), Error> {
+        let bytes = self.small_blob(&image.config, CONFIG_LIMIT).await?;
+        let config = Config::parse(&bytes).map_err(|reason| self.refuse(reason))?;
+        Ok((bytes, config))
+    }
+
+    /// The first bytes of a blob, by which its compression is recognised.
+    pub(crate) async fn first_bytes(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        let length = blob.size.min(MAGIC as u64);
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        if let Some(bytes) = self.range(&blob.digest, 0, length).await? {
+            return Ok(bytes);
+        }
+        // A registry without ranges: the answer is broken off again.
+        let chunk = self.download(blob).next().await?;
+        Ok(chunk.map(|chunk| chunk.to_vec()).unwrap_or_default())
     }
 
     /// `length` bytes of a blob from `start`; `None` when the registry serves no ranges.
@@ -82,20 +107,24 @@ impl Remote {
         start: u64,
         length: u64,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let mut ask = self.blob(Method::GET, digest)?;
+        let mut request = self.blob(Method::GET, digest)?;
         let end = start + length.saturating_sub(1);
-        ask.headers
+        request
+            .headers
             .insert(RANGE, range(&format!("bytes={start}-{end}")));
         let wanted = [
             StatusCode::PARTIAL_CONTENT,
             StatusCode::OK,
             StatusCode::RANGE_NOT_SATISFIABLE,
         ];
-        let mut response = self.endpoint.expect(&ask, self.deadline, &wanted).await?;
+        let mut response = self
+            .endpoint
+            .expect(&request, self.deadline, &wanted)
+            .await?;
         if response.status() != StatusCode::PARTIAL_CONTENT || starts_at(&response) != Some(start) {
             return Ok(None);
         }
-        let bytes = read_all(&self.endpoint, &mut response, length, &ask.what).await?;
+        let bytes = read_all(&self.endpoint, &mut response, length, &request.what).await?;
         Ok((bytes.len() as u64 == length).then_some(bytes))
     }
 }
@@ -112,65 +141,38 @@ fn starts_at(response: &Response) -> Option<u64> {
 }
 
 impl Download {
-    /// Ends with an error when the whole copy has failed elsewhere.
-    pub(crate) fn until(mut self, stop: &Stop) -> Self {
-        self.stop = stop.clone();
+    /// Ends with an error when another transfer of the call has failed.
+    pub(crate) fn until(mut self, cancellation: Cancellation) -> Self {
+        self.cancellation = cancellation;
         self
     }
 
-    /// The next piece; `None` after the last, which was only given when the whole was right.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            if self.ended {
-                return Ok(None);
-            }
-            if self.stop.is_wanted() {
-                return Err(Error::Stopped);
-            }
-            if self.answer.is_none() && self.blob.size > 0 {
-                self.open().await?;
-            }
-            match self.piece().await {
-                Ok(Some(piece)) => {
-                    if let Some(piece) = self.wanted(piece) {
-                        return self.accept(piece).map(Some);
-                    }
-                }
-                Ok(None) if self.offset == self.blob.size => {
-                    self.finish()?;
-                    return Ok(None);
-                }
-                Ok(None) => self.broken(None).await?,
-                Err(e) => self.broken(Some(e)).await?,
-            }
-        }
-    }
-
-    async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+    async fn receive(&mut self) -> Result<Option<Bytes>, Error> {
         let endpoint = &self.remote.endpoint;
         let Some(answer) = &mut self.answer else {
             return Ok(None);
         };
         match timeout(endpoint.idle, answer.chunk()).await {
             Err(_) => Err(endpoint.idle_for(&format!("blob {}", self.blob.digest))),
-            Ok(piece) => piece.map_err(|e| endpoint.unreachable(e)),
+            Ok(chunk) => chunk.map_err(|e| endpoint.unreachable(e)),
         }
     }
 
-    async fn open(&mut self) -> Result<(), Error> {
-        let mut ask = self.remote.blob(Method::GET, &self.blob.digest)?;
+    async fn request(&mut self) -> Result<(), Error> {
+        let mut request = self.remote.blob(Method::GET, &self.blob.digest)?;
         if self.offset > 0 {
-            ask.headers
+            request
+                .headers
                 .insert(RANGE, range(&format!("bytes={}-", self.offset)));
         }
         let endpoint = &self.remote.endpoint;
-        let mut answer = endpoint.send(&ask, self.remote.deadline).await?;
+        let mut answer = endpoint.send(&request, self.remote.deadline).await?;
         self.skip = match answer.status() {
             StatusCode::OK => {
-                let said = answer.content_length();
-                if let Some(found) = said.filter(|said| *said != self.blob.size) {
-                    if let Ok(Ok(Some(piece))) = timeout(endpoint.idle, answer.chunk()).await {
-                        no_page(endpoint, &piece, &ask.what)?;
+                let length = answer.content_length();
+                if let Some(found) = length.filter(|length| *length != self.blob.size) {
+                    if let Ok(Ok(Some(chunk))) = timeout(endpoint.idle, answer.chunk()).await {
+                        no_page(endpoint, &chunk, &request.what)?;
                     }
                     return Err(self.wrong_length(found));
                 }
@@ -178,36 +180,36 @@ impl Download {
             }
             StatusCode::PARTIAL_CONTENT if starts_at(&answer) == Some(self.offset) => 0,
             StatusCode::PARTIAL_CONTENT => {
-                return Err(endpoint.refuse("it sends another part of a blob than was asked for"));
+                return Err(endpoint.refuse("it sends another part of a blob than was requested"));
             }
-            _ => return Err(into_error(endpoint, answer, &ask.what).await),
+            _ => return Err(into_error(endpoint, answer, &request.what).await),
         };
         self.answer = Some(answer);
         Ok(())
     }
 
-    fn wanted(&mut self, mut piece: Bytes) -> Option<Bytes> {
+    fn without_skipped(&mut self, mut chunk: Bytes) -> Option<Bytes> {
         let skipped = usize::try_from(self.skip)
             .unwrap_or(usize::MAX)
-            .min(piece.len());
+            .min(chunk.len());
         self.skip -= skipped as u64;
-        let rest = piece.split_off(skipped);
+        let rest = chunk.split_off(skipped);
         (!rest.is_empty()).then_some(rest)
     }
 
-    fn accept(&mut self, piece: Bytes) -> Result<Bytes, Error> {
+    fn accept(&mut self, chunk: Bytes) -> Result<Bytes, Error> {
         if self.offset == 0 {
-            self.page = is_web_page(&piece);
+            self.page = is_web_page(&chunk);
         }
-        self.offset += piece.len() as u64;
+        self.offset += chunk.len() as u64;
         if self.offset > self.blob.size {
             return Err(self.wrong_length(self.offset));
         }
-        self.hasher.update(&piece);
+        self.hasher.update(&chunk);
         if self.offset == self.blob.size {
             self.finish()?;
         }
-        Ok(piece)
+        Ok(chunk)
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -242,7 +244,7 @@ impl Download {
 
     fn web_page(&self) -> Error {
         let what = format!("blob {} of {}", self.blob.digest, self.remote.path);
-        self.remote.endpoint.came_a_page(&what)
+        self.remote.endpoint.web_page(&what)
     }
 
     fn wrong_length(&self, found: u64) -> Error {
@@ -253,6 +255,34 @@ impl Download {
             what: format!("blob {} of {}", self.blob.digest, self.remote.name()),
             expected: self.blob.size,
             found,
+        }
+    }
+}
+
+impl Chunks for Download {
+    /// The last chunk is given only when the whole is right.
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            self.cancellation.check()?;
+            if self.answer.is_none() && self.blob.size > 0 {
+                self.request().await?;
+            }
+            match self.receive().await {
+                Ok(Some(chunk)) => {
+                    if let Some(chunk) = self.without_skipped(chunk) {
+                        return self.accept(chunk).map(Some);
+                    }
+                }
+                Ok(None) if self.offset == self.blob.size => {
+                    self.finish()?;
+                    return Ok(None);
+                }
+                Ok(None) => self.broken(None).await?,
+                Err(e) => self.broken(Some(e)).await?,
+            }
         }
     }
 }

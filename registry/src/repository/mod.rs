@@ -1,8 +1,9 @@
 //! One repository of a registry: manifests, tags, blobs (OCI distribution specification).
 
-pub(crate) mod artifact;
-pub(crate) mod delete;
+mod artifact;
+mod delete;
 pub(crate) mod download;
 pub(crate) mod remote;
-pub(crate) mod untag;
+mod tags;
+mod untag;
 pub(crate) mod upload;

@@ -1,57 +1,75 @@
-//! One repository of a registry, within one call: manifests and tags.
+//! One repository of a registry, within one call of the client: its manifests.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use onedock_common::Digest;
-use onedock_common::types::reference::{RepositoryPath, Tag};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LINK};
+use onedock_common::types::reference::{Reference, RepositoryPath, Tag};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 
-use crate::client::{Deleted, Resolved};
 use crate::error::Error;
 use crate::oci::manifest::{self, MANIFEST_LIMIT, Manifest};
 use crate::transport::answer::{into_error, no_page, read_all};
-use crate::transport::auth::Scopes;
 use crate::transport::endpoint::Endpoint;
-use crate::transport::request::{Ask, Deadline};
+use crate::transport::request::Request;
+use crate::transport::retry::Deadline;
+use crate::transport::token::Scopes;
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// The most pages of a list of tags, and the most tags.
-const PAGES: usize = 100;
-const TAGS: usize = 100_000;
-/// The largest page of tags, in bytes.
-const PAGE_LIMIT: u64 = 4 << 20;
+/// A manifest as the registry stores it, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// The media type of the manifest.
+    pub media_type: String,
+    /// The manifest itself.
+    pub bytes: Bytes,
+}
 
-/// A repository as one call of the client reaches it.
+/// What a deletion found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It was there and is gone.
+    Now,
+    /// It was not there.
+    Before,
+}
+
+/// A repository as one call of the client reaches it. What else it does is in the other modules of
+/// this layer.
 #[derive(Debug, Clone)]
-pub(crate) struct Remote {
+pub(crate) struct RemoteRepository {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) path: RepositoryPath,
+    /// [`Options::shared_layers`](crate::Options::shared_layers).
+    pub(crate) shared_layers: Option<RepositoryPath>,
     pub(crate) deadline: Deadline,
 }
 
-impl Remote {
+impl RemoteRepository {
+    /// What a request that reads needs.
     pub(crate) fn pull(&self) -> Scopes {
         Scopes::of(self.path.as_str(), "pull")
     }
 
+    /// What a request that writes needs.
     pub(crate) fn push(&self) -> Scopes {
         Scopes::of(self.path.as_str(), "pull,push")
     }
 
-    /// The same registry's other repository.
-    pub(crate) fn beside(&self, path: &RepositoryPath) -> Self {
-        Self {
-            path: path.clone(),
+    /// The repository of shared layers, unless this is it.
+    pub(crate) fn shared(&self) -> Option<Self> {
+        let path = self.shared_layers.clone()?;
+        (path != self.path).then(|| Self {
+            path,
             ..self.clone()
-        }
+        })
     }
 
     /// `registry/path` for messages.
@@ -59,16 +77,26 @@ impl Remote {
         format!("{}/{}", self.endpoint.registry, self.path)
     }
 
-    fn manifest(&self, method: Method, name: &str, scopes: Scopes) -> Result<Ask, Error> {
+    fn manifest(&self, method: Method, name: &str, scopes: Scopes) -> Result<Request, Error> {
         let url = self
             .endpoint
             .at(&format!("{}/manifests/{name}", self.path))?;
         let joint = if name.contains(':') { '@' } else { ':' };
         let what = format!("manifest {}{joint}{name}", self.path);
-        let mut ask = Ask::new(what, method, url, scopes);
-        ask.headers
+        let mut request = Request::new(what, method, url, scopes);
+        request
+            .headers
             .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        Ok(ask)
+        Ok(request)
+    }
+
+    /// What a reference names here: its digest wins over its tag, no tag means `latest`.
+    pub(crate) async fn resolve(&self, reference: &Reference) -> Result<Resolved, Error> {
+        match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => self.manifest_of(digest).await,
+            (None, Some(tag)) => self.manifest_of_tag(tag).await,
+            (None, None) => self.manifest_of_tag(&Tag::latest()).await,
+        }
     }
 
     /// The manifest of a tag.
@@ -82,23 +110,23 @@ impl Remote {
     }
 
     async fn get_manifest(&self, name: &str, expected: Option<&Digest>) -> Result<Resolved, Error> {
-        let ask = self.manifest(Method::GET, name, self.pull())?;
+        let request = self.manifest(Method::GET, name, self.pull())?;
         let mut response = self
             .endpoint
-            .expect(&ask, self.deadline, &[StatusCode::OK])
+            .expect(&request, self.deadline, &[StatusCode::OK])
             .await?;
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type
             .and_then(|t| t.to_str().ok())
             .map(str::to_owned);
-        let bytes = read_all(&self.endpoint, &mut response, MANIFEST_LIMIT, &ask.what).await?;
-        no_page(&self.endpoint, &bytes, &ask.what)?;
+        let bytes = read_all(&self.endpoint, &mut response, MANIFEST_LIMIT, &request.what).await?;
+        no_page(&self.endpoint, &bytes, &request.what)?;
         let digest = Digest::of(&bytes);
         if let Some(expected) = expected
             && *expected != digest
         {
             return Err(Error::Digest {
-                what: ask.what,
+                what: request.what,
                 expected: expected.clone(),
                 found: digest,
             });
@@ -112,12 +140,12 @@ impl Remote {
         })
     }
 
-    /// Reads a manifest that this repository gave.
+    /// Reads a manifest of this repository.
     pub(crate) fn parse(&self, resolved: &Resolved) -> Result<Manifest, Error> {
         manifest::parse(&resolved.bytes, &resolved.media_type).map_err(|reason| self.refuse(reason))
     }
 
-    /// The error of an image in this repository that is refused.
+    /// The error of an image in this repository that cannot be used.
     pub(crate) fn refuse(&self, reason: String) -> Error {
         Error::Image {
             image: self.name(),
@@ -134,19 +162,22 @@ impl Remote {
     ) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
         let name = tag.map_or(digest.as_str(), Tag::as_str);
-        let mut ask = self.manifest(Method::PUT, name, self.push())?;
+        let mut request = self.manifest(Method::PUT, name, self.push())?;
         let content_type = HeaderValue::from_str(media_type)
             .map_err(|_| self.refuse("its type is no media type".to_owned()))?;
-        ask.headers.insert(CONTENT_TYPE, content_type);
-        ask.body = Some(bytes);
+        request.headers.insert(CONTENT_TYPE, content_type);
+        request.body = Some(bytes);
         let wanted = [StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED];
-        let response = self.endpoint.expect(&ask, self.deadline, &wanted).await?;
-        let said = response.headers().get("docker-content-digest");
-        match said.and_then(|d| d.to_str().ok()).map(str::parse::<Digest>) {
-            Some(Ok(said)) if said != digest => Err(Error::Digest {
-                what: ask.what,
+        let response = self
+            .endpoint
+            .expect(&request, self.deadline, &wanted)
+            .await?;
+        let header = response.headers().get("docker-content-digest");
+        match header.and_then(|d| d.to_str().ok()).map(str::parse) {
+            Some(Ok(found)) if found != digest => Err(Error::Digest {
+                what: request.what,
                 expected: digest,
-                found: said,
+                found,
             }),
             _ => Ok(digest),
         }
@@ -155,67 +186,13 @@ impl Remote {
     /// Deletes a manifest by its digest.
     pub(crate) async fn delete_manifest(&self, digest: &Digest) -> Result<Deleted, Error> {
         let scopes = Scopes::of(self.path.as_str(), "pull,delete");
-        let ask = self.manifest(Method::DELETE, digest.as_str(), scopes)?;
-        let response = self.endpoint.send(&ask, self.deadline).await?;
+        let request = self.manifest(Method::DELETE, digest.as_str(), scopes)?;
+        let response = self.endpoint.send(&request, self.deadline).await?;
         match response.status().as_u16() {
             200 | 202 | 204 => Ok(Deleted::Now),
             404 | 410 => Ok(Deleted::Before),
             405 => Err(Error::DeleteDisabled(self.endpoint.registry.clone())),
-            _ => Err(into_error(&self.endpoint, response, &ask.what).await),
+            _ => Err(into_error(&self.endpoint, response, &request.what).await),
         }
     }
-
-    /// All tags; none when the repository is not there.
-    pub(crate) async fn tags(&self) -> Result<Vec<Tag>, Error> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
-        let mut found = BTreeSet::new();
-        let mut next = self
-            .endpoint
-            .at(&format!("{}/tags/list?n=1000", self.path))?;
-        for _ in 0..PAGES {
-            let what = format!("the list of tags of {}", self.path);
-            let ask = Ask::new(what, Method::GET, next.clone(), self.pull());
-            let response = self
-                .endpoint
-                .expect(&ask, self.deadline, &[StatusCode::OK])
-                .await;
-            let mut response = match response {
-                Err(e) if e.is_not_found() => return Ok(Vec::new()),
-                response => response?,
-            };
-            let link = response.headers().get(LINK).and_then(|l| l.to_str().ok());
-            let link = link
-                .and_then(next_page)
-                .map(|page| self.endpoint.upload_location(page));
-            let link = link.transpose()?;
-            let bytes = read_all(&self.endpoint, &mut response, PAGE_LIMIT, &ask.what).await?;
-            no_page(&self.endpoint, &bytes, &ask.what)?;
-            let page: Page = serde_json::from_slice(&bytes)
-                .map_err(|_| self.endpoint.refuse("its list of tags is damaged"))?;
-            // A tag that is none by the specification cannot be asked for either.
-            found.extend(
-                page.tags
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|t| t.parse().ok()),
-            );
-            match link {
-                Some(link) if found.len() <= TAGS => next = link,
-                Some(_) => break,
-                None => return Ok(found.into_iter().collect()),
-            }
-        }
-        Err(self
-            .endpoint
-            .refuse(format!("{} has too many tags", self.path)))
-    }
-}
-
-/// The address in `<…>; rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<&str> {
-    let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-    rest.contains("next").then_some(address)
 }

@@ -4,8 +4,8 @@ use onedock_common::types::reference::RegistryName;
 use reqwest::Response;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::endpoint::Endpoint;
 use crate::error::{Error, one_line};
-use crate::transport::endpoint::Endpoint;
 
 /// How much of an error's text is read, in bytes.
 const DETAIL_LIMIT: u64 = 8 * 1024;
@@ -27,14 +27,14 @@ pub(crate) async fn read_all(
     let until = Instant::now() + endpoint.request_limit;
     let mut bytes = Vec::new();
     loop {
-        let piece = timeout_at(until, timeout(endpoint.idle, response.chunk()));
-        match piece.await {
+        let chunk = timeout_at(until, timeout(endpoint.idle, response.chunk()));
+        match chunk.await {
             Err(_) => return Err(endpoint.late(what)),
             Ok(Err(_)) => return Err(endpoint.idle_for(what)),
             Ok(Ok(Err(e))) => return Err(endpoint.unreachable(e)),
             Ok(Ok(Ok(None))) => return Ok(bytes),
-            Ok(Ok(Ok(Some(piece)))) => {
-                bytes.extend_from_slice(&piece);
+            Ok(Ok(Ok(Some(chunk)))) => {
+                bytes.extend_from_slice(&chunk);
                 if bytes.len() as u64 > limit {
                     return Err(too_large());
                 }
@@ -43,47 +43,46 @@ pub(crate) async fn read_all(
     }
 }
 
-/// Makes the error of an answer that cannot be used, with what the registry said about it.
+/// The error of an answer that cannot be used, with the registry's message.
 pub(crate) async fn into_error(endpoint: &Endpoint, response: Response, what: &str) -> Error {
     let registry: RegistryName = endpoint.registry.clone();
     let what = what.to_owned();
     let status = response.status().as_u16();
-    let said = said(endpoint, response).await;
+    let message = message(endpoint, response).await;
     match status {
         404 => Error::NotFound { registry, what },
         401 | 403 => Error::Denied {
             registry,
             what,
-            reason: if said.is_empty() {
-                "the login that is kept for it has too few rights".to_owned()
+            reason: if message.is_empty() {
+                "the login that is stored for it has too few rights".to_owned()
             } else {
-                said
+                message
             },
         },
         _ => Error::Status {
             registry,
             status,
             what,
-            detail: with_colon(said),
+            detail: with_colon(message),
         },
     }
 }
 
-/// What the registry said with an answer that cannot be used, as one line with a colon in front;
-/// empty when it said nothing.
-pub(crate) async fn detail(endpoint: &Endpoint, response: Response) -> String {
-    with_colon(said(endpoint, response).await)
+/// The registry's message in an answer that cannot be used, as one line with a colon in front;
+/// empty when there is none.
+pub(super) async fn detail(endpoint: &Endpoint, response: Response) -> String {
+    with_colon(message(endpoint, response).await)
 }
 
-fn with_colon(said: String) -> String {
-    match said.is_empty() {
-        true => said,
-        false => format!(": {said}"),
+fn with_colon(message: String) -> String {
+    match message.is_empty() {
+        true => message,
+        false => format!(": {message}"),
     }
 }
 
-/// What the registry said with an answer that cannot be used, as one line; empty for nothing.
-pub(crate) async fn said(endpoint: &Endpoint, mut response: Response) -> String {
+async fn message(endpoint: &Endpoint, mut response: Response) -> String {
     match read_all(endpoint, &mut response, DETAIL_LIMIT, "its error text").await {
         Ok(bytes) => messages(&bytes),
         Err(_) => String::new(),
@@ -119,19 +118,19 @@ pub(crate) fn is_web_page(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().first() == Some(&b'<')
 }
 
-/// Refuses a web page in place of what was asked for.
+/// Refuses a web page instead of what was requested.
 pub(crate) fn no_page(endpoint: &Endpoint, bytes: &[u8], what: &str) -> Result<(), Error> {
     if !is_web_page(bytes) {
         return Ok(());
     }
-    Err(endpoint.came_a_page(what))
+    Err(endpoint.web_page(what))
 }
 
 impl Endpoint {
-    /// The error of a web page in place of what was asked for.
-    pub(crate) fn came_a_page(&self, what: &str) -> Error {
+    /// The error of a web page instead of what was requested.
+    pub(crate) fn web_page(&self, what: &str) -> Error {
         self.refuse(format!(
-            "in place of {what} came a web page; does a login page or a proxy stand in front of it?"
+            "it sent a web page instead of {what}; is there a login page or a proxy in front of it?"
         ))
     }
 }
@@ -151,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn what_token_services_say_is_found_in_each_of_their_forms() {
-        for (body, said) in [
+    fn the_message_of_a_token_service_is_found_in_each_form() {
+        for (body, message) in [
             (
                 &br#"{"details":"incorrect username or password"}"#[..],
                 "incorrect username or password",
@@ -164,12 +163,12 @@ mod tests {
             (br#"{"message":"Unauthorized"}"#, "Unauthorized"),
             (br#"{"error":"invalid_grant"}"#, "invalid_grant"),
         ] {
-            assert_eq!(messages(body), said);
+            assert_eq!(messages(body), message);
         }
     }
 
     #[test]
-    fn a_web_page_is_known_by_its_first_sign() {
+    fn a_web_page_is_recognised_by_its_first_character() {
         assert!(is_web_page(b"\xef\xbb\xbf \n<!DOCTYPE html>"));
         assert!(!is_web_page(b" {\"a\":\"<html>\"}"));
         assert!(!is_web_page(b""));

@@ -71,7 +71,7 @@ impl Credentials {
         }
     }
 
-    // The parser's own error could show a part of a password, so it is not kept.
+    // The parser's own error could show a part of a password, so it is dropped.
     fn parse(bytes: &[u8]) -> Option<Self> {
         // A list would be read as the fields in their order.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
@@ -93,13 +93,13 @@ impl Credentials {
         Some(Self(logins))
     }
 
-    /// Puts a login there, in the place of another one.
+    /// Sets the login for a registry.
     pub(crate) fn set(&mut self, registry: &RegistryName, login: &Credential) {
         let text = format!("{}:{}", login.user, login.password);
         self.0.insert(registry.as_str().to_owned(), Login(text));
     }
 
-    /// The login for a registry, else for the host and port that answers in its place.
+    /// The login for a registry, else for the host and port of its endpoint.
     pub(crate) fn of(&self, registry: &RegistryName, authority: &str) -> Option<&Login> {
         let hub = registry.is_docker_hub().then(|| self.0.get(HUB_KEY));
         let named = self.0.get(registry.as_str());

@@ -1,9 +1,14 @@
 //! HTTP to one registry: names, TLS, login, redirects, retries and deadlines.
 
 pub(crate) mod answer;
-pub(crate) mod auth;
+mod auth;
+mod authorize;
+mod challenge;
 pub(crate) mod credentials;
 pub(crate) mod endpoint;
-pub(crate) mod host_names;
+mod host_names;
+mod redirect;
 pub(crate) mod request;
-pub(crate) mod tls;
+pub(crate) mod retry;
+mod tls;
+pub(crate) mod token;

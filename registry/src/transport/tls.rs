@@ -15,7 +15,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use crate::error::Error;
 
-/// What is asked of a registry's certificate.
+/// Whether a registry's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// It is checked.
@@ -75,7 +75,7 @@ pub(crate) fn configuration(
             .with_no_client_auth(),
         Trust::Checked => {
             let mut roots = RootCertStore::empty();
-            // A system without any is served by the registry's own authorities alone.
+            // On a system without any, only the registry's own authorities count.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             roots.add_parsable_certificates(own);
             builder.with_root_certificates(roots).with_no_client_auth()

@@ -6,8 +6,8 @@ use onedock_common::types::reference::{Reference, Tag};
 use onedock_registry::{Deleted, Error, Options};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 
+use crate::fake_registry::{FakeRegistry, Received, reply};
 use crate::images::{TestImage, oci_layout, write};
-use crate::lying::{Lying, Seen, reply};
 use crate::{at, client, options};
 
 const TYPE: &str = "application/vnd.opennebula.onedock.image.v1+json";
@@ -191,12 +191,12 @@ async fn a_tag_that_several_calls_remove_at_once_is_gone_after_the_last() {
 
 /// A registry that deletes as CNCF Distribution does: first the manifest, then the tags that
 /// point at it. Between the two it fails with the first deletion, so that the tag stays.
-async fn forgetful_registry(tags: BTreeMap<String, String>) -> Lying {
+async fn forgetful_registry(tags: BTreeMap<String, String>) -> FakeRegistry {
     let tags = Mutex::new(tags);
     let failed = Mutex::new(false);
     let manifests = Mutex::new(BTreeMap::<String, Vec<u8>>::new());
-    Lying::start(move |seen: &Seen| {
-        let path = seen.path.split('?').next().unwrap_or_default();
+    FakeRegistry::start(move |request: &Received| {
+        let path = request.path.split('?').next().unwrap_or_default();
         if path.ends_with("/tags/list") {
             let names: Vec<String> = tags.lock().unwrap().keys().cloned().collect();
             let json = serde_json::json!({ "tags": names }).to_string();
@@ -205,10 +205,10 @@ async fn forgetful_registry(tags: BTreeMap<String, String>) -> Lying {
         let name = path.split_once("/manifests/")?.1.to_owned();
         let (mut tags, mut manifests) = (tags.lock().unwrap(), manifests.lock().unwrap());
         let digest = tags.get(&name).cloned().unwrap_or(name.clone());
-        match seen.method.as_str() {
+        match request.method.as_str() {
             "PUT" => {
-                let digest = Digest::of(&seen.body).to_string();
-                manifests.insert(digest.clone(), seen.body.clone());
+                let digest = Digest::of(&request.body).to_string();
+                manifests.insert(digest.clone(), request.body.clone());
                 if !name.starts_with("sha256:") {
                     tags.insert(name, digest.clone());
                 }
@@ -236,22 +236,22 @@ async fn a_tag_that_a_registry_leaves_behind_a_deletion_is_removed_all_the_same(
     let dangling = || BTreeMap::from([("a".to_owned(), Digest::of(b"gone").to_string())]);
     let reference: Reference = "evil.test/a:v1".parse().unwrap();
     let repository = reference.repository().unwrap();
-    let knowing = |evil: &Lying| {
+    let client_of = |fake: &FakeRegistry| {
         client(Options {
-            endpoints: BTreeMap::from([("evil.test".parse().unwrap(), evil.url.clone())]),
+            endpoints: BTreeMap::from([("evil.test".parse().unwrap(), fake.url.clone())]),
             ..options()
         })
     };
-    let evil = forgetful_registry(dangling()).await;
-    let client = knowing(&evil);
+    let fake = forgetful_registry(dangling()).await;
+    let client = client_of(&fake);
     let removed = client.untag(&repository, &tag("a")).await.unwrap();
     assert_eq!(removed, Deleted::Now);
     assert!(client.tags(&repository).await.unwrap().is_empty());
     let removed = client.untag(&repository, &tag("a")).await.unwrap();
     assert_eq!(removed, Deleted::Before);
 
-    let evil = forgetful_registry(dangling()).await;
-    let client = knowing(&evil);
+    let fake = forgetful_registry(dangling()).await;
+    let client = client_of(&fake);
     client
         .put_artifact(&repository, &tag("b"), TYPE, b"{}")
         .await

@@ -66,7 +66,7 @@ impl Request for SnapRevert {
         let image = find(&descriptor, id)?.image.clone();
         freeze::stopped(node, disk.vm()).await?;
         Client::configured(node.config)?
-            .complete(&image)
+            .check_complete(&image)
             .await
             .with_context(|| format!("snapshot {id} is not to be had; nothing was changed"))?;
         match image::fetch(node, &image).await {

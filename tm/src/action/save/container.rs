@@ -223,7 +223,7 @@ impl<E: Engine> Job<'_, E> {
         };
         let state = Source::new(self.target.clone(), appended.digest);
         client
-            .complete(&state)
+            .check_complete(&state)
             .await
             .with_context(|| format!("{state} was sent and cannot be read back"))?;
         Ok(Some((state, appended.bytes)))
