@@ -1,14 +1,16 @@
 //! One more layer on top of an image: the changes of a VM become a layer, without the engine's
 //! commit and push.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 use onedock_common::Digest;
+use onedock_common::types::date::rfc3339;
 use onedock_common::types::reference::{Repository, Source, Tag};
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 
 use super::copy::Copy;
-use super::time;
 use crate::client::Client;
 use crate::error::Error;
 use crate::layer::packer::PackedLayer;
@@ -157,7 +159,8 @@ impl<'a> Plan<'a> {
     ) -> Result<Digest, Error> {
         let mut config = self.config;
         // Two states of a disk may have the same content and are two images all the same.
-        let now = time::now();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = rfc3339(now.unwrap_or_default());
         if let Some(diff_ids) = config["rootfs"]["diff_ids"].as_array_mut() {
             diff_ids.push(json!(packed.diff_id));
         }

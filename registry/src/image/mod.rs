@@ -6,4 +6,3 @@ mod resolve;
 mod save;
 mod select;
 mod size;
-mod time;
