@@ -105,6 +105,14 @@ mod tests {
             ("https://r.example", "file:///etc/passwd", false),
             ("http://127.0.0.1:5000", "http://127.0.0.1:5001/x", true),
             ("https://10.0.0.1", "https://10.0.0.2/x", true),
+            ("https://r.example", "https://api.localhost/x", false),
+            ("https://r.example", "https://0.0.0.0/x", false),
+            ("https://r.example", "https://[::]/x", false),
+            ("https://r.example", "https://[fe80::1]/x", false),
+            ("https://r.example", "https://[::ffff:169.254.1.1]/x", false),
+            // A registry on this machine or link is already there.
+            ("http://127.0.0.1:5000", "http://localhost:5001/x", true),
+            ("https://169.254.1.1", "https://169.254.1.1:8443/x", true),
         ] {
             assert_eq!(may_lead(&url(from), &url(to)).is_ok(), good, "{from} {to}");
         }
