@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -65,7 +66,7 @@ fn pass(mut client: TcpStream, behind: &str, hides: &AtomicBool) -> Result<()> {
         let nothing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         return Ok(client.write_all(nothing.as_bytes())?);
     }
-    let mut server = TcpStream::connect(behind)?;
+    let mut server = TcpStream::connect_timeout(&behind.parse()?, Duration::from_secs(5))?;
     let (first, rest) = text.split_once("\r\n").unwrap_or((&text, "\r\n"));
     server.write_all(format!("{first}\r\nConnection: close\r\n{rest}").as_bytes())?;
     let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
