@@ -140,7 +140,7 @@ fn an_event_of_the_engine_leads_to_a_report_long_before_the_next_look_is_due() {
     while looks() != before {
         before = looks();
         assert!(before < 20, "it does not rely on events");
-        std::thread::park_timeout(Duration::from_secs(3));
+        onedock_common::wait::pause(Duration::from_secs(3));
     }
     node.engine.set(8, "running");
     node.monitord.state(SOON, "\"one-8\", STATE=\"RUNNING\"");
