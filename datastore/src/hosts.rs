@@ -57,6 +57,8 @@ fn onehost(one_location: Option<&OsStr>) -> PathBuf {
 async fn of_program(onehost: &Path) -> BTreeSet<Platform> {
     let answer = Command::local(onehost)
         .args(["list", "-x"])
+        // A host's name may have any letter, which Ruby refuses to print under C.
+        .env("LC_ALL", "C.UTF-8")
         .within(LIMIT)
         .keeping(LARGEST)
         .output();
