@@ -15,7 +15,9 @@ use onedock_common::opennebula::oned::vm::Nic;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{self, Descriptor};
 use onedock_common::state::paths::Paths;
+use onedock_common::state::vm_folder;
 use onedock_common::types::reference::Source;
+use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{ContainerName, VmId};
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::registry_server::{RegistryServer, Setup};
@@ -279,7 +281,7 @@ impl<'a> Bench<'a> {
 
     /// What `clone` leaves.
     fn stage(&self, vm: u32, system_dir: &Path) -> Result<()> {
-        descriptor::prepare_system_dir(system_dir, Some("onedock"))?;
+        vm_folder::prepare(system_dir, SystemDatastore::Onedock)?;
         let descriptor = Descriptor {
             version: descriptor::VERSION,
             vm: VmId::new(vm),

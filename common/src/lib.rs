@@ -18,6 +18,7 @@ pub mod process;
 pub mod resolver;
 pub mod state;
 pub mod types;
+pub mod unpack;
 pub mod wait;
 
 pub use types::digest::Digest;

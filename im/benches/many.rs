@@ -1,5 +1,5 @@
-//! Five hundred VMs: one look at the engine with what it leads to, and one round of metrics,
-//! with the processor time of this process. The engine is played, so its own time is not in the
+//! Five hundred VMs: one observation of the engine with what it leads to, and one round of metrics,
+//! with the processor time of this process. The engine is a fake, so its own time is not in the
 //! figures; the control files are real files of a v2 tree. What is timed is checked.
 
 #![allow(
@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use nix::sys::resource::{UsageWho, getrusage};
+use onedock_common::VmId;
 use onedock_common::state::paths::Paths;
 use onedock_im::engine;
 use onedock_im::http::Socket;
-use onedock_im::look::look;
+use onedock_im::observation::{Locks, Observation};
 use onedock_im::probe::Proc;
 use onedock_im::probe::monitor::Meter;
 use onedock_im::tracker::Tracker;
 
-#[path = "played/mod.rs"]
-mod played;
+#[path = "fake_engine/mod.rs"]
+mod fake_engine;
 
 const VMS: u32 = 500;
 const ROUNDS: u32 = 20;
@@ -32,31 +33,34 @@ const ROUNDS: u32 = 20;
 fn main() {
     let dir = tempfile::tempdir().expect("a folder");
     let proc = tree(dir.path());
-    let engine = engine::Engine::at(Socket::at(played::engine(dir.path(), VMS)));
+    let engine = engine::Engine::at(Socket::at(fake_engine::start(dir.path(), VMS)));
     let paths = Paths::at(dir.path().join("state"));
     let mut tracker = Tracker::new(Duration::from_secs(5), Duration::from_secs(180));
     let mut meter = Meter::default();
-    let mut seen = look(&engine, &paths, std::iter::empty(), true).expect("a list");
+    let observe = |known: &[VmId], locks| {
+        Observation::make(&engine, &paths, known.iter().copied(), locks).expect("a list")
+    };
+    let mut observed = observe(&[], Locks::All);
     let first = Instant::now();
-    assert_eq!(meter.probe(&proc, &engine, seen.running()).len(), 500);
+    assert_eq!(meter.probe(&proc, &engine, observed.running()).len(), 500);
     report("first metrics, with 500 inspections", first.elapsed(), None);
 
     let (start, cpu) = (Instant::now(), cpu());
     for _ in 0..ROUNDS {
         let known: Vec<_> = tracker.known().collect();
-        seen = look(&engine, &paths, known.into_iter(), false).expect("a list");
-        tracker.look(&seen.look, Instant::now());
-        assert_eq!(seen.running().count(), 500);
+        observed = observe(&known, Locks::Known);
+        tracker.update(&observed, Instant::now());
+        assert_eq!(observed.running().count(), 500);
     }
     report(
-        "one look",
+        "one observation",
         start.elapsed() / ROUNDS,
         Some((self::cpu() - cpu) / ROUNDS),
     );
 
     let (start, cpu) = (Instant::now(), self::cpu());
     for _ in 0..ROUNDS {
-        let records = meter.probe(&proc, &engine, seen.running());
+        let records = meter.probe(&proc, &engine, observed.running());
         assert_eq!(records.len(), 500);
         assert!(records.iter().all(|r| whole(r)), "every value is there");
     }
@@ -90,7 +94,7 @@ fn report(what: &str, time: Duration, cpu: Option<Duration>) {
     println!("{VMS} VMs: {what}: {:.2} ms{cpu}", time.as_secs_f64() * 1e3);
 }
 
-/// The processor time of this thread, so that the played engine's does not count.
+/// The processor time of this thread, so that the fake engine's does not count.
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("its own use");
     let micros = |t: nix::sys::time::TimeVal| {
@@ -108,7 +112,7 @@ fn tree(dir: &Path) -> Proc {
     };
     let mut dev = String::new();
     for vm in 0..VMS {
-        let id = played::container(vm);
+        let id = fake_engine::container(vm);
         let place = format!("cgroup/docker/{id}");
         put(
             format!("{place}/cpu.stat"),

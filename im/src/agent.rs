@@ -1,13 +1,8 @@
-//! The agent: one thread that probes and sends when it is time, one that waits for the engine's
-//! events, one that waits for SIGUSR1.
+//! The agent: probes and sends when it is time, or when [`crate::wake`] says so.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
 use onedock_common::engine::NoAnswer;
 use onedock_common::state::paths::Paths;
 use thiserror::Error;
@@ -17,22 +12,24 @@ use crate::datastores::Prober;
 use crate::engine::{Engine, EngineError};
 use crate::exit;
 use crate::http::HttpError;
-use crate::look::{self, Seen};
 use crate::monitord::{Monitord, SendError, unix_time};
+use crate::observation::{Locks, Observation};
 use crate::probe::host::Host;
 use crate::probe::monitor::Meter;
 use crate::probe::{Proc, system};
 use crate::program;
 use crate::sizes::Sizer;
 use crate::tracker::{Report, Tracker};
+use crate::wake::{self, Events, Wake};
 use crate::wire::{First, Kind};
 
-/// Between two looks of which the second confirms the first; also the time over which the use
+/// Between two observations of which the second confirms the first; also the time over which the use
 /// of processors is measured at the start.
 const CONFIRM: Duration = Duration::from_millis(300);
-/// Between looks while the engine's events cannot be followed, and while a VM is in action.
+/// Between observations while the engine's events cannot be followed, and while an action runs on
+/// a VM.
 const POLL: Duration = Duration::from_secs(1);
-/// Events closer together than this lead to one look.
+/// Events closer together than this lead to one observation.
 const TOGETHER: Duration = Duration::from_millis(100);
 /// Between tries to reach `monitord`, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
@@ -54,16 +51,9 @@ pub enum AgentError {
     Host(#[from] std::io::Error),
 }
 
-/// What woke the agent before its time.
+/// The node that is monitored.
 #[derive(Debug)]
-enum Wake {
-    Engine,
-    Refresh,
-}
-
-/// Where the agent finds what it looks at.
-#[derive(Debug)]
-pub struct Place {
+pub struct NodeContext {
     /// The engine.
     pub engine: Engine,
     /// The drivers' state: locks and boot specs.
@@ -78,36 +68,37 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Agent {
     config: Config,
-    place: Place,
+    node: NodeContext,
     stores: Prober,
     sizes: Sizer,
     monitord: Monitord,
     host: Host,
     meter: Meter,
     tracker: Tracker,
-    seen: Option<Seen>,
+    /// `None` while the engine does not answer.
+    observed: Option<Observation>,
     /// Why the engine did not answer the last time, when it did not.
-    silent: Option<String>,
+    engine_problem: Option<String>,
     unsent: u32,
-    events: Followed,
+    events: Events,
 }
 
 impl Agent {
-    /// An agent that has not looked at anything.
-    pub fn new(config: Config, place: Place) -> Self {
+    /// An agent that has observed nothing.
+    pub fn new(config: Config, node: NodeContext) -> Self {
         Self {
             stores: Prober::new(config.datastores.clone()),
-            sizes: Sizer::new(place.engine.clone(), config.datastores.clone()),
+            sizes: Sizer::new(node.engine.clone(), config.datastores.clone()),
             monitord: Monitord::new(config.clone()),
             host: Host::default(),
             meter: Meter::default(),
             tracker: Tracker::new(config.periods.state, config.periods.sync),
-            seen: None,
-            silent: None,
+            observed: None,
+            engine_problem: None,
             unsent: 0,
-            events: Followed::default(),
+            events: Events::default(),
             config,
-            place,
+            node,
         }
     }
 
@@ -115,21 +106,21 @@ impl Agent {
     /// monitoring answers.
     pub fn first(&mut self) -> Result<First, AgentError> {
         self.monitord.resolve()?;
-        self.host.probe(&self.place.proc)?;
-        match self.look() {
+        self.host.probe(&self.node.proc)?;
+        match self.observe() {
             Err(error) if is_forbidden(&error) => return Err(AgentError::Engine(error)),
-            Err(error) => self.silent = Some(error.to_string()),
+            Err(error) => self.engine_problem = Some(error.to_string()),
             Ok(_) => drop(self.vm_records()),
         }
         onedock_common::wait::pause(CONFIRM);
-        let monitor_host = self.host.probe(&self.place.proc)?;
+        let monitor_host = self.host.probe(&self.node.proc)?;
         let mut first = First {
             system_host: self.system()?,
             monitor_host,
             ..First::default()
         };
-        if self.seen.is_some()
-            && let Ok(report) = self.look()
+        if self.observed.is_some()
+            && let Ok(report) = self.observe()
         {
             first.state_vm = report.lines.join("\n");
             // `monitord` merges what one message says of a VM into the first of it, and an attribute
@@ -142,53 +133,51 @@ impl Agent {
     }
 
     fn system(&self) -> std::io::Result<String> {
-        let place = &self.place;
+        let node = &self.node;
         system::probe(
-            &place.proc,
-            &place.engine,
-            &place.remotes,
+            &node.proc,
+            &node.engine,
+            &node.remotes,
             &self.stores.probe(),
         )
     }
 
-    fn look(&mut self) -> Result<Report, EngineError> {
-        let all = self.tracker.sync_due(Instant::now());
-        let known: Vec<_> = self.tracker.known().collect();
-        match look::look(
-            &self.place.engine,
-            &self.place.paths,
-            known.into_iter(),
-            all,
-        ) {
-            Ok(seen) => {
-                let report = self.tracker.look(&seen.look, Instant::now());
-                self.seen = Some(seen);
+    fn observe(&mut self) -> Result<Report, EngineError> {
+        let locks = match self.tracker.sync_due(Instant::now()) {
+            true => Locks::All,
+            false => Locks::Known,
+        };
+        let (engine, paths) = (&self.node.engine, &self.node.paths);
+        match Observation::make(engine, paths, self.tracker.known(), locks) {
+            Ok(observed) => {
+                let report = self.tracker.update(&observed, Instant::now());
+                self.observed = Some(observed);
                 Ok(report)
             }
             Err(error) => {
-                self.tracker.blind();
-                self.seen = None;
+                self.tracker.engine_unreachable();
+                self.observed = None;
                 Err(error)
             }
         }
     }
 
     fn vm_records(&mut self) -> Vec<String> {
-        let Some(seen) = &self.seen else {
+        let Some(observed) = &self.observed else {
             return Vec::new();
         };
         self.meter
-            .probe(&self.place.proc, &self.place.engine, seen.running())
+            .probe(&self.node.proc, &self.node.engine, observed.running())
     }
 
-    /// What is worth telling of VMs that ended or run again.
+    /// How VMs ended, and that those which run again have not.
     fn exits(&self, report: &Report) -> Vec<String> {
         let mut records: Vec<String> = report.revived.iter().map(|vm| exit::revived(*vm)).collect();
         for vm in report.ended.iter().take(EXITS) {
-            let Some(id) = self.seen.as_ref().and_then(|s| s.containers.get(vm)) else {
+            let Some(id) = self.observed.as_ref().and_then(|o| o.containers.get(vm)) else {
                 continue;
             };
-            match exit::ended(&self.place.engine, *vm, id) {
+            match exit::ended(&self.node.engine, *vm, id) {
                 Ok(record) => records.push(record),
                 Err(error) => tracing::warn!(vm = vm.get(), %error, "how it ended is not known"),
             }
@@ -196,9 +185,9 @@ impl Agent {
         records
     }
 
-    /// Looks, tells what is new, and says when to look again.
-    fn look_and_tell(&mut self) -> Duration {
-        let report = match self.look() {
+    /// Observes, reports what is new, and gives the time until the next observation.
+    fn report_states(&mut self) -> Duration {
+        let report = match self.observe() {
             Ok(report) => report,
             Err(error) => {
                 self.note_engine(Some(error.to_string()));
@@ -206,29 +195,29 @@ impl Agent {
             }
         };
         self.note_engine(None);
-        if !report.lines.is_empty() && !self.tell(&report) {
+        if !report.lines.is_empty() && !self.send_states(&report) {
             return (RETRY.0 * 2u32.saturating_pow(self.unsent.min(8) - 1)).min(RETRY.1);
         }
-        let in_action = self.seen.as_ref().is_some_and(|s| !s.look.busy.is_empty());
+        let in_action = self.observed.as_ref().is_some_and(|o| !o.busy.is_empty());
         if report.again_soon {
             CONFIRM
-        } else if in_action || !self.events.surely() {
+        } else if in_action || !self.events.is_reliable() {
             POLL.min(self.config.periods.state)
         } else {
             self.config.periods.state
         }
     }
 
-    fn tell(&mut self, report: &Report) -> bool {
+    fn send_states(&mut self, report: &Report) -> bool {
         if let Err(error) = self.monitord.tcp(Kind::StateVm, &report.lines.join("\n")) {
-            tracing::warn!(%error, "VM states were not told; all are told again");
+            tracing::warn!(%error, "VM states were not reported; all are reported again");
             self.tracker.not_sent();
             self.unsent = self.unsent.saturating_add(1);
             return false;
         }
         self.unsent = 0;
         for line in report.lines.iter().filter(|l| !l.contains("RUNNING")) {
-            tracing::info!(record = %line, "told");
+            tracing::info!(record = %line, "reported");
         }
         let exits = self.exits(report);
         self.udp(Kind::MonitorVm, &exits);
@@ -241,37 +230,39 @@ impl Agent {
         }
     }
 
-    /// A host's record tells whether its engine answers, so it is sent when that changes.
+    /// A host's record says whether its engine answers, so it is sent when that changes.
     fn note_engine(&mut self, problem: Option<String>) {
-        let changed = self.silent.is_some() != problem.is_some();
+        let changed = self.engine_problem.is_some() != problem.is_some();
         if changed {
             match &problem {
-                Some(error) => tracing::warn!(%error, "nothing is told of VMs until it answers"),
+                Some(error) => {
+                    tracing::warn!(%error, "nothing is reported of VMs until it answers")
+                }
                 None => tracing::info!("the engine answers again"),
             }
         }
-        self.silent = problem;
+        self.engine_problem = problem;
         if changed {
-            self.tell_system();
+            self.send_system();
         }
     }
 
-    fn tell_system(&mut self) {
+    fn send_system(&mut self) {
         match self.system() {
             Ok(records) => self.udp(Kind::SystemHost, &[records]),
-            Err(error) => tracing::warn!(%error, "the host's facts are not told"),
+            Err(error) => tracing::warn!(%error, "the host's facts are not reported"),
         }
     }
 
-    fn tell_host(&mut self) {
-        match self.host.probe(&self.place.proc) {
+    fn send_host(&mut self) {
+        match self.host.probe(&self.node.proc) {
             Ok(records) => self.udp(Kind::MonitorHost, &[records]),
-            Err(error) => tracing::warn!(%error, "the host's use is not told"),
+            Err(error) => tracing::warn!(%error, "the host's use is not reported"),
         }
     }
 
-    /// Runs until the process is ended, or its program is replaced. [`Agent::first`] was called before, and what it gave was
-    /// answered to OpenNebula.
+    /// Runs until the process is ended, or its program is replaced. [`Agent::first`] was called
+    /// before, and what it gave was answered to OpenNebula.
     pub fn run(self) {
         let p = self.config.periods;
         let start = Instant::now();
@@ -281,11 +272,11 @@ impl Agent {
             system: start + p.system,
             host: start + p.host,
             vm: start + p.vm,
-            look: start + POLL,
+            states: start + POLL,
         });
     }
 
-    /// The same, when nobody was told what [`Agent::first`] gave.
+    /// The same, when what [`Agent::first`] gave was not answered to anybody.
     pub fn resume(mut self) {
         self.tracker.not_sent();
         let start = Instant::now();
@@ -294,24 +285,24 @@ impl Agent {
             system: start,
             host: start,
             vm: start,
-            look: start,
+            states: start,
         });
     }
 
     fn monitor(mut self, mut due: Due) {
-        let wake = self.listen();
+        let wake = wake::listen(self.node.engine.clone(), self.events.clone());
         let mut program = program::Watch::default();
         let p = self.config.periods;
         let start = Instant::now();
-        let mut looked = start;
+        let mut observed = start;
         loop {
             let left = due.next().saturating_duration_since(Instant::now());
             match wake.recv_timeout(left) {
-                Ok(Wake::Engine) => due.look = due.look.min(looked + TOGETHER),
+                Ok(Wake::Engine) => due.states = due.states.min(observed + TOGETHER),
                 Ok(Wake::Refresh) => {
                     due.system = Instant::now();
                     due.host = due.system;
-                    self.sizes.hurry();
+                    self.sizes.measure_soon();
                 }
                 Err(_) => {}
             }
@@ -324,10 +315,10 @@ impl Agent {
                     return;
                 }
             }
-            if now >= due.look || now >= due.vm {
-                let pause = self.look_and_tell();
-                looked = Instant::now();
-                due.look = looked + pause;
+            if now >= due.states || now >= due.vm {
+                let pause = self.report_states();
+                observed = Instant::now();
+                due.states = observed + pause;
             }
             if now >= due.vm {
                 let mut records = self.vm_records();
@@ -336,36 +327,14 @@ impl Agent {
                 due.vm = now + p.vm;
             }
             if now >= due.host {
-                self.tell_host();
+                self.send_host();
                 due.host = now + p.host;
             }
             if now >= due.system {
-                self.tell_system();
+                self.send_system();
                 due.system = now + p.system;
             }
         }
-    }
-
-    /// Starts the two threads that only wait. Both wake the agent through a channel of a few
-    /// places: one wake-up is as good as a hundred.
-    fn listen(&self) -> Receiver<Wake> {
-        let (give, take) = sync_channel(4);
-        let (engine, followed) = (self.place.engine.clone(), self.events.clone());
-        let events = give.clone();
-        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            let thread = thread::Builder::new()
-                .name(name.into())
-                .stack_size(256 * 1024);
-            if let Err(error) = thread.spawn(body) {
-                tracing::warn!(%error, name, "thread cannot be started; states are polled");
-            }
-        };
-        spawn(
-            "events",
-            Box::new(move || follow(&engine, &followed, &events)),
-        );
-        spawn("refresh", Box::new(move || wait_for_refresh(&give)));
-        take
     }
 }
 
@@ -374,12 +343,12 @@ struct Due {
     system: Instant,
     host: Instant,
     vm: Instant,
-    look: Instant,
+    states: Instant,
 }
 
 impl Due {
     fn next(&self) -> Instant {
-        let all = [self.system, self.host, self.vm, self.look];
+        let all = [self.system, self.host, self.vm, self.states];
         all.into_iter().fold(self.beacon, Instant::min)
     }
 }
@@ -393,59 +362,4 @@ fn is_forbidden(error: &EngineError) -> bool {
             ..
         })
     )
-}
-
-/// Since when the engine's events are followed. The engine answers the request for them before it
-/// takes note of who asks, so that what happens in between is no event for anybody: it is relied
-/// upon only after a while, and until then the agent looks as if there were none.
-#[derive(Debug, Clone, Default)]
-struct Followed(Arc<Mutex<Option<Instant>>>);
-
-impl Followed {
-    fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    fn surely(&self) -> bool {
-        let since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| since.elapsed() > POLL * 2)
-    }
-}
-
-/// Wakes the agent at each event of a VM's container. What the event says is not read: the list
-/// that follows is the truth (fault 44).
-fn follow(engine: &Engine, followed: &Followed, wake: &SyncSender<Wake>) {
-    use std::io::Read;
-    let mut buffer = vec![0; 4096];
-    loop {
-        if let Ok(mut stream) = engine.events() {
-            followed.set(Some(Instant::now()));
-            let _ = wake.try_send(Wake::Engine);
-            while stream.read(&mut buffer).is_ok_and(|n| n > 0) {
-                let _ = wake.try_send(Wake::Engine);
-            }
-        }
-        followed.set(None);
-        let _ = wake.try_send(Wake::Engine);
-        onedock_common::wait::pause(POLL);
-    }
-}
-
-/// The signals that a thread other than this one must not get; to be called before any thread
-/// is started.
-pub fn hold_refresh_signal() -> nix::Result<()> {
-    refresh_signal().thread_block()
-}
-
-fn refresh_signal() -> SigSet {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGUSR1);
-    set
-}
-
-/// SIGUSR1 asks for the host's probes at once, as with OpenNebula's own client.
-fn wait_for_refresh(wake: &SyncSender<Wake>) {
-    while refresh_signal().wait().is_ok() {
-        let _ = wake.send(Wake::Refresh);
-    }
 }

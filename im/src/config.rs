@@ -22,7 +22,7 @@ pub enum ConfigError {
     Key(#[from] WireError),
     /// No address to send to.
     #[error(
-        "NETWORK/MONITOR_ADDRESS of monitord.conf is \"auto\", but SSH_CLIENT does not tell who started the monitoring; set MONITOR_ADDRESS to the front-end's address"
+        "NETWORK/MONITOR_ADDRESS of monitord.conf is \"auto\", but SSH_CLIENT does not say who started the monitoring; set MONITOR_ADDRESS to the front-end's address"
     )]
     NoAddress,
 }
@@ -62,7 +62,7 @@ pub struct Config {
     network: (String, String),
 }
 
-/// Where datastores lie when nothing else is said.
+/// Where datastores lie unless DATASTORE_LOCATION says otherwise.
 pub const DATASTORES: &str = "/var/lib/one/datastores";
 
 impl Config {

@@ -1,7 +1,8 @@
-//! Free space of the datastores on this host, as OpenNebula's `monitor_ds.rb` tells it (6.10
-//! and 7.x alike): the datastore location itself, and every `<number>` folder in it with a
-//! `.monitor` file, which the transfer manager makes where a host has a datastore of its own.
+//! Free space of the datastores on this host, as OpenNebula's `monitor_ds.rb` reports it (6.10
+//! and 7.x alike): the datastore location itself, and every datastore in it that is marked to be
+//! measured on each host.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +12,11 @@ use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 use onedock_common::DatastoreId;
+use onedock_common::state::{files, vm_folder};
 
 use crate::template::vector;
 
-/// How long a file system may take to tell its size; a dead NFS server never answers.
+/// How long a file system may take to answer; a dead NFS server never answers.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Sizes in MB, rounded up as `df -B1M` does.
@@ -26,7 +28,7 @@ struct Space {
 }
 
 impl Space {
-    /// A location that cannot be asked has no space, which is what the stock probe says.
+    /// A location that cannot be measured has no space, which is what the stock probe reports.
     fn of(path: &Path) -> Self {
         let Ok(stat) = statvfs(path) else {
             return Self::default();
@@ -51,16 +53,11 @@ pub fn probe(location: &Path) -> String {
         "DS_LOCATION_USED_MB={}\nDS_LOCATION_TOTAL_MB={}\nDS_LOCATION_FREE_MB={}\n",
         all.used, all.total, all.free
     );
-    let mut ids: Vec<DatastoreId> = fs::read_dir(location)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|id: &DatastoreId| location.join(id.to_string()).join(".monitor").exists())
-        .collect();
-    ids.sort_unstable();
-    for id in ids {
-        let space = Space::of(&location.join(id.to_string()));
+    for (id, folder) in folders(location) {
+        if !vm_folder::is_local_datastore(&folder) {
+            continue;
+        }
+        let space = Space::of(&folder);
         out += &vector(
             "DS",
             &[
@@ -73,6 +70,13 @@ pub fn probe(location: &Path) -> String {
         out.push('\n');
     }
     out
+}
+
+/// The folders of all datastores below `location`.
+pub(crate) fn folders(location: &Path) -> BTreeMap<DatastoreId, PathBuf> {
+    let names = files::names(location).unwrap_or_default();
+    let folder = |name: &String| Some((name.parse().ok()?, location.join(name)));
+    names.iter().filter_map(folder).collect()
 }
 
 /// Asks file systems on a thread of its own, so that one that hangs does not stop the agent.
@@ -91,11 +95,11 @@ impl Prober {
         }
     }
 
-    /// The records; nothing when a file system did not answer in time, or still does not answer
+    /// The records; nothing when a file system did not answer in time, or has not yet answered
     /// an earlier call.
     pub fn probe(&self) -> String {
         if self.running.swap(true, Ordering::AcqRel) {
-            tracing::warn!(location = %self.location.display(), "a file system still does not tell its size");
+            tracing::warn!(location = %self.location.display(), "a file system still has not told its size");
             return String::new();
         }
         let (give, take) = mpsc::channel();
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_numbered_folders_with_the_marker_are_told() {
+    fn only_numbered_folders_with_the_marker_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let location = dir.path().join("datastores");
         for (name, marked) in [

@@ -1,14 +1,14 @@
 //! What the monitor asks of the engine, in structures of its own: only the fields that are
-//! needed, and every container read by itself, so that one odd container cannot blind the
-//! monitoring of all.
+//! needed, and every container read by itself, so that one odd container cannot hide the
+//! others.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::time::Duration;
 
-use onedock_common::engine::labels;
+use onedock_common::engine::{LayerSize, labels};
 use onedock_common::types::text::plain;
-use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
+use onedock_common::{ContainerId, ContainerName, VmId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -22,14 +22,14 @@ const FILTER: &str =
 /// `{"label":["org.opennebula.driver=onedock"]}`: VMs, and the trees of their further disks.
 const ALL_FILTER: &str = "%7B%22label%22%3A%5B%22org.opennebula.driver%3Donedock%22%5D%7D";
 
-/// How long the engine may take to look at every file of every VM's layer.
+/// How long the engine may take to read every folder of every VM's layer.
 const WALK: Duration = Duration::from_secs(300);
 
-/// How many bytes and lines of a container's last output are told.
+/// How many bytes and lines of a container's last output are reported.
 const OUTPUT_BYTES: usize = 2048;
 const OUTPUT_LINES: usize = 20;
 
-/// Why the engine did not tell.
+/// Why the engine gave no usable answer.
 #[derive(Debug, Error)]
 pub enum EngineError {
     /// No usable answer.
@@ -97,17 +97,6 @@ pub struct Listing {
     pub complete: bool,
 }
 
-/// What a disk that is a container takes in the engine's storage.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
-    /// The VM.
-    pub vm: VmId,
-    /// DISK_ID.
-    pub disk: DiskId,
-    /// Bytes of its own layer.
-    pub bytes: u64,
-}
-
 /// What is asked about one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspected {
@@ -123,7 +112,7 @@ pub struct Inspected {
     pub tty: bool,
 }
 
-/// What the host's record tells of the engine.
+/// What the host's record says of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Facts {
@@ -169,14 +158,15 @@ impl Engine {
 
     /// What the layers of VMs and of their trees take. The engine walks each of them, so this
     /// may take minutes on a full host.
-    pub fn taken(&self) -> Result<Vec<Taken>, EngineError> {
+    pub fn layer_sizes(&self) -> Result<Vec<LayerSize>, EngineError> {
         let path = format!("/containers/json?all=1&size=1&filters={ALL_FILTER}");
         let body = self.socket.get_within(&path, WALK)?;
         let entries: Vec<&RawValue> = read("/containers/json", &body)?;
-        Ok(entries.iter().filter_map(|e| read_taken(e.get())).collect())
+        let sizes = entries.iter().filter_map(|e| read_layer_size(e.get()));
+        Ok(sizes.collect())
     }
 
-    /// Looks at one container.
+    /// What the engine knows of one container.
     pub fn inspect(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
         let body = self.socket.get(&format!("/containers/{id}/json"))?;
         let raw: RawInspect = read("/containers/…/json", &body)?;
@@ -215,8 +205,7 @@ struct RawListed<'a> {
     names: Option<Vec<String>>,
     labels: Option<HashMap<String, String>>,
     state: &'a str,
-    #[serde(default)]
-    size_rw: i64,
+    size_rw: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -294,21 +283,11 @@ fn read_listed(entry: &str) -> Option<Option<Listed>> {
     }))
 }
 
-/// The size of a VM's root disk or of a tree, told by labels and confirmed by the name, which
-/// only one container has. The engine leaves a size of 0 out; one that it could not find out is
-/// negative, and is not told.
-fn read_taken(entry: &str) -> Option<Taken> {
+fn read_layer_size(entry: &str) -> Option<LayerSize> {
     let raw: RawListed<'_> = serde_json::from_str(entry).ok()?;
     let labels = raw.labels.unwrap_or_default();
-    let number = |name: &str| labels.get(name);
-    let disk: DiskId = number(labels::DISK)?.parse().ok()?;
-    let named = |name: ContainerName| raw.names.iter().flatten().any(|n| *n == format!("/{name}"));
-    let of = |label: &str| number(label).and_then(|n| n.parse::<VmId>().ok());
-    let vm = of(labels::VM)
-        .filter(|vm| named(ContainerName::of(*vm)))
-        .or_else(|| of(labels::TREE).filter(|vm| named(ContainerName::of_tree(*vm, disk))))?;
-    let bytes = u64::try_from(raw.size_rw).ok()?;
-    Some(Taken { vm, disk, bytes })
+    let label = |name: &str| labels.get(name).map(String::as_str);
+    LayerSize::of_listed(label, &raw.names.unwrap_or_default(), raw.size_rw)
 }
 
 /// The engine's log stream: frames of `[stream, 0, 0, 0, length as four bytes]` and text,

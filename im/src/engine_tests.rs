@@ -83,24 +83,17 @@ fn the_tree_of_a_disk_is_no_vm_whatever_labels_its_image_brings() {
 }
 
 #[test]
-fn sizes_are_of_the_container_that_has_the_name_of_the_disk() {
-    let entry = |name: &str, label: &str, disk: &str, size: &str| {
+fn the_size_of_a_layer_is_in_the_list_unless_it_is_0() {
+    let size = |size: &str| {
         let id = "ab".repeat(32);
         let text = format!(
-            r#"{{"Id":"{id}","Names":["/{name}"],"State":"created","Labels":{{"org.opennebula.driver":"onedock","org.opennebula.{label}":"5","org.opennebula.disk":"{disk}"}}{size}}}"#
+            r#"{{"Id":"{id}","Names":["/one-5"],"State":"created","Labels":{{"org.opennebula.driver":"onedock","org.opennebula.vm":"5","org.opennebula.disk":"0"}}{size}}}"#
         );
-        read_taken(&text).map(|t| (t.vm.get(), t.disk.get(), t.bytes))
+        read_layer_size(&text).map(|found| found.bytes)
     };
-    let tree = ContainerName::of_tree(VmId::new(5), DiskId::new(2)).to_string();
-    let size = r#","SizeRw":77,"SizeRootFs":900"#;
-    assert_eq!(entry("one-5", "vm", "0", size), Some((5, 0, 77)));
-    assert_eq!(entry(&tree, "tree", "2", size), Some((5, 2, 77)));
-    assert_eq!(entry("forged", "vm", "0", size), None);
-    assert_eq!(entry(&tree, "tree", "3", size), None);
-    // The engine omits a size of 0.
-    let rest = r#","SizeRootFs":900"#;
-    assert_eq!(entry("one-5", "vm", "0", rest), Some((5, 0, 0)));
-    assert_eq!(entry("one-5", "vm", "0", r#","SizeRw":-1"#), None);
+    assert_eq!(size(r#","SizeRw":77,"SizeRootFs":900"#), Some(77));
+    assert_eq!(size(r#","SizeRootFs":900"#), Some(0));
+    assert_eq!(size(r#","SizeRw":-1"#), None);
 }
 
 #[test]

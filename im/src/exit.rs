@@ -1,4 +1,4 @@
-//! How a VM ended by itself: exit code, want of memory and its last words, as attributes of the
+//! How a VM ended by itself: exit code, want of memory and its last output, as attributes of the
 //! VM's monitoring, because a probe cannot write to the VM's log.
 
 use onedock_common::{ContainerId, VmId};
@@ -24,7 +24,7 @@ pub fn ended(engine: &Engine, vm: VmId, container: &ContainerId) -> Result<Strin
     Ok(record(vm, &out))
 }
 
-/// Takes back what [`ended`] told, when the VM runs again. `monitord` merges what it receives into
+/// Takes back what [`ended`] reported, when the VM runs again. `monitord` merges what it receives into
 /// what it has: an attribute stays until it is named again, and an empty vector removes it
 /// (`Template::merge`), where an empty text would stay as one.
 pub fn revived(vm: VmId) -> String {

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::datastores;
 use crate::engine::{Engine, EngineError};
-use crate::look::{self, Seen};
+use crate::observation::{Locks, Observation};
 use crate::probe::host::Host;
 use crate::probe::monitor::Meter;
 use crate::probe::{Proc, system};
@@ -60,9 +60,7 @@ pub enum ProbeError {
 /// Runs the probe and gives its records. What compares two moments takes 0.3 s.
 pub fn run(probe: Probe) -> Result<String, ProbeError> {
     let (proc, engine) = (Proc::system(), Engine::local());
-    let look = |all| -> Result<Seen, EngineError> {
-        look::look(&engine, &paths(), std::iter::empty(), all)
-    };
+    let observe = |locks| Observation::make(&engine, &paths(), std::iter::empty(), locks);
     Ok(match probe {
         Probe::System => {
             let stores = datastores::probe(&location());
@@ -76,18 +74,18 @@ pub fn run(probe: Probe) -> Result<String, ProbeError> {
         }
         Probe::Vm => {
             let mut meter = Meter::default();
-            let seen = look(false)?;
-            meter.probe(&proc, &engine, seen.running());
+            let observed = observe(Locks::Known)?;
+            meter.probe(&proc, &engine, observed.running());
             onedock_common::wait::pause(BETWEEN);
-            let mut records = meter.probe(&proc, &engine, seen.running());
+            let mut records = meter.probe(&proc, &engine, observed.running());
             records.extend(sizes::probe(&engine, &location()));
             lines(&records)
         }
         Probe::State => {
             let mut tracker = Tracker::new(Duration::ZERO, Duration::ZERO);
-            tracker.look(&look(true)?.look, Instant::now());
+            tracker.update(&observe(Locks::All)?, Instant::now());
             onedock_common::wait::pause(BETWEEN);
-            lines(&tracker.look(&look(true)?.look, Instant::now()).lines)
+            lines(&tracker.update(&observe(Locks::All)?, Instant::now()).lines)
         }
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! `monitord` starts a client anew when it has heard nothing of its host for
 //! MONITORING_INTERVAL_HOST (180 s), and after 300 s more when its last start was never answered
-//! (`src/monitor/src/monitor/HostMonitorManager.cc`). Until then nobody would tell what becomes of
+//! (`src/monitor/src/monitor/HostMonitorManager.cc`). Until then nobody would report what becomes of
 //! this host's VMs. So the agent has a child that waits on a pipe whose other end only the agent
 //! has: the kernel closes it, however the agent ends. A standby that is gone is replaced by the
 //! agent. It starts what has the program's path then, so that an agent that sees its program replaced

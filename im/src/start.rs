@@ -15,13 +15,14 @@ use onedock_common::HostId;
 use onedock_common::state::paths::Paths;
 use thiserror::Error;
 
-use crate::agent::{self, Agent, AgentError, Place};
+use crate::agent::{Agent, AgentError, NodeContext};
 use crate::config::{Config, ConfigError};
 use crate::engine::Engine;
 use crate::instance::{Claim, Instance, InstanceError, Token};
 use crate::monitord::unix_time;
 use crate::probe::Proc;
 use crate::standby::{self, Failures};
+use crate::wake;
 
 /// How long the first round of probes may take; `one_im_ssh -w` gives the whole start 90 s.
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -269,7 +270,7 @@ fn claim(instance: Instance) -> Result<Claimed, StartError> {
     let claim = instance.claim()?;
     // Monitoring without a log is better than none.
     let _ = crate::log::to_file(&instance.log());
-    agent::hold_refresh_signal().map_err(|e| StartError::Spawn(e.into()))?;
+    wake::hold_refresh_signal().map_err(|e| StartError::Spawn(e.into()))?;
     Ok(Claimed {
         instance,
         _claim: claim,
@@ -277,13 +278,13 @@ fn claim(instance: Instance) -> Result<Claimed, StartError> {
 }
 
 fn make(config: Config) -> Agent {
-    let place = Place {
+    let node = NodeContext {
         engine: Engine::local(),
         paths: paths(),
         proc: Proc::system(),
         remotes: remotes(),
     };
-    Agent::new(config, place)
+    Agent::new(config, node)
 }
 
 /// Whatever the shells and the ssh before left open, which would keep them waiting.

@@ -1,25 +1,26 @@
-//! Which state of which VM is told to `oned`, and when. Pure: what was seen goes in, records
-//! come out; the reasons are in `docs/decisions/0004-state-reports.md`.
+//! Which state of which VM is reported to `oned`, and when. Pure: observations go in, records come
+//! out; the reasons are in `docs/decisions/0004-state-reports.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use onedock_common::{ContainerName, VmId};
 
 use crate::engine::State;
+use crate::observation::Observation;
 use crate::template::vector;
 
-/// How many looks in a row must agree before anything but RUNNING is told (fault 39).
+/// How many observations in a row must agree before anything but RUNNING is reported (fault 39).
 const CONFIRM: u32 = 2;
-/// How long after an action on a VM nothing is said of it: `oned` is still taking notice.
-const QUIET: Duration = Duration::from_secs(2);
-/// When a state other than RUNNING is told again: `oned` ignores all reports in the first 30 s
+/// How long after an action on a VM nothing is reported of it: `oned` is still taking notice.
+const SUPPRESSED: Duration = Duration::from_secs(2);
+/// When a state other than RUNNING is reported again: `oned` ignores all reports in the first 30 s
 /// after its own action (`test_and_trigger` in `src/im/InformationManager.cc`).
 const AGAIN: [Duration; 2] = [Duration::from_secs(31), Duration::from_secs(62)];
 
 /// A state as `oned` understands it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Reported {
     /// Runs.
     Running,
     /// Frozen.
@@ -30,7 +31,7 @@ pub enum Told {
     Failure,
 }
 
-impl Told {
+impl Reported {
     fn of(state: State) -> Option<Self> {
         match state {
             State::Running => Some(Self::Running),
@@ -39,6 +40,10 @@ impl Told {
             State::Dead => Some(Self::Failure),
             State::Created | State::Other => None,
         }
+    }
+
+    fn is_end(self) -> bool {
+        matches!(self, Self::Poweroff | Self::Failure)
     }
 
     fn word(self) -> &'static str {
@@ -51,79 +56,68 @@ impl Told {
     }
 }
 
-/// One look at the engine and at the locks.
-#[derive(Debug, Clone, Default)]
-pub struct Look {
-    /// The VMs that have a container.
-    pub vms: BTreeMap<VmId, State>,
-    /// The VMs on which an action runs.
-    pub busy: BTreeSet<VmId>,
-    /// Whether a VM that is not in `vms` has no container.
-    pub complete: bool,
-}
-
-/// What a look leads to.
+/// What an observation leads to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// STATE_VM lines; empty when there is nothing to say.
     pub lines: Vec<String>,
-    /// VMs that are told now, or told again, to have ended while their container is there: the
-    /// ones whose exit is worth telling too.
+    /// VMs that are reported, now or again, to have ended while their container is there: how they
+    /// ended is worth a record too.
     pub ended: Vec<VmId>,
     /// VMs that run, and of which an earlier end may still be shown: by this agent, by one before
     /// it, or by another host's.
     pub revived: Vec<VmId>,
-    /// Whether a second look is wanted soon, to confirm what was seen for the first time.
+    /// Whether a second observation is wanted soon, to confirm what was observed for the first time.
     pub again_soon: bool,
 }
 
 #[derive(Debug)]
 struct Vm {
-    /// What the last looks agree on, since when, and how many they are.
-    seen: Option<(Told, Instant, u32)>,
-    told: Option<Told>,
-    /// When `told` is to be told again, soonest last.
+    /// What the last observations agree on, since when, and how many they are.
+    observed: Option<(Reported, Instant, u32)>,
+    reported: Option<Reported>,
+    /// When `reported` is to be reported again, soonest last.
     again: Vec<Instant>,
-    quiet_until: Option<Instant>,
+    suppressed_until: Option<Instant>,
     missing: u32,
     /// Whether this VM's report as running has taken back how it ended before.
     end_is_withdrawn: bool,
 }
 
-/// Remembers what was seen and told.
+/// Remembers what was observed and reported.
 #[derive(Debug)]
 pub struct Tracker {
     vms: BTreeMap<VmId, Vm>,
-    /// A frozen VM is told when it stays so for longer than this.
+    /// A frozen VM is reported when it stays so for longer than this.
     freeze: Duration,
     sync_every: Duration,
     sync_at: Option<Instant>,
-    looks: u32,
+    observations: u32,
 }
 
 impl Tracker {
-    /// Nothing seen yet; the first report will be a full one.
+    /// Nothing observed yet; the first report will be a full one.
     pub fn new(freeze: Duration, sync_every: Duration) -> Self {
         Self {
             vms: BTreeMap::new(),
             freeze,
             sync_every,
             sync_at: None,
-            looks: 0,
+            observations: 0,
         }
     }
 
-    /// The VMs that are remembered, whose locks are worth a look besides the listed ones'.
+    /// The VMs that are remembered, whose locks are read besides those of the listed ones.
     pub fn known(&self) -> impl Iterator<Item = VmId> {
         self.vms.keys().copied()
     }
 
-    /// Whether the next look may become a full list.
+    /// Whether the next report may be a full list.
     pub fn sync_due(&self, now: Instant) -> bool {
         self.sync_at.is_none_or(|at| now >= at)
     }
 
-    /// The last report did not arrive: everything is told once more.
+    /// The last report did not arrive: everything is reported once more.
     pub fn not_sent(&mut self) {
         self.sync_at = None;
         for vm in self.vms.values_mut() {
@@ -131,36 +125,40 @@ impl Tracker {
         }
     }
 
-    /// The engine did not answer: nothing is known, and what was seen before confirms nothing
-    /// (faults 38 and 40). When it answers again all is told once more.
-    pub fn blind(&mut self) {
-        self.looks = 0;
+    /// The engine did not answer: nothing is known, and what was observed before confirms nothing
+    /// (faults 38 and 40). When it answers again all is reported once more.
+    pub fn engine_unreachable(&mut self) {
+        self.observations = 0;
         self.sync_at = None;
         for vm in self.vms.values_mut() {
-            vm.seen = None;
+            vm.observed = None;
             vm.missing = 0;
         }
     }
 
-    /// Takes in a look and says what to tell.
-    pub fn look(&mut self, look: &Look, now: Instant) -> Report {
+    /// Takes an observation in and says what to report.
+    pub fn update(&mut self, observed: &Observation, now: Instant) -> Report {
         let mut report = Report::default();
-        self.looks = if look.complete { self.looks + 1 } else { 0 };
-        for &id in &look.busy {
-            self.vm(id).hush(now);
+        self.observations = if observed.complete {
+            self.observations + 1
+        } else {
+            0
+        };
+        for &id in &observed.busy {
+            self.vm(id).suppress(now);
         }
-        for (&id, &state) in &look.vms {
+        for (&id, &state) in &observed.vms {
             let freeze = self.freeze;
             let vm = self.vm(id);
             vm.missing = 0;
-            if !vm.is_quiet(now) {
-                vm.see(id, state, freeze, now, &mut report);
+            if !vm.is_suppressed(now) {
+                vm.observe(id, state, freeze, now, &mut report);
             }
         }
-        self.notice_missing(look, now, &mut report);
-        if self.sync_due(now) && look.complete {
-            if self.looks >= CONFIRM {
-                report.lines = self.full(look);
+        self.notice_missing(observed, now, &mut report);
+        if self.sync_due(now) && observed.complete {
+            if self.observations >= CONFIRM {
+                report.lines = self.full_list(observed);
                 self.sync_at = Some(now + self.sync_every);
             } else {
                 report.lines.clear();
@@ -174,11 +172,11 @@ impl Tracker {
     }
 
     /// The running VMs whose former end has to be taken back, once for each run. An action on the
-    /// VM ([`Vm::hush`]) may have been its start, and an agent that has just begun does not know
-    /// what was told before it; so what was told here does not decide it.
+    /// VM ([`Vm::suppress`]) may have been its start, and an agent that has just begun does not know
+    /// what was reported before it; so what was reported here does not decide it.
     fn withdraw_ends(&mut self) -> Vec<VmId> {
         let running = self.vms.iter_mut().filter_map(|(&id, vm)| {
-            let due = vm.told == Some(Told::Running) && !vm.end_is_withdrawn;
+            let due = vm.reported == Some(Reported::Running) && !vm.end_is_withdrawn;
             vm.end_is_withdrawn |= due;
             due.then_some(id)
         });
@@ -187,32 +185,33 @@ impl Tracker {
 
     fn vm(&mut self, id: VmId) -> &mut Vm {
         self.vms.entry(id).or_insert(Vm {
-            seen: None,
-            told: None,
+            observed: None,
+            reported: None,
             again: Vec::new(),
-            quiet_until: None,
+            suppressed_until: None,
             missing: 0,
             end_is_withdrawn: false,
         })
     }
 
-    fn notice_missing(&mut self, look: &Look, now: Instant, report: &mut Report) {
-        if !look.complete {
+    fn notice_missing(&mut self, observed: &Observation, now: Instant, report: &mut Report) {
+        if !observed.complete {
             return;
         }
         self.vms.retain(|&id, vm| {
-            if look.vms.contains_key(&id) || look.busy.contains(&id) || vm.is_quiet(now) {
+            let is_there = observed.vms.contains_key(&id) || observed.busy.contains(&id);
+            if is_there || vm.is_suppressed(now) {
                 return true;
             }
-            vm.seen = None;
+            vm.observed = None;
             vm.missing = vm.missing.saturating_add(1);
             if vm.missing < CONFIRM {
                 report.again_soon = true;
                 return true;
             }
-            // Told once and forgotten: should `oned` ignore it, the next full list lacks it.
-            if vm.told.is_some_and(|told| told != Told::Poweroff) {
-                report.lines.push(record(id, Told::Poweroff.word()));
+            // Reported once and forgotten: should `oned` ignore it, the next full list lacks it.
+            if vm.reported.is_some_and(|state| state != Reported::Poweroff) {
+                report.lines.push(record(id, Reported::Poweroff.word()));
             }
             false
         });
@@ -221,22 +220,22 @@ impl Tracker {
     /// Everything that is known. A VM that an action holds, and one whose state is not
     /// confirmed, is listed in a state that `oned` does not act upon, because one that is not
     /// listed would be taken for powered off (fault 59).
-    fn full(&self, look: &Look) -> Vec<String> {
+    fn full_list(&self, observed: &Observation) -> Vec<String> {
         let mut lines = vec![
             "SYNC_STATE=yes".to_owned(),
             "MISSING_STATE=POWEROFF".to_owned(),
         ];
         for (&id, vm) in &self.vms {
-            let busy = look.busy.contains(&id) || vm.quiet_until.is_some();
+            let busy = observed.busy.contains(&id) || vm.suppressed_until.is_some();
             let confirmed = vm
-                .told
-                .filter(|told| vm.seen.is_some_and(|(s, ..)| s == *told));
+                .reported
+                .filter(|state| vm.observed.is_some_and(|(last, ..)| last == *state));
             match confirmed {
-                Some(told) if !busy => lines.push(record(id, told.word())),
-                _ if busy || vm.seen.is_some() || (1..CONFIRM).contains(&vm.missing) => {
+                Some(state) if !busy => lines.push(record(id, state.word())),
+                _ if busy || vm.observed.is_some() || (1..CONFIRM).contains(&vm.missing) => {
                     lines.push(record(id, "UNKNOWN"));
                 }
-                _ if look.vms.get(&id) == Some(&State::Other) => {
+                _ if observed.vms.get(&id) == Some(&State::Other) => {
                     lines.push(record(id, "UNKNOWN"));
                 }
                 _ => {}
@@ -247,71 +246,75 @@ impl Tracker {
 }
 
 impl Vm {
-    fn hush(&mut self, now: Instant) {
-        self.quiet_until = Some(now + QUIET);
-        self.seen = None;
-        self.told = None;
+    /// Says nothing of the VM for a while, and forgets what was said.
+    fn suppress(&mut self, now: Instant) {
+        self.suppressed_until = Some(now + SUPPRESSED);
+        self.observed = None;
+        self.reported = None;
         self.again.clear();
         self.missing = 0;
         self.end_is_withdrawn = false;
     }
 
-    fn is_quiet(&mut self, now: Instant) -> bool {
-        if self.quiet_until.is_some_and(|until| now >= until) {
-            self.quiet_until = None;
+    fn is_suppressed(&mut self, now: Instant) -> bool {
+        if self.suppressed_until.is_some_and(|until| now >= until) {
+            self.suppressed_until = None;
         }
-        self.quiet_until.is_some()
+        self.suppressed_until.is_some()
     }
 
-    fn see(&mut self, id: VmId, state: State, freeze: Duration, now: Instant, report: &mut Report) {
-        let Some(want) = Told::of(state) else {
-            self.seen = None;
+    fn observe(
+        &mut self,
+        id: VmId,
+        state: State,
+        freeze: Duration,
+        now: Instant,
+        report: &mut Report,
+    ) {
+        let Some(state) = Reported::of(state) else {
+            self.observed = None;
             return;
         };
-        let (since, looks) = match self.seen {
-            Some((seen, since, looks)) if seen == want => (since, looks.saturating_add(1)),
+        let (since, times) = match self.observed {
+            Some((last, since, times)) if last == state => (since, times.saturating_add(1)),
             _ => (now, 1),
         };
-        self.seen = Some((want, since, looks));
-        let confirmed = match want {
-            Told::Running => true,
-            Told::Suspended => looks >= CONFIRM && now.duration_since(since) >= freeze,
-            Told::Poweroff | Told::Failure => looks >= CONFIRM,
+        self.observed = Some((state, since, times));
+        let confirmed = match state {
+            Reported::Running => true,
+            Reported::Suspended => times >= CONFIRM && now.duration_since(since) >= freeze,
+            Reported::Poweroff | Reported::Failure => times >= CONFIRM,
         };
-        if self.told == Some(want) {
-            if self.told_again(now) {
-                report.lines.push(record(id, want.word()));
-                report.ended.extend(ended(want).then_some(id));
+        if self.reported == Some(state) {
+            if self.is_due_again(now) {
+                report.lines.push(record(id, state.word()));
+                report.ended.extend(state.is_end().then_some(id));
             }
         } else if confirmed {
-            self.tell(id, want, now, report);
-            report.ended.extend(ended(want).then_some(id));
-        } else if want != Told::Suspended {
+            self.report(id, state, now, report);
+            report.ended.extend(state.is_end().then_some(id));
+        } else if state != Reported::Suspended {
             report.again_soon = true;
         }
     }
 
-    fn tell(&mut self, id: VmId, told: Told, now: Instant, report: &mut Report) {
-        self.told = Some(told);
-        self.end_is_withdrawn &= !ended(told);
-        self.again = match told {
-            Told::Running => Vec::new(),
+    fn report(&mut self, id: VmId, state: Reported, now: Instant, report: &mut Report) {
+        self.reported = Some(state);
+        self.end_is_withdrawn &= !state.is_end();
+        self.again = match state {
+            Reported::Running => Vec::new(),
             _ => AGAIN.iter().rev().map(|after| now + *after).collect(),
         };
-        report.lines.push(record(id, told.word()));
+        report.lines.push(record(id, state.word()));
     }
 
-    fn told_again(&mut self, now: Instant) -> bool {
+    fn is_due_again(&mut self, now: Instant) -> bool {
         let due = self.again.last().is_some_and(|at| now >= *at);
         if due {
             self.again.pop();
         }
         due
     }
-}
-
-fn ended(told: Told) -> bool {
-    matches!(told, Told::Poweroff | Told::Failure)
 }
 
 fn record(id: VmId, state: &str) -> String {

@@ -83,7 +83,7 @@ fn a_start_answers_with_all_probes_and_leaves_a_detached_agent_that_sends() {
 }
 
 #[test]
-fn changes_are_told_at_once_with_how_a_vm_ended() {
+fn changes_are_reported_at_once_with_how_a_vm_ended() {
     let node = FakeNode::new();
     node.engine.set(7, "running");
     node.engine.set(9, "running");
@@ -326,7 +326,7 @@ fn what_cannot_start_says_why_in_one_line_and_leaves_no_agent() {
 }
 
 #[test]
-fn a_vm_state_that_monitord_did_not_take_is_told_when_it_is_back() {
+fn a_vm_state_that_monitord_did_not_take_is_reported_when_it_is_back() {
     let mut node = FakeNode::new();
     node.engine.set(7, "running");
     let config = node.config();

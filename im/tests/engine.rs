@@ -55,7 +55,7 @@ fn a_vm_that_starts_and_ends_by_hand_is_reported_with_its_exit_code_and_disk_siz
     // Sizes are measured seldom, unless somebody asks. Nothing was written to the layer, of which
     // the engine tells no size.
     kill(Pid::from_raw(node.pid()), Signal::SIGUSR1).unwrap();
-    let size = "DISK_SIZE = [ ID=\"0\", SIZE=\"0\" ]";
+    let size = "DISK_SIZE = [ ID=0, SIZE=0]";
     node.monitord.expect(SOON, |m| {
         m.kind == "MONITOR_VM" && decoded(&m.data).iter().any(|text| text.contains(size))
     });

@@ -1,4 +1,4 @@
-//! The transfer manager: one module a script of `src/tm_mad/ssh` in [`action`], its front-end half
+//! The transfer manager: one module for each script of `src/tm_mad/ssh` in [`action`], its front-end half
 //! and its node half side by side; [`node`] is what all node halves work with.
 
 mod action;
@@ -8,7 +8,6 @@ mod node;
 mod remote;
 mod request;
 mod serve;
-mod system;
 
 use std::ffi::{OsStr, OsString};
 

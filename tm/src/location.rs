@@ -1,8 +1,10 @@
-//! `host:path` as `oned` writes it, and what of it is a disk and what a VM's folder.
+//! `host:path` as `oned` writes it, and the disk or the VM's folder that it names.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use onedock_common::state::vm_folder;
 use onedock_common::{DiskId, VmId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -96,11 +98,9 @@ pub(crate) struct VmPath {
 }
 
 impl VmPath {
-    /// The VM's folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
-    /// The VM.
     pub(crate) fn vm(&self) -> VmId {
         self.vm
     }
@@ -108,21 +108,35 @@ impl VmPath {
     pub(crate) fn disk(&self) -> Option<DiskId> {
         self.disk
     }
-    /// The whole path.
-    pub(crate) fn path(&self) -> PathBuf {
+    /// The path of the disk or the folder.
+    pub(crate) fn to_path_buf(&self) -> PathBuf {
         match self.disk {
-            Some(disk) => onedock_common::state::descriptor::disk_path(&self.folder, disk),
+            Some(disk) => vm_folder::disk(&self.folder, disk),
             None => self.folder.clone(),
         }
     }
-    /// The place, if it is this VM's.
+    /// The disks that it names: itself, or all in the folder.
+    pub(crate) fn disks(&self) -> io::Result<Vec<DiskId>> {
+        match self.disk {
+            Some(disk) => Ok(vec![disk]),
+            None => vm_folder::disks(&self.folder),
+        }
+    }
+    /// A disk of the same VM.
+    pub(crate) fn of_disk(&self, disk: DiskId) -> Self {
+        Self {
+            disk: Some(disk),
+            ..self.clone()
+        }
+    }
+    /// Of `path`, which must belong to this VM.
     pub(crate) fn of(path: PathBuf, vm: VmId) -> Result<Self, BadLocation> {
-        let place = Self::try_from(path)?;
-        if place.vm == vm {
-            Ok(place)
+        let path = Self::try_from(path)?;
+        if path.vm == vm {
+            Ok(path)
         } else {
             Err(BadLocation::Foreign {
-                path: place.path().display().to_string(),
+                path: path.to_path_buf().display().to_string(),
                 vm,
             })
         }
@@ -140,12 +154,10 @@ impl TryFrom<PathBuf> for VmPath {
             return Err(bad());
         }
         let last = path.file_name().and_then(|n| n.to_str()).ok_or_else(bad)?;
-        let (folder, disk) = match last.strip_prefix("disk.") {
-            Some(disk) => (
-                path.parent().ok_or_else(bad)?,
-                Some(disk.parse().map_err(|_| bad())?),
-            ),
-            None => (path.as_path(), None),
+        let disk = vm_folder::disk_id(last);
+        let folder = match disk {
+            Some(_) => path.parent().ok_or_else(bad)?,
+            None => path.as_path(),
         };
         let number = |p: &Path| p.file_name()?.to_str()?.parse::<VmId>().ok();
         let vm = number(folder).ok_or_else(bad)?;
@@ -160,8 +172,8 @@ impl TryFrom<PathBuf> for VmPath {
 }
 
 impl From<VmPath> for PathBuf {
-    fn from(place: VmPath) -> Self {
-        place.path()
+    fn from(path: VmPath) -> Self {
+        path.to_path_buf()
     }
 }
 
@@ -175,11 +187,11 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(location.host.as_str(), "node1");
-        let place = VmPath::of(location.path, VmId::new(5)).unwrap();
-        assert_eq!(place.folder(), Path::new("/var/lib/one/datastores/101/5"));
-        assert_eq!(place.disk(), Some(DiskId::new(0)));
-        let place = VmPath::try_from(PathBuf::from("/var/lib/one/datastores/101/5")).unwrap();
-        assert_eq!((place.vm(), place.disk()), (VmId::new(5), None));
+        let path = VmPath::of(location.path, VmId::new(5)).unwrap();
+        assert_eq!(path.folder(), Path::new("/var/lib/one/datastores/101/5"));
+        assert_eq!(path.disk(), Some(DiskId::new(0)));
+        let path = VmPath::try_from(PathBuf::from("/var/lib/one/datastores/101/5")).unwrap();
+        assert_eq!((path.vm(), path.disk()), (VmId::new(5), None));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) trait Request: Serialize + DeserializeOwned {
     type Reply: Serialize + DeserializeOwned;
 
     /// The disk or folder that it is about.
-    fn place(&self) -> &VmPath;
+    fn vm_path(&self) -> &VmPath;
 
     /// Does it, on the host. `content` is what follows the request on standard input.
     async fn perform<E: Engine>(
@@ -138,7 +138,7 @@ mod tests {
         let call = Call::parse(&line).unwrap();
         assert_eq!(call.request, Resize::NAME);
         let read: Resize = call.body().unwrap();
-        assert_eq!((read.place(), read.size_mib), (resize().place(), 7));
+        assert_eq!((read.vm_path(), read.size_mib), (resize().vm_path(), 7));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) async fn one<R: Request>(
     let request: R = call.body()?;
     let node = NodeContext {
         engine: Docker::local()?,
-        paths: paths(request.place()),
+        paths: paths(request.vm_path()),
         config,
         helper: Helper::default(),
     };
@@ -48,9 +48,9 @@ pub(crate) async fn one<R: Request>(
 
 /// The state folder, as `setup node` makes it. A front-end that is no host has none: its locks lie
 /// beside its datastores' VMs, where oneadmin can write.
-fn paths(place: &VmPath) -> Paths {
+fn paths(vm_path: &VmPath) -> Paths {
     let system = Paths::system();
-    match place.folder().parent() {
+    match vm_path.folder().parent() {
         Some(datastore) if !system.boot_dir().is_dir() => Paths::at(datastore.join(".onedock")),
         _ => system,
     }

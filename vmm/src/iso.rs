@@ -1,9 +1,8 @@
 //! The files of an ISO image, read by an ordinary user, as the kernel would show them
 //! (`fs/isofs`): with the names of Rock Ridge, else of Joliet, else the plain ones in lower case.
 //!
-//! An image is a tenant's. Names stay beneath the target, nothing is written through a link, and
-//! neither bytes nor files are more than the image can hold. Set-id bits are left out, because
-//! what is written belongs to the user who writes it.
+//! An image is a tenant's: what is written, and where, follows [`onedock_common::unpack`], with no
+//! more bytes than the image has.
 
 mod record;
 mod rock;
@@ -16,37 +15,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use onedock_common::state::extracted;
+use onedock_common::state::extracted::{self, fresh, stamp};
+use onedock_common::unpack::Modes;
 use thiserror::Error;
 use unpack::{Unpack, Written};
 use volume::{Bad, Volume};
-
-/// Which modes the files get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// Those of the image, as the kernel shows them.
-    Own,
-    /// Readable for everybody, and folders open to the writer: files of a context, which are
-    /// replaced in place.
-    Open,
-}
-
-impl Look {
-    fn of_file(self, mode: u32) -> u32 {
-        match self {
-            Self::Own => mode & 0o777,
-            Self::Open if mode & 0o111 == 0 => 0o644,
-            Self::Open => 0o755,
-        }
-    }
-
-    fn of_folder(self, mode: u32) -> u32 {
-        match self {
-            Self::Own => mode & 0o777,
-            Self::Open => 0o755,
-        }
-    }
-}
 
 /// Why the files of an image could not be had.
 #[derive(Debug, Error)]
@@ -80,36 +53,32 @@ pub(crate) enum IsoError {
 /// Brings the files of a context's `image` into the folder `target`, which keeps its identity:
 /// who has it mounted sees the new files, each one whole. What is no longer in the image goes.
 pub(crate) fn replace(image: &Path, target: &Path) -> Result<usize, IsoError> {
-    bring(image, target, Look::Open)
+    bring(image, target, Modes::Open)
 }
 
 /// Brings the files of a CD into the folder `target`, with the modes and times that they have on
 /// it. A folder that was made of this very image is left as it is. Answers how many of the files
 /// that were written are not root's on the CD: an ordinary user cannot give them to anybody.
 pub(crate) fn once(image: &Path, target: &Path) -> Result<usize, IsoError> {
-    let stamp = target.with_extension("of");
+    let stamp = stamp(target);
     let now = identity(image).map_err(|source| failed(image, target, source))?;
     if target.is_dir() && fs::read_to_string(&stamp).is_ok_and(|then| then == now) {
         return Ok(0);
     }
-    let of_others = bring(image, target, Look::Own)?;
+    let of_others = bring(image, target, Modes::Own)?;
     fs::write(&stamp, now).map_err(|source| failed(image, target, source))?;
     Ok(of_others)
 }
 
-fn bring(image: &Path, target: &Path, look: Look) -> Result<usize, IsoError> {
-    let fresh = beside(target);
-    let done = extract(image, &fresh, look).and_then(|written| {
+fn bring(image: &Path, target: &Path, modes: Modes) -> Result<usize, IsoError> {
+    let fresh = fresh(target);
+    let done = extract(image, &fresh, modes).and_then(|written| {
         (|| {
             fs::create_dir_all(target)?;
             extracted::open_folders(target)?;
             fs::set_permissions(target, fs::Permissions::from_mode(0o755))?;
             move_in(&fresh, target)?;
-            // Inner ones first: an outer one may close the way to them.
-            for (path, attributes) in written.folders.iter().rev() {
-                let folder = File::open(target.join(path))?;
-                unpack::set(&folder, *attributes, look.of_folder(attributes.mode))?;
-            }
+            written.folders.close(target)?;
             Ok(written.of_others)
         })()
         .map_err(|source| failed(image, target, source))
@@ -133,13 +102,8 @@ fn failed(image: &Path, target: &Path, source: io::Error) -> IsoError {
     }
 }
 
-fn beside(target: &Path) -> PathBuf {
-    // The VM's lock is held: nobody else writes there.
-    target.with_extension("new")
-}
-
 /// Writes the files of `image` to the folder `target`, which is made anew.
-fn extract(image: &Path, target: &Path, look: Look) -> Result<Written, IsoError> {
+fn extract(image: &Path, target: &Path, modes: Modes) -> Result<Written, IsoError> {
     let io = |source| failed(image, target, source);
     let file = File::open(image).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
@@ -149,7 +113,7 @@ fn extract(image: &Path, target: &Path, look: Look) -> Result<Written, IsoError>
     }
     fs::create_dir_all(target).map_err(io)?;
     let volume = Volume::open(&file);
-    let written = volume.and_then(|volume| Unpack::new(&volume, target, look, length).all());
+    let written = volume.and_then(|volume| Unpack::new(&volume, target, modes, length).all());
     written.map_err(|bad| {
         let image = image.to_owned();
         match bad {

@@ -47,7 +47,7 @@ pub use {
     grow::{grow, grow_file},
     make::make,
     mkfs::{make_fs, make_swap},
-    staged::{Staged, sweep},
+    staged::{Staged, remove_leftovers},
 };
 
 /// The largest disk, in bytes (1 PiB): more is a mistake or an attack, and sums of sizes stay far

@@ -1,7 +1,6 @@
 //! A disk that is written beside the old one, and takes its place in one step.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use super::error::WRITING;
 use super::{DiskFileError, Format, mark};
 use crate::state::files;
 
-/// The name of a disk that is being written: `<disk>.new.<pid>`. What lies there goes when this
+/// The name of a disk that is being written ([`files::temporary`]). What lies there goes when this
 /// value goes, unless it was put in place.
 #[derive(Debug)]
 pub struct Staged {
@@ -22,11 +21,9 @@ impl Staged {
     /// there must be one writer at a time.
     pub fn beside(path: &Path) -> Result<Self, DiskFileError> {
         let path = std::path::absolute(path).map_err(|e| DiskFileError::io(WRITING, path, 0, e))?;
-        sweep(&path)?;
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(format!(".new.{}", std::process::id()));
+        remove_leftovers(&path)?;
         Ok(Self {
-            temporary: temporary.into(),
+            temporary: files::temporary(&path),
             place: path,
         })
     }
@@ -38,14 +35,10 @@ impl Staged {
 
     /// A second temporary file beside this one.
     pub(super) fn further(&self, suffix: &str) -> Self {
-        let with = |path: &Path| {
-            let mut name = path.to_owned().into_os_string();
-            name.push(format!(".{suffix}"));
-            PathBuf::from(name)
-        };
+        let suffix = format!(".{suffix}");
         Self {
-            temporary: with(&self.temporary),
-            place: with(&self.place),
+            temporary: files::with_suffix(&self.temporary, &suffix),
+            place: files::with_suffix(&self.place, &suffix),
         }
     }
 
@@ -113,26 +106,8 @@ impl Drop for Staged {
 }
 
 /// Removes what writers that were ended have left beside the disk at `path`.
-pub fn sweep(path: &Path) -> Result<(), DiskFileError> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(());
-    };
-    let mut beginning = name.to_os_string();
-    beginning.push(".new.");
-    let swept: io::Result<()> = (|| {
-        for entry in fs::read_dir(dir)? {
-            let found = entry?.file_name();
-            if found
-                .as_encoded_bytes()
-                .starts_with(beginning.as_encoded_bytes())
-            {
-                files::remove(&dir.join(found))?;
-            }
-        }
-        Ok(())
-    })();
-    match swept {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(|e| DiskFileError::io(WRITING, path, 0, e)),
-    }
+pub fn remove_leftovers(path: &Path) -> Result<(), DiskFileError> {
+    files::leftovers(path)
+        .and_then(|found| found.iter().try_for_each(|path| files::remove(path)))
+        .map_err(|e| DiskFileError::io(WRITING, path, 0, e))
 }

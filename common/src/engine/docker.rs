@@ -411,9 +411,10 @@ impl Engine for Docker {
         let all = self.within("list", WORK, request).await?;
         Ok(all
             .into_iter()
-            .map(|one| LayerSize {
-                labels: one.labels.unwrap_or_default().into_iter().collect(),
-                bytes: one.size_rw.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            .filter_map(|one| {
+                let labels = one.labels.unwrap_or_default();
+                let label = |name: &str| labels.get(name).map(String::as_str);
+                LayerSize::of_listed(label, &one.names.unwrap_or_default(), one.size_rw)
             })
             .collect())
     }

@@ -484,9 +484,9 @@ impl Engine for FakeEngine {
         self.call("sizes", |s| {
             Ok(s.containers
                 .iter()
-                .map(|c| LayerSize {
-                    labels: c.info.labels.clone(),
-                    bytes: 0,
+                .filter_map(|c| {
+                    let label = |name: &str| c.info.labels.get(name).map(String::as_str);
+                    LayerSize::of_listed(label, &[format!("/{}", c.name)], None)
                 })
                 .collect())
         })

@@ -9,6 +9,7 @@ mod docker;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod labels;
+mod layer_size;
 #[cfg(feature = "engine")]
 mod memory;
 #[cfg(feature = "engine")]
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 #[cfg(feature = "engine")]
 pub use docker::Docker;
+pub use layer_size::LayerSize;
 #[cfg(feature = "engine")]
 pub use thaw::{ThawError, thaw, thaw_left};
 pub use unreachable::NoAnswer;
@@ -177,15 +179,6 @@ pub struct ContainerInfo {
     pub limits: Limits,
 }
 
-/// The size of one container's own layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerSize {
-    /// The container's labels.
-    pub labels: BTreeMap<String, String>,
-    /// Bytes.
-    pub bytes: u64,
-}
-
 /// How a start ended within the time that it was watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watched {
@@ -279,8 +272,7 @@ pub trait Engine {
         &self,
         container: &ContainerId,
     ) -> impl Future<Output = Result<Option<PathBuf>, EngineError>>;
-    /// What its own layer takes, in bytes, by the labels' VM and disk: one call for all containers
-    /// of the drivers.
+    /// What the layers of all VMs' disks take. The engine walks each of them.
     fn sizes(&self) -> impl Future<Output = Result<Vec<LayerSize>, EngineError>>;
     /// The last lines that it wrote, at most `lines`.
     fn last_lines(

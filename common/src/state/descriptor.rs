@@ -78,7 +78,7 @@ pub struct Descriptor {
     pub source: Source,
     /// Whether changes go back to the image (`ln` staged it).
     pub persistent: bool,
-    /// The image's DOCKERRUN as it was kept with it; the VM's own DISK/DOCKERRUN stands before it.
+    /// The image's DOCKERRUN when it was staged; the VM's own DISK/DOCKERRUN stands before it.
     pub dockerrun: Option<String>,
     /// The container; absent until the first `deploy`, and after the disk has left a host.
     pub container: Option<ContainerId>,
@@ -87,7 +87,7 @@ pub struct Descriptor {
     pub snapshots: Vec<Snapshot>,
 }
 
-/// A state of the disk that was kept: an image in the registry.
+/// A snapshot of the disk: an image in the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -99,11 +99,10 @@ pub struct Snapshot {
     pub bytes: u64,
 }
 
-/// What lies at `disk.<n>` of a VM's folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
-    Nothing,
+/// What a disk is on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskKind {
     /// A container: the root disk, or the tree of a further image.
     Container(Box<Descriptor>),
     /// A disk image in a file, or a link to one: raw, qcow2 or ISO 9660.
@@ -165,27 +164,28 @@ impl Descriptor {
         })
     }
 
-    /// What lies at `path`. A descriptor that is damaged is an error, never a disk in a file.
-    pub fn find(path: &Path) -> Result<Found, DescriptorError> {
+    /// What lies at `path`, `disk.N` of a VM's folder; `None` for nothing. A descriptor that is
+    /// damaged is an error, never a disk in a file.
+    pub fn find(path: &Path) -> Result<Option<DiskKind>, DescriptorError> {
         let io = |source| DescriptorError::Io {
             path: path.to_owned(),
             source,
         };
         let meta = match fs::symlink_metadata(path) {
             Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io(e)),
         };
         if meta.is_dir() {
-            return Ok(Found::Folder);
+            return Ok(Some(DiskKind::Folder));
         }
         if !meta.is_file() || meta.len() > LIMIT {
-            return Ok(Found::File);
+            return Ok(Some(DiskKind::File));
         }
         let bytes = files::read_bounded(path, LIMIT).map_err(io)?;
         match bytes.first() {
-            Some(b'{') | None => Self::read(path).map(|d| Found::Container(Box::new(d))),
-            Some(_) => Ok(Found::File),
+            Some(b'{') | None => Self::read(path).map(|d| Some(DiskKind::Container(Box::new(d)))),
+            Some(_) => Ok(Some(DiskKind::File)),
         }
     }
 
@@ -210,31 +210,10 @@ impl Descriptor {
     }
 }
 
-/// `<folder of the VM>/disk.<n>`.
-pub fn disk_path(system_dir: &Path, disk: DiskId) -> PathBuf {
-    system_dir.join(format!("disk.{disk}"))
-}
-
-/// Makes a VM's folder and the marker by which the host's monitor finds the datastore
-/// (`.monitor` holds the name of the datastore's TM, `src/tm_mad/tm_common.sh`,
-/// `enable_local_monitoring`). `None`: a datastore that hosts share has no such marker.
-pub fn prepare_system_dir(system_dir: &Path, tm_mad: Option<&str>) -> io::Result<()> {
-    fs::create_dir_all(system_dir)?;
-    let datastore = system_dir
-        .parent()
-        .ok_or_else(|| io::Error::other("has no parent folder"))?;
-    let marker = datastore.join(".monitor");
-    if let Some(tm_mad) = tm_mad
-        && !marker.exists()
-    {
-        files::replace(&marker, format!("{tm_mad}\n").as_bytes(), 0o644)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::vm_folder;
 
     fn descriptor() -> Descriptor {
         let hex = "ab".repeat(32);
@@ -257,7 +236,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
-        let path = disk_path(dir.path(), DiskId::new(0));
+        let path = vm_folder::disk(dir.path(), DiskId::new(0));
         descriptor().write(&path).unwrap();
         assert_eq!(Descriptor::read(&path).unwrap(), descriptor());
         Descriptor::remove(&path).unwrap();
@@ -271,7 +250,7 @@ mod tests {
     #[test]
     fn what_the_first_version_wrote_is_read_as_a_disk_without_snapshots() {
         let dir = tempfile::tempdir().unwrap();
-        let path = disk_path(dir.path(), DiskId::new(0));
+        let path = vm_folder::disk(dir.path(), DiskId::new(0));
         let mut former = serde_json::to_value(descriptor()).unwrap();
         former["version"] = 1.into();
         former.as_object_mut().unwrap().remove("snapshots");
@@ -293,17 +272,5 @@ mod tests {
             let error = Descriptor::read(&path).unwrap_err().to_string();
             assert!(error.contains("disk.0"), "{error}");
         }
-    }
-
-    #[test]
-    fn the_first_action_on_a_host_leaves_the_marker_of_the_datastore() {
-        let dir = tempfile::tempdir().unwrap();
-        let system_dir = dir.path().join("101/5");
-        prepare_system_dir(&system_dir, Some("onedock")).unwrap();
-        prepare_system_dir(&system_dir, Some("onedock")).unwrap();
-        assert_eq!(
-            fs::read_to_string(dir.path().join("101/.monitor")).unwrap(),
-            "onedock\n"
-        );
     }
 }

@@ -28,10 +28,21 @@ impl Paths {
     }
 }
 
+/// Where the files are written that are to come into a folder of these. The VM's lock is held:
+/// nobody else writes there.
+pub fn fresh(folder: &Path) -> PathBuf {
+    folder.with_extension("new")
+}
+
+/// The file that says of which image the files in a folder are.
+pub fn stamp(folder: &Path) -> PathBuf {
+    folder.with_extension("of")
+}
+
 /// Removes all that was extracted for a VM; what is gone is removed.
 pub fn forget(paths: &Paths, vm: VmId) -> io::Result<()> {
     remove(&paths.context_folder(vm))?;
-    remove(&paths.context_folder(vm).with_extension("new"))?;
+    remove(&fresh(&paths.context_folder(vm)))?;
     remove(&paths.extracted_of(vm))
 }
 
@@ -39,7 +50,7 @@ pub fn forget(paths: &Paths, vm: VmId) -> io::Result<()> {
 pub fn forget_disk(paths: &Paths, vm: VmId, disk: DiskId) -> io::Result<()> {
     let folder = paths.extracted_folder(vm, disk);
     remove(&folder)?;
-    files::remove(&folder.with_extension("of"))?;
+    files::remove(&stamp(&folder))?;
     // The last one takes the VM's folder with it.
     let _ = fs::remove_dir(paths.extracted_of(vm));
     Ok(())

@@ -1,9 +1,13 @@
 //! Files that survive a crash: a reader sees the old content or the new, never a part.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What stands between a name and the process that is writing what is to take its place.
+const TEMPORARY: &str = ".new.";
 
 /// Replaces `path` by `bytes`: a temporary file beside it, synchronised, renamed over it, and
 /// the folder synchronised. `mode` holds from the file's first moment on.
@@ -12,12 +16,10 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .parent()
         .filter(|d| !d.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::other("path has no file name"))?;
-    let mut temporary = name.to_os_string();
-    temporary.push(format!(".new.{}", std::process::id()));
-    let temporary = dir.join(temporary);
+    if path.file_name().is_none() {
+        return Err(io::Error::other("path has no file name"));
+    }
+    let temporary = temporary(path);
     let written = (|| {
         let mut file = OpenOptions::new()
             .write(true)
@@ -45,29 +47,73 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a file or a folder with all in it; what is not there is removed already.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Removes a file, and beside it the temporary files of writers that were ended before they could
 /// put theirs in its place.
 pub fn remove_with_leftovers(path: &Path) -> io::Result<()> {
     remove(path)?;
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(());
+    leftovers(path)?.iter().try_for_each(|path| remove(path))
+}
+
+/// `<path><suffix>`.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Where this process writes what is to take the place of `path`.
+pub fn temporary(path: &Path) -> PathBuf {
+    with_suffix(path, &format!("{TEMPORARY}{}", std::process::id()))
+}
+
+/// Whether a file of this name is one that a process was or is writing.
+pub fn is_temporary(name: &str) -> bool {
+    name.contains(TEMPORARY)
+}
+
+/// What processes were writing in place of `path`, this one among them.
+pub fn leftovers(path: &Path) -> io::Result<Vec<PathBuf>> {
+    beginning_with(&with_suffix(path, TEMPORARY))
+}
+
+/// What lies in the folder of `path` and has a name that begins as its name.
+pub fn beginning_with(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(folder), Some(beginning)) = (path.parent(), path.file_name()) else {
+        return Ok(Vec::new());
     };
-    let mut beginning = name.to_os_string();
-    beginning.push(".new.");
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let found = entry?.file_name();
-        if found
-            .as_encoded_bytes()
+    let begins = |name: &OsString| {
+        name.as_encoded_bytes()
             .starts_with(beginning.as_encoded_bytes())
-        {
-            remove(&dir.join(found))?;
-        }
+    };
+    let names = entries(folder)?.into_iter().filter(begins);
+    Ok(names.map(|name| folder.join(name)).collect())
+}
+
+/// The names in a folder that are UTF-8; a folder that is not there has none.
+pub fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let names = entries(folder)?.into_iter();
+    Ok(names.filter_map(|name| name.into_string().ok()).collect())
+}
+
+/// The names in a folder; one that is not there has none.
+pub fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
+    match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.file_name())).collect(),
     }
-    Ok(())
 }
 
 /// Reads a regular file of at most `limit` bytes without following a link at its end.

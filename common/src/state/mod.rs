@@ -4,8 +4,10 @@
 pub mod boot;
 pub mod descriptor;
 pub mod disk_image;
+pub mod disk_sizes;
 pub mod extracted;
 pub mod files;
 pub mod journal;
 pub mod lock;
 pub mod paths;
+pub mod vm_folder;

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::state::files;
 use crate::types::ids::{ContainerId, VmId};
+
+const VM_LOCK: &str = "vm-";
 
 /// The state folder of a node. It is one fixed folder ([`Paths::system`]) and no setting: the
 /// runtime, which root runs, looks nowhere else, and takes a container without a boot spec for none
@@ -43,16 +46,46 @@ impl Paths {
 
     /// The lock that serialises the actions on one VM.
     pub fn vm_lock(&self, vm: VmId) -> PathBuf {
-        self.state.join("lock").join(format!("vm-{vm}"))
+        self.lock_dir().join(format!("{VM_LOCK}{vm}"))
+    }
+
+    /// The VMs that have a lock file: those on which an action runs or has run, and that are not
+    /// yet deleted here.
+    pub fn locked_vms(&self) -> Vec<VmId> {
+        let names = files::names(&self.lock_dir()).unwrap_or_default();
+        let vm = |name: &String| name.strip_prefix(VM_LOCK)?.parse().ok();
+        names.iter().filter_map(vm).collect()
+    }
+
+    fn lock_dir(&self) -> PathBuf {
+        self.state.join("lock")
     }
 
     /// The lock that makes one pull of an image out of many at once.
     pub fn image_lock(&self, hex: &str) -> PathBuf {
-        self.state.join("lock").join(format!("image-{hex}"))
+        self.lock_dir().join(format!("image-{hex}"))
     }
 
     /// What was begun on one VM and is not yet finished.
     pub fn journal(&self, vm: VmId) -> PathBuf {
         self.state.join("journal").join(format!("{vm}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lock_file_names_a_vm_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path());
+        assert!(paths.locked_vms().is_empty());
+        let locks = dir.path().join("lock");
+        std::fs::create_dir(&locks).unwrap();
+        for name in ["image-ab", "vm-x", "vm-7"] {
+            std::fs::write(locks.join(name), "").unwrap();
+        }
+        assert_eq!(paths.locked_vms(), [VmId::new(7)]);
     }
 }

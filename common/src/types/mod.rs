@@ -8,4 +8,5 @@ pub mod ids;
 pub mod names;
 pub mod reference;
 pub mod secret;
+pub mod system_datastore;
 pub mod text;

@@ -96,7 +96,7 @@ fn ticks(stat: &str) -> Option<Ticks> {
     })
 }
 
-/// The idle thousandths between two measurements; ticks that run backwards tell nothing.
+/// The idle thousandths between two measurements; ticks that run backwards give none.
 fn free_share(last: Option<Ticks>, now: Option<Ticks>) -> Option<u64> {
     let (last, now) = (last?, now?);
     let all = now.all.checked_sub(last.all).filter(|all| *all > 0)?;

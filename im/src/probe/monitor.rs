@@ -64,7 +64,7 @@ struct Vm {
     round: u64,
 }
 
-/// Remembers where each VM's numbers are and what they were.
+/// Remembers where each VM's control files are and what they said.
 #[derive(Debug, Default)]
 pub struct Meter {
     vms: BTreeMap<VmId, Vm>,
@@ -200,8 +200,8 @@ mod tests {
     #[test]
     fn counters_go_on_when_a_container_starts_again() {
         let mut counter = Counter::default();
-        let told: Vec<u64> = [5, 9, 2, 4, 1].map(|raw| counter.next(raw)).to_vec();
-        assert_eq!(told, [5, 9, 11, 13, 14]);
+        let reported: Vec<u64> = [5, 9, 2, 4, 1].map(|raw| counter.next(raw)).to_vec();
+        assert_eq!(reported, [5, 9, 11, 13, 14]);
     }
 
     #[test]

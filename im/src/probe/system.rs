@@ -16,7 +16,7 @@ use crate::template::line;
 /// Gives the records. `remotes` is the synchronised tree whose VERSION tells `onehost sync`
 /// what this host has; `stores` are the records of its datastores.
 ///
-/// An engine that does not answer is told in `ONEDOCK_ENGINE` and is no failure of the host:
+/// An engine that does not answer is reported in `ONEDOCK_ENGINE` and is no failure of the host:
 /// a failure would turn its running VMs to UNKNOWN, while a restart of the engine touches none.
 pub fn probe(proc: &Proc, engine: &Engine, remotes: &Path, stores: &str) -> io::Result<String> {
     let capacity = Capacity::read(proc)?;

@@ -4,11 +4,10 @@
 use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
 use onedock_common::opennebula::answer::Answer;
-use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::types::reference::{ImageTag, Source};
 use onedock_registry::{Attributes, ImageStore};
 
-use super::inventory::DiskKind;
 use super::save::IfRunning;
 use super::save::container::SaveContainer;
 use super::save::file::SaveFile;
@@ -29,11 +28,11 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
     };
     let images = front.images()?;
     let disk_id = target
-        .place
+        .path
         .disk()
         .context("a disk is saved, not a folder")?;
     let temporary = ImageTag::Saving {
-        vm: target.place.vm(),
+        vm: target.path.vm(),
         disk: disk_id,
     };
     let saving = Saving {
@@ -52,8 +51,8 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
             saving.attributes(&descriptor).await?;
             state
         }
-        DiskKind::File { .. } => saving.file(snapshot).await?,
-        DiskKind::Folder | DiskKind::Damaged(_) => bail!("{disk} is not a disk that can be saved"),
+        DiskKind::File => saving.file(snapshot).await?,
+        DiskKind::Folder => bail!("{disk} is not a disk that can be saved"),
     };
     images.verify(&state).await?;
     images.set_current(&to, state.digest()).await?;
@@ -73,7 +72,7 @@ impl Saving<'_> {
     async fn present(&self, descriptor: &Descriptor) -> anyhow::Result<Source> {
         let repository = self.to.repository();
         let request = SaveContainer {
-            disk: self.target.place.clone(),
+            disk: self.target.path.clone(),
             repository: Some(repository.clone()),
             tag: self.temporary.into(),
             comment: format!("disk {} of VM {} saved", descriptor.disk, descriptor.vm),
@@ -113,7 +112,7 @@ impl Saving<'_> {
     async fn file(&self, snapshot: Option<SnapshotId>) -> anyhow::Result<Source> {
         let repository = self.to.repository();
         let request = SaveFile {
-            disk: self.target.place.clone(),
+            disk: self.target.path.clone(),
             snapshot,
             repository: repository.clone(),
             tag: self.temporary.into(),

@@ -8,6 +8,7 @@ use onedock_common::engine::fake::Failure;
 use onedock_common::engine::{CreateSpec, Engine as _, Limits};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::state::journal::freezing;
+use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{ContainerName, DiskId, SnapshotId, VmId};
 
 use super::delete::remove::{Delete, Deletion, InRegistry};
@@ -19,7 +20,6 @@ use super::save::container::{SaveContainer, SavedContainer};
 use super::snap_create::SnapCreate;
 use super::snap_revert::SnapRevert;
 use crate::request::{Arrival, Request as _};
-use crate::system::System;
 
 const VM: VmId = VmId::new(5);
 
@@ -39,35 +39,35 @@ impl TestHost {
     }
 
     fn inventory(&self) -> Vec<FoundDisk> {
-        let place = self.place("disk.0");
-        self.perform(Inventory { place, token: None }).unwrap()
+        let path = self.path("disk.0");
+        self.perform(Inventory { path, token: None }).unwrap()
     }
 
     fn snapshot(&self, id: u32) -> anyhow::Result<()> {
         self.perform(SnapCreate {
-            disk: self.place("disk.0"),
+            disk: self.path("disk.0"),
             id: SnapshotId::new(id),
             credential: None,
         })
     }
 
-    fn adopt(&self, system: System, state: &SavedContainer) -> anyhow::Result<Arrival> {
+    fn adopt(&self, system: SystemDatastore, state: &SavedContainer) -> anyhow::Result<Arrival> {
         let descriptor = Descriptor {
             image: state.image.clone(),
             container: None,
             ..state.descriptor.clone()
         };
         self.perform(Adopt {
-            disk: self.place("disk.0"),
+            disk: self.path("disk.0"),
             system,
             descriptor,
             token: "token".to_owned(),
         })
     }
 
-    fn release(&self, system: System, state: &SavedContainer) -> anyhow::Result<()> {
+    fn release(&self, system: SystemDatastore, state: &SavedContainer) -> anyhow::Result<()> {
         self.perform(Release {
-            disk: self.place("disk.0"),
+            disk: self.path("disk.0"),
             system,
             content: state.image.clone(),
             container: state.descriptor.container.clone(),
@@ -111,8 +111,8 @@ impl TestHost {
 /// What the front-end does for a move, until the first failure.
 fn mv(from: &TestHost, to: &TestHost) -> anyhow::Result<()> {
     if let Some(saved) = from.save(IfRunning::Refuse)? {
-        to.adopt(System::Onedock, &saved)?;
-        from.release(System::Onedock, &saved)?;
+        to.adopt(SystemDatastore::Onedock, &saved)?;
+        from.release(SystemDatastore::Onedock, &saved)?;
     }
     Ok(())
 }
@@ -151,7 +151,7 @@ fn a_snapshot_that_dies_while_the_vm_is_frozen_leaves_a_note_for_the_next_action
         .unwrap();
     runtime.block_on(async {
         let request = SnapCreate {
-            disk: host.place("disk.0"),
+            disk: host.path("disk.0"),
             id: SnapshotId::new(0),
             credential: None,
         };
@@ -228,13 +228,16 @@ fn in_a_stock_datastore_the_descriptor_stays_for_the_stock_scripts_and_names_the
     from.stage().unwrap();
     from.deploy();
     let state = from.save(IfRunning::Refuse).unwrap().unwrap();
-    assert_eq!(to.adopt(System::Ssh, &state).unwrap(), Arrival::Done);
+    assert_eq!(
+        to.adopt(SystemDatastore::Ssh, &state).unwrap(),
+        Arrival::Done
+    );
     assert!(!to.folder.exists());
     let context = from.node.paths.context_folder(VM);
     for _ in 0..2 {
         // The driver's own copy of the context, which no stock script knows.
         fs::create_dir_all(&context).unwrap();
-        from.release(System::Ssh, &state).unwrap();
+        from.release(SystemDatastore::Ssh, &state).unwrap();
         assert!(!context.exists());
         assert_eq!(from.descriptor().image, state.image);
         assert_eq!(from.descriptor().container, None);
@@ -248,8 +251,8 @@ fn what_the_registry_keeps_is_told_before_anything_is_removed() {
     host.stage().unwrap();
     host.deploy();
     let request = |registry_is_clean| Delete {
-        place: host.place(""),
-        system: System::Onedock,
+        path: host.path(""),
+        system: SystemDatastore::Onedock,
         saved: None,
         registry_is_clean,
     };
@@ -290,7 +293,7 @@ fn the_tree_of_a_further_image_is_saved_without_having_run_and_goes_with_its_dis
     host.deploy();
     host.tree();
     let request = SaveContainer {
-        disk: host.place("disk.1"),
+        disk: host.path("disk.1"),
         repository: None,
         tag: "vm-5-disk-1".parse().unwrap(),
         comment: "saved".to_owned(),
@@ -322,7 +325,7 @@ fn an_attempt_to_go_back_to_what_was_never_kept_changes_nothing() {
     host.deploy();
     let before = host.descriptor();
     let request = SnapRevert {
-        disk: host.place("disk.0"),
+        disk: host.path("disk.0"),
         id: SnapshotId::new(3),
     };
     let refused = host.perform(request).unwrap_err().to_string();
@@ -341,7 +344,7 @@ fn our_state_of_a_vm_in_a_stock_datastore_goes_with_its_last_container() {
     fs::create_dir_all(paths.extracted_folder(VM, DiskId::new(2))).unwrap();
     fs::write(host.folder.join("vm.xml"), "<VM/>").unwrap();
     for _ in 0..2 {
-        host.delete_in("disk.0", System::Ssh).unwrap();
+        host.delete_in("disk.0", SystemDatastore::Ssh).unwrap();
     }
     assert!(host.folder.join("vm.xml").exists(), "the stock script's");
     assert!(!paths.context_folder(VM).exists() && !paths.extracted_of(VM).exists());

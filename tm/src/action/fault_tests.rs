@@ -25,7 +25,7 @@ use super::save::container::{SaveContainer, SavedContainer};
 use crate::location::VmPath;
 use crate::node::NodeContext;
 use crate::request::Request;
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 pub(super) struct TestHost {
     pub(super) node: NodeContext<'static, FakeEngine>,
@@ -62,7 +62,7 @@ impl TestHost {
         }
     }
 
-    pub(super) fn place(&self, name: &str) -> VmPath {
+    pub(super) fn path(&self, name: &str) -> VmPath {
         VmPath::try_from(self.folder.join(name)).unwrap()
     }
 
@@ -76,8 +76,8 @@ impl TestHost {
 
     pub(super) fn stage(&self) -> anyhow::Result<()> {
         self.perform(Stage {
-            disk: self.place("disk.0"),
-            system: System::Onedock,
+            disk: self.path("disk.0"),
+            system: SystemDatastore::Onedock,
             image: source(),
             source: source(),
             persistent: true,
@@ -87,12 +87,16 @@ impl TestHost {
     }
 
     pub(super) fn delete(&self, name: &str) -> anyhow::Result<Deletion> {
-        self.delete_in(name, System::Onedock)
+        self.delete_in(name, SystemDatastore::Onedock)
     }
 
-    pub(super) fn delete_in(&self, name: &str, system: System) -> anyhow::Result<Deletion> {
+    pub(super) fn delete_in(
+        &self,
+        name: &str,
+        system: SystemDatastore,
+    ) -> anyhow::Result<Deletion> {
         self.perform(Delete {
-            place: self.place(name),
+            path: self.path(name),
             system,
             saved: None,
             registry_is_clean: true,
@@ -101,7 +105,7 @@ impl TestHost {
 
     pub(super) fn save(&self, if_running: IfRunning) -> anyhow::Result<Option<SavedContainer>> {
         self.perform(SaveContainer {
-            disk: self.place("disk.0"),
+            disk: self.path("disk.0"),
             repository: None,
             tag: "vm-5-disk-0".parse().unwrap(),
             comment: "saved".to_owned(),
@@ -337,12 +341,12 @@ fn a_move_to_another_system_datastore_takes_descriptor_and_context_along() {
     let to = |name: &str| VmPath::try_from(other.join(name)).unwrap();
     for _ in 0..2 {
         host.perform(Rename {
-            from: host.place("disk.0"),
+            from: host.path("disk.0"),
             to: to("disk.0"),
         })
         .unwrap();
         host.perform(Rename {
-            from: host.place(""),
+            from: host.path(""),
             to: to(""),
         })
         .unwrap();

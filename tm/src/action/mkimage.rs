@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};
 use crate::location::VmPath;
-use crate::node::{NodeContext, disk_file, volume};
+use crate::node::{NodeContext, disk};
 use crate::request::Request;
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     let [size, format, disk, vm, ..] = arguments else {
@@ -29,7 +29,7 @@ pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
         "a volatile disk has the format raw or qcow2, not iso"
     );
     let request = MakeDisk {
-        disk: target.place.clone(),
+        disk: target.path.clone(),
         size_mib: size_mib(size)?,
         format,
     };
@@ -50,7 +50,7 @@ impl Request for MakeDisk {
     const NAME: &'static str = "make_disk";
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -60,7 +60,7 @@ impl Request for MakeDisk {
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<()> {
         let _lock = node.begin(self.disk.vm()).await?;
-        let path = disk_file::clear(node, &self.disk, System::Onedock).await?;
-        volume::make(&path, self.size_mib, self.format).await
+        let path = disk::prepare_file(node, &self.disk, SystemDatastore::Onedock).await?;
+        disk::make(&path, self.size_mib, self.format).await
     }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};
 use crate::location::VmPath;
-use crate::node::{NodeContext, disk_file, volume};
+use crate::node::{NodeContext, disk};
 use crate::request::Request;
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     let [size, disk, vm, ..] = arguments else {
@@ -22,7 +22,7 @@ pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     };
     let target = target(disk, vm)?;
     let request = MakeSwap {
-        disk: target.place.clone(),
+        disk: target.path.clone(),
         size_mib: size_mib(size)?,
     };
     target.call(&request).await?;
@@ -41,7 +41,7 @@ impl Request for MakeSwap {
     const NAME: &'static str = "make_swap";
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -51,7 +51,7 @@ impl Request for MakeSwap {
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<()> {
         let _lock = node.begin(self.disk.vm()).await?;
-        let path = disk_file::clear(node, &self.disk, System::Onedock).await?;
-        volume::make_swap(&path, self.size_mib).await
+        let path = disk::prepare_file(node, &self.disk, SystemDatastore::Onedock).await?;
+        disk::make_swap(&path, self.size_mib).await
     }
 }

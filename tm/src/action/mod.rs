@@ -30,18 +30,19 @@ use anyhow::{Context as _, bail};
 use onedock_common::VmId;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
+use onedock_common::state::descriptor::DiskKind;
 use onedock_common::types::reference::RegistryName;
 use onedock_common::types::secret::Credential;
 use onedock_registry::{Client, ImageStore};
 
-use self::inventory::{DiskKind, FoundDisk, Inventory};
+use self::inventory::{FoundDisk, Inventory};
 #[cfg(test)]
 pub(crate) use self::resize::Resize;
-use crate::location::{Location, VmPath};
+use crate::location::{HostName, Location, VmPath};
 use crate::remote::{self, Payload};
 use crate::request::{Call, Request};
 use crate::serve;
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// What 7.4.0's `ssh` has and this version does not support.
 const NOT_SUPPORTED: &[&str] = &[
@@ -52,10 +53,10 @@ const NOT_SUPPORTED: &[&str] = &[
     "restore",
 ];
 
-/// What every script works with.
+/// What every script on the front-end works with.
 struct FrontEnd<'a> {
     config: &'a Config,
-    system: System,
+    system: SystemDatastore,
 }
 
 impl FrontEnd<'_> {
@@ -64,7 +65,7 @@ impl FrontEnd<'_> {
         Ok(ImageStore::new(Client::configured(self.config)?))
     }
 
-    /// The account, for a host that pushes in our place.
+    /// The account, for a host that pushes in our vm_path.
     fn credential(&self, registry: &RegistryName) -> anyhow::Result<Option<Credential>> {
         Ok(onedock_registry::credential(
             &self.config.auth_file,
@@ -78,11 +79,11 @@ pub(crate) async fn run(
     arguments: &[String],
     config: &Config,
 ) -> anyhow::Result<Answer> {
-    let (base, suffix) = match script.split_once('.') {
-        Some((base, suffix)) => (base, Some(suffix)),
-        None => (script, None),
+    // A stock system datastore's name is the suffix (TM_MAD_SYSTEM).
+    let (base, system) = match script.split_once('.') {
+        Some((base, suffix)) => (base, suffix.parse()?),
+        None => (script, SystemDatastore::Onedock),
     };
-    let system = System::of_suffix(suffix)?;
     let front = FrontEnd { config, system };
     match base {
         "clone" => clone::run(arguments, &front, clone::Kind::Copy).await,
@@ -109,7 +110,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Does what a front-end half asks of this host.
+/// Does on this host what a front-end half has requested.
 pub(crate) async fn answer(
     call: Call,
     config: &Config,
@@ -148,56 +149,53 @@ pub(crate) async fn answer(
 
 /// A disk or folder of a VM on a host, from `host:path` and the VM's id.
 struct Target {
-    location: Location,
-    place: VmPath,
+    host: HostName,
+    path: VmPath,
 }
 
 impl Target {
-    /// Has something done where it is.
+    /// Has a request done on the host.
     async fn call<R: Request>(&self, request: &R) -> anyhow::Result<R::Reply> {
-        remote::call(&self.location.host, request, Payload::Nothing).await
+        remote::call(&self.host, request, Payload::Nothing).await
     }
 
-    /// What lies there.
+    /// The disks that are there.
     async fn inventory(&self, token: Option<&str>) -> anyhow::Result<Vec<FoundDisk>> {
         let request = Inventory {
-            place: self.place.clone(),
+            path: self.path.clone(),
             token: token.map(str::to_owned),
         };
         self.call(&request).await
     }
 
-    /// What the disk is, when there is one.
-    async fn disk(&self, token: Option<&str>) -> anyhow::Result<Option<DiskKind>> {
-        let disk = self
-            .place
-            .disk()
-            .context("a disk is needed, not a folder")?;
+    /// The disk, when it is there.
+    async fn find_disk(&self, token: Option<&str>) -> anyhow::Result<Option<FoundDisk>> {
+        let disk = self.path.disk().context("a disk is needed, not a folder")?;
         let found = self.inventory(token).await?;
-        Ok(found.into_iter().find(|f| f.disk == disk).map(|f| f.kind))
+        Ok(found.into_iter().find(|found| found.disk == disk))
     }
 
-    /// The disk must be there.
+    /// What the disk is, which must be there.
     async fn present_disk(&self) -> anyhow::Result<DiskKind> {
-        let kind = self.disk(None).await?.with_context(|| {
+        let found = self.find_disk(None).await?.with_context(|| {
             format!(
                 "{} is not there on host {}; nothing was changed",
-                self.place.path().display(),
-                self.location.host.as_str()
+                self.path.to_path_buf().display(),
+                self.host.as_str()
             )
         })?;
-        match kind {
-            DiskKind::Damaged(why) => bail!("host {}: {why}", self.location.host.as_str()),
-            kind => Ok(kind),
-        }
+        let host = self.host.as_str();
+        found
+            .kind
+            .map_err(|why| anyhow::anyhow!("host {host}: {why}"))
     }
 }
 
 fn target(text: &str, vm: &str) -> anyhow::Result<Target> {
-    let location: Location = text.parse()?;
+    let Location { host, path } = text.parse()?;
     let vm: VmId = vm.parse().context("the VM's id among the arguments")?;
-    let place = VmPath::of(location.path.clone(), vm)?;
-    Ok(Target { location, place })
+    let path = VmPath::of(path, vm)?;
+    Ok(Target { host, path })
 }
 
 /// The size in MiB among the arguments.

@@ -7,12 +7,12 @@
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::opennebula::answer::Answer;
+use onedock_common::state::descriptor::DiskKind;
 use onedock_common::types::reference::{ImageTag, Source};
 use onedock_common::{Digest, DiskId, SnapshotId};
 use onedock_registry::ImageStore;
 
 use super::delete::remove::Delete;
-use super::inventory::DiskKind;
 use super::save::IfRunning;
 use super::save::container::SaveContainer;
 use super::save::file::SaveFile;
@@ -28,7 +28,7 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
     let target = target(disk, vm)?;
     let source: Source = source.parse().context("the image's SOURCE")?;
     let number = target
-        .place
+        .path
         .disk()
         .context("a disk is saved, not a folder")?;
     let images = front.images()?;
@@ -38,26 +38,27 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
         target: &target,
         source: &source,
         number,
-        tag: ImageTag::disk(target.place.vm(), number),
+        tag: ImageTag::disk(target.path.vm(), number),
     };
-    let state = match target.disk(None).await? {
+    let found = target.find_disk(None).await?;
+    let state = match found.map(|found| (found.kind, found.snapshots)) {
         // Deleted already: a call before this one has saved it and moved the tag. That deletion
         // takes the container before the file, so the host refuses where only the file is gone.
         None => saving.container().await?,
-        Some(DiskKind::Container(descriptor)) => {
+        Some((Ok(DiskKind::Container(descriptor)), _)) => {
             ensure!(
                 descriptor.source.repository() == source.repository(),
                 "{} is a disk of the image {}, not of {source}; nothing was saved",
-                target.place.path().display(),
+                target.path.to_path_buf().display(),
                 descriptor.source,
             );
             saving.container().await?
         }
-        Some(DiskKind::File { .. }) => Some(saving.file().await?),
-        Some(DiskKind::Folder) => bail!("{disk} holds context files and cannot be saved"),
-        Some(DiskKind::Damaged(why)) => bail!(
+        Some((Ok(DiskKind::File), snapshots)) => Some(saving.file(&snapshots).await?),
+        Some((Ok(DiskKind::Folder), _)) => bail!("{disk} holds context files and cannot be saved"),
+        Some((Err(why), _)) => bail!(
             "host {}: {why}; the image keeps its old content, and the VM's container its changes",
-            target.location.host.as_str()
+            target.host.as_str()
         ),
     };
     if let Some(state) = &state {
@@ -66,10 +67,10 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
             images.set_current(&source, state.digest()).await?;
         }
     }
-    let of = (target.place.vm(), number);
+    let of = (target.path.vm(), number);
     images.remove_disk(source.repository(), of).await?;
     let request = Delete {
-        place: target.place.clone(),
+        path: target.path.clone(),
         system: front.system,
         saved: state,
         registry_is_clean: true,
@@ -90,7 +91,7 @@ struct Saving<'a> {
 impl Saving<'_> {
     async fn container(&self) -> anyhow::Result<Option<Source>> {
         let repository = self.source.repository();
-        let disk = &self.target.place;
+        let disk = &self.target.path;
         let request = SaveContainer {
             disk: disk.clone(),
             repository: None,
@@ -104,18 +105,14 @@ impl Saving<'_> {
     }
 
     /// First the snapshots, so that the image never names one that the registry lacks.
-    async fn file(&self) -> anyhow::Result<Source> {
-        let seen = match self.target.disk(None).await? {
-            Some(DiskKind::File { snapshots }) => snapshots,
-            _ => Vec::new(),
-        };
-        for &id in &seen {
+    async fn file(&self, snapshots: &[SnapshotId]) -> anyhow::Result<Source> {
+        for &id in snapshots {
             self.save(Some(id), &ImageTag::Snapshot(id)).await?;
         }
         let digest = self.save(None, &self.tag).await?;
         let repository = self.source.repository();
         for id in self.images.snapshots(repository).await? {
-            if !seen.contains(&id) {
+            if !snapshots.contains(&id) {
                 let tag = ImageTag::Snapshot(id);
                 self.images.untag(repository, &tag).await?;
             }
@@ -126,7 +123,7 @@ impl Saving<'_> {
     async fn save(&self, snapshot: Option<SnapshotId>, tag: &ImageTag) -> anyhow::Result<Digest> {
         let repository = self.source.repository();
         let request = SaveFile {
-            disk: self.target.place.clone(),
+            disk: self.target.path.clone(),
             snapshot,
             repository: repository.clone(),
             tag: tag.into(),

@@ -7,13 +7,13 @@ use anyhow::bail;
 use onedock_common::disk_file as disks;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
-use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::disk_image::DiskFormat;
 use serde::{Deserialize, Serialize};
 
 use super::{size_mib, target};
 use crate::location::VmPath;
-use crate::node::{NodeContext, container, disk_file, volume};
+use crate::node::{NodeContext, container, disk};
 use crate::request::Request;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
@@ -25,7 +25,7 @@ pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     };
     let target = target(disk, vm)?;
     let request = Resize {
-        disk: target.place.clone(),
+        disk: target.path.clone(),
         size_mib: size_mib(size)?,
     };
     target.call(&request).await?;
@@ -44,7 +44,7 @@ impl Request for Resize {
     const NAME: &'static str = "resize";
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -54,14 +54,15 @@ impl Request for Resize {
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<()> {
         let _lock = node.begin(self.disk.vm()).await?;
-        if matches!(Descriptor::find(&self.disk.path())?, Found::Container(_)) {
+        let kind = Descriptor::find(&self.disk.to_path_buf())?;
+        if matches!(kind, Some(DiskKind::Container(_))) {
             // Its layer is bounded by `deploy` and by `resize_disk`.
             return Ok(());
         }
-        let path = disk_file::present(&self.disk)?;
+        let path = disk::present(&self.disk)?;
         let vm = container::of_vm(node, self.disk.vm()).await?;
         if !vm.is_some_and(|c| c.running) {
-            volume::grow(&path, self.size_mib).await?;
+            disk::grow(&path, self.size_mib).await?;
         } else if disks::inspect(&path)?.format == DiskFormat::Raw {
             // What the VM sees of it is `resize_disk`'s, which follows; so is qcow2 as a whole.
             disks::grow_file(&path, self.size_mib << 20).await?;

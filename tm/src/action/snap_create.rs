@@ -8,17 +8,16 @@ use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
-use onedock_common::state::descriptor::Snapshot;
+use onedock_common::state::descriptor::{DiskKind, Snapshot};
 use onedock_common::types::secret::Credential;
 use onedock_registry::{Client, ImageStore};
 use serde::{Deserialize, Serialize};
 
-use super::inventory::DiskKind;
 use super::save::IfRunning;
 use super::save::container::{SaveContainer, SavedContainer, save};
 use super::{FrontEnd, target};
 use crate::location::VmPath;
-use crate::node::{NodeContext, container, disk_file, sidecar, volume};
+use crate::node::{NodeContext, container, disk, sidecar};
 use crate::request::{Request, TRANSFER};
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
@@ -34,13 +33,11 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
         DiskKind::Container(descriptor) => {
             front.credential(descriptor.source.repository().registry())?
         }
-        DiskKind::File { .. } => None,
-        DiskKind::Folder | DiskKind::Damaged(_) => {
-            bail!("{disk} is not a disk that has snapshots")
-        }
+        DiskKind::File => None,
+        DiskKind::Folder => bail!("{disk} is not a disk that has snapshots"),
     };
     let request = SnapCreate {
-        disk: target.place.clone(),
+        disk: target.path.clone(),
         id,
         credential,
     };
@@ -62,7 +59,7 @@ impl Request for SnapCreate {
     const DEADLINE: Duration = TRANSFER;
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -72,7 +69,7 @@ impl Request for SnapCreate {
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<()> {
         let _lock = node.begin(self.disk.vm()).await?;
-        if disk_file::is_file(&self.disk)? {
+        if disk::is_file(&self.disk)? {
             of_file(node, &self.disk, self.id).await
         } else {
             of_container(node, self).await
@@ -83,14 +80,14 @@ impl Request for SnapCreate {
 /// A copy beside the disk.
 async fn of_file<E: Engine>(
     node: &NodeContext<'_, E>,
-    disk: &VmPath,
+    vm_path: &VmPath,
     id: SnapshotId,
 ) -> anyhow::Result<()> {
-    let path = disk_file::present(disk)?;
+    let path = disk::present(vm_path)?;
     // One that has the id already is of a call that failed in `oned`'s eyes, and is replaced.
-    match disk_file::copied(node, disk, &path).await? {
-        Some(spool) => volume::snap_keep(&path, id, &spool),
-        None => volume::snap_create(&path, id).await,
+    match disk::spool_running(node, vm_path).await? {
+        Some(spool) => disk::snap_from_spool(&path, id, &spool),
+        None => disk::snap_create(&path, id).await,
     }
 }
 
@@ -129,7 +126,7 @@ async fn of_container<E: Engine>(
     if !pushed {
         // The snapshot is the image that the disk stands on, and needs a name of its own.
         let repository = image.repository();
-        sidecar::note_repository(&disk.path(), repository)?;
+        sidecar::note_repository(&disk.to_path_buf(), repository)?;
         let registry = repository.registry();
         let client = Client::configured_with(node.config, registry, login.as_ref())?;
         ImageStore::new(client)
@@ -141,5 +138,5 @@ async fn of_container<E: Engine>(
     // snapshots it knows none: what is there then is a state that nobody asked for now.
     descriptor.snapshots.retain(|s| s.id != id);
     descriptor.snapshots.push(Snapshot { id, image, bytes });
-    Ok(descriptor.write(&disk.path())?)
+    Ok(descriptor.write(&disk.to_path_buf())?)
 }

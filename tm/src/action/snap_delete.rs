@@ -7,14 +7,13 @@ use anyhow::{Context as _, bail};
 use onedock_common::SnapshotId;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
-use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::types::reference::ImageTag;
 use serde::{Deserialize, Serialize};
 
-use super::inventory::DiskKind;
 use super::{FrontEnd, target};
 use crate::location::VmPath;
-use crate::node::{NodeContext, container, disk_file, volume};
+use crate::node::{NodeContext, container, disk};
 use crate::request::Request;
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
@@ -28,13 +27,11 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
     match target.present_disk().await? {
         DiskKind::Container(descriptor) => remove_tag(front, &descriptor, id).await?,
-        DiskKind::File { .. } => {}
-        DiskKind::Folder | DiskKind::Damaged(_) => {
-            bail!("{disk} is not a disk that has snapshots")
-        }
+        DiskKind::File => {}
+        DiskKind::Folder => bail!("{disk} is not a disk that has snapshots"),
     }
     let request = SnapDelete {
-        disk: target.place.clone(),
+        disk: target.path.clone(),
         id,
     };
     target.call(&request).await?;
@@ -74,7 +71,7 @@ impl Request for SnapDelete {
     const NAME: &'static str = "snap_delete";
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -85,14 +82,14 @@ impl Request for SnapDelete {
     ) -> anyhow::Result<()> {
         let Self { disk, id } = self;
         let _lock = node.begin(disk.vm()).await?;
-        if disk_file::is_file(&disk)? {
-            return volume::snap_delete(&disk.path(), id).await;
+        if disk::is_file(&disk)? {
+            return disk::snap_delete(&disk.to_path_buf(), id).await;
         }
         let mut descriptor = container::descriptor(&disk)?;
         let before = descriptor.snapshots.len();
         descriptor.snapshots.retain(|s| s.id != id);
         if descriptor.snapshots.len() < before {
-            descriptor.write(&disk.path())?;
+            descriptor.write(&disk.to_path_buf())?;
         }
         Ok(())
     }

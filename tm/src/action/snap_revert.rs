@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::target;
 use crate::location::VmPath;
 use crate::node::container::{self, DescriptorState};
-use crate::node::{NodeContext, disk_file, freeze, image, volume};
+use crate::node::{NodeContext, disk, freeze, image};
 use crate::request::{Request, TRANSFER};
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
@@ -27,7 +27,7 @@ pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
     let request = SnapRevert {
-        disk: target.place.clone(),
+        disk: target.path.clone(),
         id,
     };
     target.call(&request).await?;
@@ -47,7 +47,7 @@ impl Request for SnapRevert {
     const DEADLINE: Duration = TRANSFER;
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -58,9 +58,9 @@ impl Request for SnapRevert {
     ) -> anyhow::Result<()> {
         let Self { disk, id } = self;
         let _lock = node.begin(disk.vm()).await?;
-        if disk_file::is_file(&disk)? {
+        if disk::is_file(&disk)? {
             freeze::stopped(node, disk.vm()).await?;
-            return volume::snap_revert(&disk.path(), id).await;
+            return disk::snap_revert(&disk.to_path_buf(), id).await;
         }
         let mut descriptor = container::descriptor(&disk)?;
         let image = find(&descriptor, id)?.image.clone();
@@ -78,7 +78,7 @@ impl Request for SnapRevert {
         // found by its name is one of before.
         let container = descriptor.container.take();
         descriptor.image = image;
-        descriptor.write(&disk.path())?;
+        descriptor.write(&disk.to_path_buf())?;
         let of = (descriptor.vm, descriptor.disk);
         container::remove_all(node, of, container.as_ref(), DescriptorState::Valid).await
     }

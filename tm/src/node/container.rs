@@ -1,14 +1,15 @@
 //! Which container a disk is, and its removal. The VM's container is its root disk; a further
 //! image is a container that never runs, the tree. Labels decide, never the name alone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::engine::labels;
 use onedock_common::engine::{ContainerInfo, Engine, EngineError};
 use onedock_common::state::boot::BootSpec;
-use onedock_common::state::descriptor::{Descriptor, Found};
-use onedock_common::state::journal;
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
+use onedock_common::state::{journal, vm_folder};
 use onedock_common::wait;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 
@@ -29,9 +30,9 @@ pub(crate) enum DescriptorState {
 
 /// The descriptor of a disk that must be a container.
 pub(crate) fn descriptor(disk: &VmPath) -> Result<Descriptor> {
-    let path = disk.path();
+    let path = disk.to_path_buf();
     match Descriptor::find(&path)? {
-        Found::Container(descriptor) => {
+        Some(DiskKind::Container(descriptor)) => {
             ensure!(
                 descriptor.vm == disk.vm(),
                 "{} belongs to VM {}",
@@ -47,6 +48,19 @@ pub(crate) fn descriptor(disk: &VmPath) -> Result<Descriptor> {
     }
 }
 
+/// Whether a disk in the VM's folder is a container for which `matches` holds. One whose descriptor
+/// cannot be read may be.
+pub(crate) fn any_in_folder(folder: &Path, matches: fn(&Descriptor) -> bool) -> Result<bool> {
+    let mut disks = vm_folder::disks(folder)?.into_iter();
+    Ok(disks.any(
+        |disk| match Descriptor::find(&vm_folder::disk(folder, disk)) {
+            Ok(Some(DiskKind::Container(descriptor))) => matches(&descriptor),
+            Ok(_) => false,
+            Err(_) => true,
+        },
+    ))
+}
+
 /// The container that holds the disk's changes; `None` before the first `deploy`, and after the
 /// disk came from elsewhere.
 pub(crate) async fn of_disk<E: Engine>(
@@ -58,7 +72,7 @@ pub(crate) async fn of_disk<E: Engine>(
     };
     let container = node.engine.container(id).await?.with_context(|| {
         format!(
-            "the container {} of disk {} was removed behind OpenNebula's back, and its changes with it",
+            "the container {} of disk {} was removed outside OpenNebula, and its changes with it",
             id.short(),
             descriptor.disk
         )

@@ -1,70 +1,100 @@
-//! What lies in a VM's folder.
+//! A VM's folder on its way to another host: when its disks have moved, context files, the VM's
+//! document and a checkpoint are left. They travel as an archive.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onedock_common::{DiskId, SnapshotId};
+use onedock_common::disk_file::LIMIT;
+use onedock_common::state::{files, vm_folder};
+use onedock_common::unpack::{Links, Modes, Rule};
 
-use crate::location::VmPath;
+use super::archive;
+use super::staging::Staging;
+use crate::checksummed_stream::{Receiver, Sender};
 
-/// The disks that a place names: itself, or all in the folder.
-pub(crate) fn disks(place: &VmPath) -> Result<Vec<DiskId>> {
-    if let Some(disk) = place.disk() {
-        return Ok(vec![disk]);
-    }
-    let mut disks: Vec<DiskId> = names(place.folder())?
-        .iter()
-        .filter_map(|name| name.strip_prefix("disk.")?.parse().ok())
-        .collect();
-    disks.sort_unstable();
-    Ok(disks)
-}
+/// The files come from another host of the same drivers: links and modes are theirs, and a
+/// checkpoint may be as large as a disk.
+const RULE: Rule = Rule {
+    bytes: LIMIT,
+    entries: 200_000,
+    links: Links::Keep,
+    modes: Modes::Own,
+};
 
-/// The folder of the snapshots of a disk in a file.
-pub(crate) fn snapshot_folder(disk: &Path) -> PathBuf {
-    let mut name = disk.as_os_str().to_owned();
-    name.push(".snap");
-    name.into()
-}
-
-/// The snapshots of a disk in a file.
-pub(crate) fn snapshots(disk: &Path) -> Result<Vec<SnapshotId>> {
-    let names = names(&snapshot_folder(disk))?;
-    let mut ids: Vec<SnapshotId> = names.iter().filter_map(|n| n.parse().ok()).collect();
-    ids.sort_unstable();
-    Ok(ids)
-}
-
-/// The names in a folder; one that is not there has none.
-pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
-    let unread = || format!("{} cannot be read", folder.display());
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(unread),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        if let Ok(name) = entry.with_context(unread)?.file_name().into_string() {
-            names.push(name);
+pub(crate) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
+    let unread = || format!("{} cannot be sent", folder.display());
+    let mut archive = tar::Builder::new(Sender::new(out));
+    archive.follow_symlinks(false);
+    let names = files::names(folder).with_context(unread)?;
+    for name in names.iter().filter(|name| vm_folder::is_moved(name)) {
+        let path = folder.join(name);
+        let meta = path.symlink_metadata().with_context(unread)?;
+        if meta.is_dir() {
+            archive.append_dir_all(name, &path).with_context(unread)?;
+        } else if meta.is_file() || meta.is_symlink() {
+            archive
+                .append_path_with_name(&path, name)
+                .with_context(unread)?;
         }
     }
-    Ok(names)
+    archive.into_inner()?.finish().with_context(unread)
 }
 
-/// Removes a file or folder; one that is gone is removed.
-pub(crate) fn remove_path(path: &Path) -> Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("{} cannot be removed", path.display()))
+/// Puts what arrives in vm_path of what is there under the same names, when all of it has arrived.
+pub(crate) fn receive(folder: &Path, input: &mut impl Read) -> Result<()> {
+    let unwritten = || format!("{} cannot be written", folder.display());
+    let staging = Staging::beside(&vm_folder::received(folder))?;
+    let mut receiver = Receiver::new(input);
+    archive::unpack(&mut receiver, staging.folder(), RULE).with_context(unwritten)?;
+    receiver.finish().with_context(unwritten)?;
+    staging.replace_entries(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_folder_arrives_with_its_modes_and_a_cut_stream_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("disk.5")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("disk.5/context.sh"), "A='1'").unwrap();
+        fs::set_permissions(from.join("disk.5"), fs::Permissions::from_mode(0o711)).unwrap();
+        fs::write(from.join("vm.xml"), "<VM/>").unwrap();
+        for name in [
+            "disk.0.moving",
+            "disk.1.new.7",
+            "disk.1.spool.7",
+            "received.new.7",
+        ] {
+            fs::write(from.join(name), "x").unwrap();
         }
-        _ => Ok(()),
+        let mut sent = Vec::new();
+        send(&from, &mut sent).unwrap();
+        fs::write(to.join("vm.xml"), "<OLD/>").unwrap();
+        for end in (0..sent.len()).step_by(97).chain([sent.len() - 1]) {
+            assert!(receive(&to, &mut &sent[..end]).is_err(), "{end}");
+            assert_eq!(fs::read_to_string(to.join("vm.xml")).unwrap(), "<OLD/>");
+            assert_eq!(files::names(&to).unwrap(), ["vm.xml"]);
+        }
+        fs::create_dir(to.join("received.new.7")).unwrap();
+        for _ in 0..2 {
+            receive(&to, &mut &sent[..]).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(to.join(name)).unwrap();
+        assert_eq!(read("disk.5/context.sh"), "A='1'");
+        assert_eq!(read("vm.xml"), "<VM/>");
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+        let mode = fs::metadata(to.join("disk.5"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o711);
     }
 }

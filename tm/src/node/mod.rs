@@ -1,31 +1,28 @@
 //! What the node half of every script works with, as oneadmin with the host's engine.
 
+pub(crate) mod archive;
 pub(crate) mod container;
-pub(crate) mod disk_file;
+pub(crate) mod disk;
 pub(crate) mod folder;
 pub(crate) mod freeze;
 pub(crate) mod image;
 pub(crate) mod layer;
 pub(crate) mod sidecar;
 pub(crate) mod staging;
-pub(crate) mod vm_folder;
-pub(crate) mod volume;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use onedock_common::VmId;
 use onedock_common::engine::{Engine, EngineError};
 use onedock_common::opennebula::config::Config;
-use onedock_common::state::descriptor::prepare_system_dir;
 use onedock_common::state::lock::{LockError, VmLock};
 use onedock_common::state::paths::Paths;
+use onedock_common::state::vm_folder;
+use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_node::client::Helper;
 
 use crate::location::VmPath;
-use crate::system::System;
 
 /// How long a request waits for another one on the same VM.
 const LOCK_WAIT: Duration = Duration::from_secs(180);
@@ -67,16 +64,11 @@ impl<E: Engine> NodeContext<'_, E> {
     }
 }
 
-/// The VM's folder with the datastore's marker.
-pub(crate) fn prepare(disk: &VmPath, system: System) -> anyhow::Result<()> {
-    let folder = disk.folder();
-    prepare_system_dir(folder, system.marker())
-        .with_context(|| format!("the VM's folder {} cannot be made", folder.display()))?;
-    if !system.is_stock() {
-        // Context files hold passwords: nobody but the drivers and root looks into a VM's folder.
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o750))?;
-    }
-    Ok(())
+/// Makes the VM's folder.
+pub(crate) fn prepare(path: &VmPath, system: SystemDatastore) -> anyhow::Result<()> {
+    let folder = path.folder();
+    vm_folder::prepare(folder, system)
+        .with_context(|| format!("the VM's folder {} cannot be made", folder.display()))
 }
 
 #[cfg(test)]

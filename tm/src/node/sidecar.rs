@@ -1,33 +1,26 @@
-//! Small files beside a container disk's descriptor, named after it: where the registry keeps
-//! something of the VM's own (`disk.N.registry`), and what a move left to find out whether two
-//! paths are one folder (`disk.N.moving`). They go with the disk, and travel with its folder.
+//! Small files beside a disk: in which repository the registry keeps something of the VM's own, and
+//! the token of a move, by which it is found out whether two paths are one folder. They go with the
+//! disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use onedock_common::state::boot;
-use onedock_common::state::files;
+use onedock_common::state::{boot, files, vm_folder};
 use onedock_common::types::reference::Repository;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 use crate::location::VmPath;
-use crate::system::System;
 
 /// The largest that is read, in bytes.
 const LIMIT: u64 = 4096;
 
-/// What a place's own small files are named after: its disk, or a name within its folder.
-pub(crate) fn base(place: &VmPath) -> PathBuf {
-    match place.disk() {
-        Some(_) => place.path(),
-        None => place.folder().join("folder"),
+/// The disk or the folder that a move token belongs to.
+pub(crate) fn move_token(path: &VmPath) -> PathBuf {
+    match path.disk() {
+        Some(_) => vm_folder::disk_move_token(&path.to_path_buf()),
+        None => vm_folder::folder_move_token(path.folder()),
     }
-}
-
-fn beside(disk: &Path, ending: &str) -> PathBuf {
-    let mut name = disk.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
@@ -45,59 +38,58 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Notes, before it is so, that the registry keeps something of this disk.
 pub(crate) fn note_repository(disk: &Path, repository: &Repository) -> Result<()> {
-    write(&beside(disk, ".registry"), &repository.to_string())
+    write(&vm_folder::repository_note(disk), &repository.to_string())
 }
 
 /// Where the registry may keep something of this disk. A note that is damaged names nothing.
 pub(crate) fn repository(disk: &Path) -> Result<Option<Repository>> {
-    Ok(read(&beside(disk, ".registry"))?.and_then(|text| text.parse().ok()))
+    Ok(read(&vm_folder::repository_note(disk))?.and_then(|text| text.parse().ok()))
 }
 
 /// Leaves the token of a move, with this boot of the host: a folder that another machine sees as
 /// well is not the same host.
-pub(crate) fn leave_token(disk: &Path, token: &str) -> Result<()> {
-    write(&beside(disk, ".moving"), &token_here(token)?)
+pub(crate) fn leave_token(path: &VmPath, token: &str) -> Result<()> {
+    write(&move_token(path), &token_here(token)?)
 }
 
-/// Where the token of a move was left.
+/// Where the token of a move was left, as seen from this folder on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Left {
-    /// Not in this folder.
+enum TokenOrigin {
+    /// In another folder.
     Elsewhere,
     /// In this very folder, on this very machine: it has another name.
     Here,
     /// In this folder, on another machine: hosts share it.
-    HereByAnother,
+    Shared,
 }
 
-/// Where the token was left, as seen from this machine.
-pub(crate) fn left(disk: &Path, token: &str) -> Result<Left> {
-    let Some(found) = read(&beside(disk, ".moving"))? else {
-        return Ok(Left::Elsewhere);
+fn token_origin(path: &VmPath, token: &str) -> Result<TokenOrigin> {
+    let Some(found) = read(&move_token(path))? else {
+        return Ok(TokenOrigin::Elsewhere);
     };
     Ok(if found == token_here(token)? {
-        Left::Here
+        TokenOrigin::Here
     } else if found.split(' ').next() == Some(token) {
-        Left::HereByAnother
+        TokenOrigin::Shared
     } else {
-        Left::Elsewhere
+        TokenOrigin::Elsewhere
     })
 }
 
-/// Whether the disk comes from this very place. In a datastore of ours each host has its own
-/// folder: what is shared would be taken away where it has arrived.
-pub(crate) fn is_same_place(disk: &Path, token: &str, system: System) -> Result<bool> {
-    match left(disk, token)? {
-        Left::Elsewhere => Ok(false),
-        Left::Here => {
-            remove_token(disk)?;
+/// Whether what moves comes from this very folder. In a datastore of ours each host has its own
+/// folder: what is shared would be removed where it has arrived.
+pub(crate) fn is_same_folder(path: &VmPath, token: &str, system: SystemDatastore) -> Result<bool> {
+    match token_origin(path, token)? {
+        TokenOrigin::Elsewhere => Ok(false),
+        TokenOrigin::Here => {
+            remove_file(&move_token(path))?;
             Ok(true)
         }
-        Left::HereByAnother => {
+        TokenOrigin::Shared => {
             ensure!(
                 system.is_stock(),
                 "{} is a folder that hosts share; a system datastore with TM_MAD=onedock has one folder on each host (use TM_MAD=shared); nothing was moved",
-                disk.parent().unwrap_or(disk).display()
+                path.folder().display()
             );
             Ok(false)
         }
@@ -105,29 +97,30 @@ pub(crate) fn is_same_place(disk: &Path, token: &str, system: System) -> Result<
 }
 
 fn token_here(token: &str) -> Result<String> {
-    let boot = boot::boot_id().context("this boot of the host cannot be told")?;
+    let boot = boot::boot_id().context("the boot id of this host cannot be read")?;
     Ok(format!("{token} {boot}"))
 }
 
-/// Takes the token away.
+/// Removes the token of a move of this disk.
 pub(crate) fn remove_token(disk: &Path) -> Result<()> {
-    let path = beside(disk, ".moving");
-    files::remove_with_leftovers(&path)
-        .with_context(|| format!("{} cannot be removed", path.display()))
+    remove_file(&vm_folder::disk_move_token(disk))
 }
 
-/// Takes all of them away.
+/// Removes all of them.
 pub(crate) fn remove(disk: &Path) -> Result<()> {
     remove_token(disk)?;
-    let path = beside(disk, ".registry");
-    files::remove_with_leftovers(&path)
+    remove_file(&vm_folder::repository_note(disk))
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    files::remove_with_leftovers(path)
         .with_context(|| format!("{} cannot be removed", path.display()))
 }
 
 /// Renames what belongs to the disk.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    if let Some(text) = read(&beside(from, ".registry"))? {
-        write(&beside(to, ".registry"), &text)?;
+    if let Some(text) = read(&vm_folder::repository_note(from))? {
+        write(&vm_folder::repository_note(to), &text)?;
     }
     remove(from)
 }
@@ -139,22 +132,27 @@ mod tests {
     #[test]
     fn a_token_is_known_only_where_it_was_left_and_all_goes_with_the_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let (disk, other) = (dir.path().join("disk.0"), dir.path().join("disk.1"));
+        let folder = dir.path().join("101/5");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = |name| VmPath::try_from(folder.join(name)).unwrap();
+        let (disk, other) = (path("disk.0"), path("disk.1"));
         leave_token(&disk, "abc").unwrap();
-        assert_eq!(left(&disk, "abc").unwrap(), Left::Here);
-        assert_eq!(left(&disk, "abd").unwrap(), Left::Elsewhere);
-        assert_eq!(left(&other, "abc").unwrap(), Left::Elsewhere);
-        write(&beside(&disk, ".moving"), "abc 00000000-another-boot").unwrap();
-        assert_eq!(left(&disk, "abc").unwrap(), Left::HereByAnother);
-        assert!(is_same_place(&disk, "abc", System::Onedock).is_err());
-        assert!(!is_same_place(&disk, "abc", System::Shared).unwrap());
-        let repository: Repository = "front:5000/onedock/img-6".parse().unwrap();
-        note_repository(&disk, &repository).unwrap();
+        let origin = |path, token| token_origin(path, token).unwrap();
+        assert_eq!(origin(&disk, "abc"), TokenOrigin::Here);
+        assert_eq!(origin(&disk, "abd"), TokenOrigin::Elsewhere);
+        assert_eq!(origin(&other, "abc"), TokenOrigin::Elsewhere);
+        write(&move_token(&disk), "abc 00000000-another-boot").unwrap();
+        assert_eq!(origin(&disk, "abc"), TokenOrigin::Shared);
+        assert!(is_same_folder(&disk, "abc", SystemDatastore::Onedock).is_err());
+        assert!(!is_same_folder(&disk, "abc", SystemDatastore::Shared).unwrap());
+        let (disk, other) = (disk.to_path_buf(), other.to_path_buf());
+        let noted: Repository = "front:5000/onedock/img-6".parse().unwrap();
+        note_repository(&disk, &noted).unwrap();
         rename(&disk, &other).unwrap();
-        assert_eq!(super::repository(&disk).unwrap(), None);
-        assert_eq!(super::repository(&other).unwrap(), Some(repository));
+        assert_eq!(repository(&disk).unwrap(), None);
+        assert_eq!(repository(&other).unwrap(), Some(noted));
         remove(&other).unwrap();
         remove(&other).unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

@@ -4,15 +4,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-
-use super::folder::remove_path;
-
-/// What stands between the folder's name and the process that writes the new content.
-const INFIX: &str = ".new.";
+use onedock_common::state::files;
 
 /// The new content of a folder. What is not put in place is removed with this value.
 #[derive(Debug)]
@@ -21,13 +16,14 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// An empty folder called `<base>.new.<process>`. Those that processes which were killed have
+    /// An empty folder called [`files::temporary`]. Those that processes which were killed have
     /// left are removed; the caller holds the VM's lock.
     pub(crate) fn beside(base: &Path) -> Result<Self> {
-        for leftover in leftovers(base)? {
-            remove_path(&leftover)?;
+        let leftovers = files::leftovers(base);
+        for leftover in leftovers.with_context(|| format!("{} cannot be read", base.display()))? {
+            remove(&leftover)?;
         }
-        let folder = with(base, &format!("{INFIX}{}", std::process::id()));
+        let folder = files::temporary(base);
         fs::create_dir(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         Ok(Self { folder })
     }
@@ -55,28 +51,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Err(error) = remove_path(&self.folder) {
-            tracing::warn!(%error, "what was received stays beside its place");
+        if let Err(error) = remove(&self.folder) {
+            tracing::warn!(%error, "what was received is left beside the folder");
         }
     }
-}
-
-/// Whether the entry of a folder is new content that never got into place.
-pub(crate) fn is_leftover(name: &str, base: &str) -> bool {
-    name.strip_prefix(base)
-        .is_some_and(|rest| rest.starts_with(INFIX))
-}
-
-fn leftovers(base: &Path) -> Result<Vec<PathBuf>> {
-    let (Some(parent), Some(name)) = (base.parent(), base.file_name().and_then(|n| n.to_str()))
-    else {
-        return Ok(Vec::new());
-    };
-    Ok(entries(parent)?
-        .into_iter()
-        .filter(|entry| entry.to_str().is_some_and(|e| is_leftover(e, name)))
-        .map(|entry| parent.join(entry))
-        .collect())
 }
 
 fn merge(from: &Path, to: &Path) -> Result<()> {
@@ -95,7 +73,7 @@ fn merge(from: &Path, to: &Path) -> Result<()> {
     let names: BTreeSet<OsString> = names.into_iter().collect();
     for name in entries(to)? {
         if !names.contains(&name) {
-            remove_path(&to.join(name))?;
+            remove(&to.join(name))?;
         }
     }
     synchronise(to)
@@ -104,7 +82,7 @@ fn merge(from: &Path, to: &Path) -> Result<()> {
 /// A file replaces a file in one step. Where one of them is a folder the old one has to go first.
 fn put(new: &Path, old: &Path) -> Result<()> {
     if is_folder(old) || (is_folder(new) && fs::symlink_metadata(old).is_ok()) {
-        remove_path(old)?;
+        remove(old)?;
     }
     fs::rename(new, old).with_context(|| format!("{} cannot be replaced", old.display()))
 }
@@ -114,25 +92,17 @@ fn is_folder(path: &Path) -> bool {
 }
 
 fn entries(folder: &Path) -> Result<Vec<OsString>> {
-    let unread = || format!("{} cannot be read", folder.display());
-    fs::read_dir(folder)
-        .and_then(|all| {
-            all.map(|e| e.map(|e| e.file_name()))
-                .collect::<io::Result<_>>()
-        })
-        .with_context(unread)
+    files::entries(folder).with_context(|| format!("{} cannot be read", folder.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    files::remove_all(path).with_context(|| format!("{} cannot be removed", path.display()))
 }
 
 fn synchronise(folder: &Path) -> Result<()> {
     File::open(folder)
         .and_then(|f| f.sync_all())
         .with_context(|| format!("{} cannot be written", folder.display()))
-}
-
-fn with(base: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(base);
-    name.push(suffix);
-    name.into()
 }
 
 #[cfg(test)]

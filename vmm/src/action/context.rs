@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use onedock_common::VmId;
 use onedock_common::opennebula::vm::Vm;
-use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
+use onedock_common::state::vm_folder;
 
 use super::disks::extract;
 use crate::{Host, iso};
@@ -21,7 +22,7 @@ pub(super) async fn folder<E, R>(
     match &vm.context {
         None => Ok(None),
         Some(context) => {
-            let path = disk_path(system_dir, context.disk);
+            let path = vm_folder::disk(system_dir, context.disk);
             of(host, vm.id, path).await.map(Some)
         }
     }
@@ -34,15 +35,15 @@ pub(super) async fn of<E, R>(
     path: PathBuf,
 ) -> anyhow::Result<PathBuf> {
     match Descriptor::find(&path)? {
-        Found::Folder => Ok(path),
-        Found::File => {
+        Some(DiskKind::Folder) => Ok(path),
+        Some(DiskKind::File) => {
             let folder = host.paths.context_folder(vm);
             extract(path, folder.clone(), iso::replace)
                 .await
                 .context("the VM's context")?;
             Ok(folder)
         }
-        Found::Nothing | Found::Container(_) => {
+        None | Some(DiskKind::Container(_)) => {
             bail!("the context files of the VM are not at {}", path.display())
         }
     }

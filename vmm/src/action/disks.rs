@@ -10,9 +10,10 @@ use onedock_common::disk_file::{self, DiskFile, Format};
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::vm::{Disk, Vm};
 use onedock_common::state::boot::{self, DiskSource};
-use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::extracted;
 use onedock_common::state::journal;
+use onedock_common::state::vm_folder;
 use onedock_common::{ContainerId, DiskId};
 
 use super::making::{Making, Part};
@@ -37,9 +38,9 @@ impl Staged {
 
 /// Looks at one disk in the VM's folder.
 pub(super) fn look(vm: &Vm, system_dir: &Path, disk: DiskId) -> anyhow::Result<Staged> {
-    let path = disk_path(system_dir, disk);
+    let path = vm_folder::disk(system_dir, disk);
     match Descriptor::find(&path)? {
-        Found::Container(descriptor) => {
+        Some(DiskKind::Container(descriptor)) => {
             ensure!(
                 descriptor.vm == vm.id && descriptor.disk == disk,
                 "{} belongs to disk {} of VM {}",
@@ -49,12 +50,14 @@ pub(super) fn look(vm: &Vm, system_dir: &Path, disk: DiskId) -> anyhow::Result<S
             );
             Ok(Staged::Container(descriptor))
         }
-        Found::File => Ok(Staged::File),
-        Found::Nothing => bail!(
+        Some(DiskKind::File) => Ok(Staged::File),
+        None => bail!(
             "DISK {disk} is not at {}; the transfer manager has not brought it to this host",
             path.display()
         ),
-        Found::Folder => bail!("DISK {disk} cannot be used: {} is a folder", path.display()),
+        Some(DiskKind::Folder) => {
+            bail!("DISK {disk} cannot be used: {} is a folder", path.display())
+        }
     }
 }
 
@@ -108,7 +111,7 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
     }
 
     async fn file(&mut self, disk: &Disk, notes: &mut Vec<String>) -> anyhow::Result<DiskSource> {
-        let path = disk_path(self.system_dir, disk.id);
+        let path = vm_folder::disk(self.system_dir, disk.id);
         let found = inspect(disk, &path)?;
         if found.format == Format::Iso && !disk.device && !kernel_reads_iso() {
             return self.extract(disk.id, path, notes).await;
@@ -167,7 +170,11 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
                 id
             }
         };
-        making.remember(&mut descriptor, &disk_path(self.system_dir, disk), &id)?;
+        making.remember(
+            &mut descriptor,
+            &vm_folder::disk(self.system_dir, disk),
+            &id,
+        )?;
         let layer = engine.layer(&id).await;
         let gone = matches!(&layer, Err(e) if e.is_missing());
         ensure!(
@@ -184,7 +191,7 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
     pub(super) async fn undo(self) -> anyhow::Result<()> {
         let mut failed = Ok(());
         for (id, mut descriptor) in self.trees {
-            let path = disk_path(self.system_dir, descriptor.disk);
+            let path = vm_folder::disk(self.system_dir, descriptor.disk);
             let gone = async {
                 self.host.engine.remove(&id).await?;
                 descriptor.container = None;

@@ -10,9 +10,11 @@ use onedock_common::engine::fake::FakeEngine;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
 use onedock_common::state::boot::BootSpec;
-use onedock_common::state::descriptor::{self, Descriptor, disk_path};
+use onedock_common::state::descriptor::{self, Descriptor};
 use onedock_common::state::paths::Paths;
+use onedock_common::state::vm_folder;
 use onedock_common::types::reference::Source;
+use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{DiskId, VmId};
 
 use super::Action;
@@ -98,7 +100,7 @@ impl FakeNode {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let system_dir = dir.path().join("datastores/101/5");
-        descriptor::prepare_system_dir(&system_dir, Some("onedock")).unwrap();
+        vm_folder::prepare(&system_dir, SystemDatastore::Onedock).unwrap();
         fs::create_dir(system_dir.join("disk.5")).unwrap();
         let paths = Paths::at(dir.path().join("state"));
         fs::create_dir_all(paths.boot_dir()).unwrap();
@@ -175,7 +177,7 @@ impl FakeNode {
     }
 
     pub(super) fn disk(&self, disk: u32) -> PathBuf {
-        disk_path(&self.system_dir, DiskId::new(disk))
+        vm_folder::disk(&self.system_dir, DiskId::new(disk))
     }
 
     pub(super) fn descriptor(&self) -> Descriptor {

@@ -4,7 +4,7 @@
 
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::vm::Vm;
-use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::lock::VmLock;
 
 use super::{LOCK_WAIT, context, running};
@@ -19,7 +19,7 @@ pub(super) async fn run<E, R>(
     let vm = Vm::from_action(document)?;
     running::ensure_same(&vm, request.name)?;
     let notes = attributes::of_context("reconfigure", &vm)?;
-    if Descriptor::find(&request.disk)? == Found::Folder {
+    if Descriptor::find(&request.disk)? == Some(DiskKind::Folder) {
         return Ok(Answer::done().with_notes(notes));
     }
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;

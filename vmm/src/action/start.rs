@@ -12,7 +12,8 @@ use onedock_common::engine::{ContainerInfo, Engine, ImageInfo, Watched};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::{self, BootSpec};
-use onedock_common::state::descriptor::{Descriptor, disk_path};
+use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::vm_folder;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use tokio::time::timeout;
 
@@ -55,7 +56,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         let Some(Staged::Container(mut descriptor)) = staged.remove(&root) else {
             bail!("DISK {root} is not a container");
         };
-        let path = disk_path(self.system_dir, root);
+        let path = vm_folder::disk(self.system_dir, root);
 
         let before = self.find(&descriptor).await?;
         if let Before::Ours(container) = &before

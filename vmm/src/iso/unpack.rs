@@ -1,32 +1,26 @@
-//! Writes what a volume holds beneath one folder, and nothing elsewhere. Every folder is made
-//! here and every name is one plain part, so that nothing is written through what the image
-//! brought.
+//! A volume's files beneath one folder.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::Look;
+use onedock_common::unpack::{self, Folders, Links, Modes, Rule, UnpackError, plain_name};
+
 use super::volume::{Attributes, Bad, Entry, Extent, Kind, Volume};
 
 /// How many files an image may have.
 const ENTRIES: usize = 200_000;
-/// How deep its folders may be nested.
-const DEPTH: usize = 32;
 /// What is copied at once, in bytes.
 const PIECE: usize = 1 << 20;
 
 /// What was written.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    /// Folders with what they are to have in the end, outer ones first. They are left open to
-    /// the writer until then.
-    pub(super) folders: Vec<(PathBuf, Attributes)>,
+    pub(super) folders: Folders,
     /// How many files and folders are not root's on the image.
     pub(super) of_others: usize,
 }
@@ -34,30 +28,29 @@ pub(super) struct Written {
 /// Writes a volume's files beneath one folder.
 pub(super) struct Unpack<'a> {
     volume: &'a Volume<'a>,
-    target: &'a Path,
-    look: Look,
-    /// How many bytes there may still be.
-    left: u64,
-    entries: usize,
+    files: unpack::Unpack<'a>,
     /// The blocks of the folders that were read.
     seen: HashSet<u64>,
     /// Files by what they are of, so that two names of one are one file.
-    files: HashMap<(Vec<Extent>, Attributes), PathBuf>,
-    written: Written,
+    written: HashMap<(Vec<Extent>, Attributes), PathBuf>,
+    of_others: usize,
 }
 
 impl<'a> Unpack<'a> {
-    /// `bytes` is how many the files may have together.
-    pub(super) fn new(volume: &'a Volume<'a>, target: &'a Path, look: Look, bytes: u64) -> Self {
+    /// `bytes` is how many the files may have together: as many as the image.
+    pub(super) fn new(volume: &'a Volume<'a>, target: &'a Path, modes: Modes, bytes: u64) -> Self {
+        let rule = Rule {
+            bytes,
+            entries: ENTRIES,
+            links: Links::Keep,
+            modes,
+        };
         Self {
             volume,
-            target,
-            look,
-            left: bytes,
-            entries: 0,
+            files: unpack::Unpack::new(target, rule),
             seen: HashSet::new(),
-            files: HashMap::new(),
-            written: Written::default(),
+            written: HashMap::new(),
+            of_others: 0,
         }
     }
 
@@ -65,51 +58,44 @@ impl<'a> Unpack<'a> {
     pub(super) fn all(mut self) -> Result<Written, Bad> {
         let mut open = vec![(self.volume.root(), PathBuf::new())];
         while let Some((block, path)) = open.pop() {
-            if path.components().count() > DEPTH {
-                return Err(Bad::Refused(format!(
-                    "its folders are nested more than {DEPTH} deep"
-                )));
-            }
             let shown = format!("/{}", path.display());
             if !self.seen.insert(block) {
                 return Err(Bad::Refused(format!("the folder {shown} is in it twice")));
             }
             let folder = self.volume.folder(block, &shown)?;
-            self.written.folders.push((path.clone(), folder.attributes));
+            self.files.folder(&path, attributes(folder.attributes))?;
             self.count(folder.attributes);
             let mut names = HashSet::new();
             for entry in folder.entries {
-                self.entries += 1;
-                if self.entries > ENTRIES {
-                    return Err(Bad::Refused(format!("it has more than {ENTRIES} files")));
-                }
-                let place = path.join(plain(&entry.name)?);
+                let place = path.join(plain_name(&entry.name)?);
                 // Of two with one name the kernel finds the first.
                 if !names.insert(entry.name.clone()) {
                     continue;
                 }
-                if let Kind::Folder(block) = entry.kind {
-                    fs::create_dir(self.target.join(&place))?;
-                    open.push((block, place));
-                } else {
-                    self.entry(entry, &place)?;
+                match entry.kind {
+                    Kind::Folder(block) => open.push((block, place)),
+                    _ => self.entry(entry, place)?,
                 }
             }
         }
-        Ok(self.written)
+        Ok(Written {
+            folders: self.files.finish(),
+            of_others: self.of_others,
+        })
     }
 
     fn count(&mut self, attributes: Attributes) {
         if attributes.owner != (0, 0) {
-            self.written.of_others += 1;
+            self.of_others += 1;
         }
     }
 
-    fn entry(&mut self, entry: Entry, path: &Path) -> Result<(), Bad> {
+    fn entry(&mut self, entry: Entry, path: PathBuf) -> Result<(), Bad> {
         self.count(entry.attributes);
-        let place = self.target.join(path);
         match entry.kind {
-            Kind::Link(to) if !to.is_empty() => symlink(OsStr::from_bytes(&to), place)?,
+            Kind::Link(to) if !to.is_empty() => {
+                self.files.symbolic_link(&path, OsStr::from_bytes(&to))?;
+            }
             Kind::File(extents) => self.file(extents, entry.attributes, path)?,
             // Devices and pipes have no place on a CD.
             Kind::Link(_) | Kind::Folder(_) | Kind::Other => {}
@@ -117,68 +103,68 @@ impl<'a> Unpack<'a> {
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        extents: Vec<Extent>,
-        attributes: Attributes,
-        path: &Path,
-    ) -> Result<(), Bad> {
-        let place = self.target.join(path);
-        let key = (extents, attributes);
-        if let Some(other) = self.files.get(&key).filter(|_| !key.0.is_empty()) {
-            fs::hard_link(self.target.join(other), &place)?;
-            return Ok(());
+    fn file(&mut self, extents: Vec<Extent>, of: Attributes, path: PathBuf) -> Result<(), Bad> {
+        let key = (extents, of);
+        if let Some(other) = self.written.get(&key).filter(|_| !key.0.is_empty()) {
+            return Ok(self.files.hard_link(&path, other)?);
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&place)?;
-        let mut buffer = vec![0; PIECE];
-        for extent in &key.0 {
-            self.left = self
-                .left
-                .checked_sub(extent.size)
-                .ok_or_else(|| Bad::Refused("its files have more bytes than itself".to_owned()))?;
-            let mut at = extent.at;
-            let end = extent.at + extent.size;
-            while at < end {
-                let size = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                let piece = buffer.get_mut(..size).unwrap_or_default();
-                self.volume.read_at(piece, at)?;
-                file.write_all(piece)?;
-                at += size as u64;
-            }
+        let size = key.0.iter().map(|extent| extent.size);
+        let size = size.fold(0, u64::saturating_add);
+        let volume = self.volume;
+        // A volume says more about what is wrong with it than an error of the system can.
+        let mut bad = None;
+        let written = self.files.file(&path, attributes(of), size, |file| {
+            let copied = copy(volume, &key.0, file);
+            copied.map_err(|e| match e {
+                Bad::Io(e) => e,
+                other => {
+                    bad = Some(other);
+                    io::ErrorKind::InvalidData.into()
+                }
+            })
+        });
+        if let Some(bad) = bad {
+            return Err(bad);
         }
-        set(&file, attributes, self.look.of_file(attributes.mode))?;
-        self.files.insert(key, path.to_owned());
+        written?;
+        self.written.insert(key, path);
         Ok(())
     }
 }
 
-/// Gives a file or folder its mode and its time.
-pub(super) fn set(file: &File, attributes: Attributes, mode: u32) -> io::Result<()> {
-    let seconds = Duration::from_secs(attributes.modified.unsigned_abs());
-    let time = if attributes.modified < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(seconds)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(seconds)
-    };
-    if let Some(time) = time {
-        file.set_times(FileTimes::new().set_modified(time))?;
+fn copy(volume: &Volume<'_>, extents: &[Extent], to: &mut File) -> Result<(), Bad> {
+    let mut buffer = vec![0; PIECE];
+    for extent in extents {
+        let mut at = extent.at;
+        let end = extent.at + extent.size;
+        while at < end {
+            let size = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+            let piece = buffer.get_mut(..size).unwrap_or_default();
+            volume.read_at(piece, at)?;
+            to.write_all(piece)?;
+            at += size as u64;
+        }
     }
-    file.set_permissions(Permissions::from_mode(mode))
+    Ok(())
 }
 
-/// A name of one plain part.
-fn plain(name: &[u8]) -> Result<&OsStr, Bad> {
-    if matches!(name, b"" | b"." | b"..")
-        || name.len() > 255
-        || name.iter().any(|b| matches!(b, b'/' | 0))
-    {
-        let name = String::from_utf8_lossy(name);
-        return Err(Bad::Refused(format!(
-            "it has a file of the name \"{name}\""
-        )));
+fn attributes(of: Attributes) -> unpack::Attributes {
+    let seconds = Duration::from_secs(of.modified.unsigned_abs());
+    unpack::Attributes {
+        mode: of.mode,
+        modified: if of.modified < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(seconds)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(seconds)
+        },
     }
-    Ok(OsStr::from_bytes(name))
+}
+
+impl From<UnpackError> for Bad {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Io(e) => Self::Io(e),
+            UnpackError::Refused(why) => Self::Refused(why),
+        }
+    }
 }

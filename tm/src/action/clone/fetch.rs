@@ -11,17 +11,17 @@ use onedock_registry::Client;
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;
-use crate::node::volume::{self, How};
-use crate::node::{NodeContext, disk_file, sidecar};
+use crate::node::disk::{self, How};
+use crate::node::{NodeContext, sidecar};
 use crate::request::{Request, TRANSFER};
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// Make the disk's file of an image that is a disk.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fetch {
     pub(crate) disk: VmPath,
-    pub(crate) system: System,
+    pub(crate) system: SystemDatastore,
     pub(crate) image: Source,
     pub(crate) meta: DiskMeta,
     pub(crate) persistent: bool,
@@ -42,7 +42,7 @@ impl Request for Fetch {
     const DEADLINE: Duration = TRANSFER;
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -52,7 +52,7 @@ impl Request for Fetch {
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<()> {
         let _lock = node.begin(self.disk.vm()).await?;
-        let path = disk_file::clear(node, &self.disk, self.system).await?;
+        let path = disk::prepare_file(node, &self.disk, self.system).await?;
         if self.persistent {
             // Its state gets a name of the VM's own in the registry while it is saved.
             sidecar::note_repository(&path, self.image.repository())?;
@@ -64,9 +64,9 @@ impl Request for Fetch {
         } else {
             How::Clone
         };
-        volume::fetch(&client, &self.image, &self.meta, &path, how).await?;
+        disk::fetch(&client, &self.image, &self.meta, &path, how).await?;
         for DiskSnapshot { id, image, meta } in self.snapshots {
-            volume::fetch_snapshot(&client, &image, &meta, &path, id).await?;
+            disk::fetch_snapshot(&client, &image, &meta, &path, id).await?;
         }
         Ok(())
     }

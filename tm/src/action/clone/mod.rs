@@ -57,7 +57,7 @@ pub(super) async fn run(
         }
         Err(e) => return Err(e),
     };
-    let (disk, system) = (target.place.clone(), front.system);
+    let (disk, system) = (target.path.clone(), front.system);
     let persistent = kind == Kind::Persistent;
     match found.content {
         Content::Image => {

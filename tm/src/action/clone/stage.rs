@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::location::VmPath;
 use crate::node::{NodeContext, container, image, prepare, sidecar};
 use crate::request::{Request, TRANSFER};
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// Have the image on the host and write the disk's descriptor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stage {
     pub(crate) disk: VmPath,
-    pub(crate) system: System,
+    pub(crate) system: SystemDatastore,
     /// The image's current version.
     pub(crate) image: Source,
     /// The image's SOURCE.
@@ -34,7 +34,7 @@ impl Request for Stage {
     const DEADLINE: Duration = TRANSFER;
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -48,7 +48,7 @@ impl Request for Stage {
             .disk()
             .context("an image is staged as a disk, not as a VM's folder")?;
         let _lock = node.begin(self.disk.vm()).await?;
-        let path = self.disk.path();
+        let path = self.disk.to_path_buf();
         // A second call for a disk that was staged, or a disk of an earlier life of this VM.
         let before = Descriptor::read(&path).ok();
         prepare(&self.disk, self.system)?;

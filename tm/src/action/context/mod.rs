@@ -25,12 +25,12 @@ pub(crate) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     ensure!(!files.is_empty(), "context needs a file, got none");
     let target = target(disk, vm)?;
     ensure!(
-        target.place.disk().is_some(),
+        target.path.disk().is_some(),
         "context needs a disk to put the files into, got {disk}"
     );
     let archive = pack(files)?;
-    let request = ReplaceContext { disk: target.place };
-    remote::call(&target.location.host, &request, Payload::File(archive)).await?;
+    let request = ReplaceContext { disk: target.path };
+    remote::call(&target.host, &request, Payload::File(archive)).await?;
     Ok(Answer::done())
 }
 

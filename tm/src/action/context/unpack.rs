@@ -5,25 +5,27 @@
 use std::fs;
 use std::io::{BufRead, Read};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Component, Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use onedock_common::engine::Engine;
-use onedock_common::state::descriptor::prepare_system_dir;
 use onedock_common::state::files;
+use onedock_common::types::system_datastore::SystemDatastore;
+use onedock_common::unpack::{Links, Modes, Rule};
 use serde::{Deserialize, Serialize};
-use tar::EntryType;
 
 use crate::checksummed_stream::Receiver;
 use crate::location::VmPath;
-use crate::node::NodeContext;
 use crate::node::staging::Staging;
+use crate::node::{NodeContext, archive, prepare};
 use crate::request::Request;
 
-/// The most that all context files may have, in bytes.
-const LIMIT: u64 = 256 << 20;
-/// The most files.
-const COUNT: usize = 10_000;
+const RULE: Rule = Rule {
+    bytes: 256 << 20,
+    entries: 10_000,
+    links: Links::Refuse,
+    modes: Modes::Open,
+};
 
 /// Replace the context's files with those that follow.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +38,7 @@ impl Request for ReplaceContext {
     const NAME: &'static str = "context";
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -53,78 +55,36 @@ impl Request for ReplaceContext {
 /// Reads the archive from `input` and puts its files in place of those that are there.
 fn receive(disk: &VmPath, input: impl Read) -> Result<()> {
     ensure!(disk.disk().is_some(), "context files go into a disk");
-    prepare_system_dir(disk.folder(), Some("onedock"))?;
-    // Passwords are among them. The folder below is open, because the container's users may be
-    // others on the host, but nobody on the host reaches it.
-    fs::set_permissions(disk.folder(), fs::Permissions::from_mode(0o750))?;
-    let folder = disk.path();
+    prepare(disk, SystemDatastore::Onedock)?;
+    let folder = disk.to_path_buf();
     let staging = Staging::beside(&folder)?;
-    let mut receiver = Receiver::new(input);
-    unpack(staging.folder(), &mut receiver)
-        .and_then(|()| Ok(receiver.finish()?))
-        .with_context(|| {
-            format!(
-                "the context did not arrive whole; {} stays as it was",
-                folder.display()
-            )
-        })?;
+    unpack(staging.folder(), input).with_context(|| {
+        format!(
+            "the context did not arrive whole; {} stays as it was",
+            folder.display()
+        )
+    })?;
     // A disk.N of another kind may be left from another driver.
     if folder.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
         fs::remove_file(&folder)?;
     }
     fs::create_dir_all(&folder)?;
+    // Open, because the container's users may be others on the host; the VM's folder is not, so
+    // that nobody on the host reaches it.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
     staging
         .replace_content(&folder)
         .with_context(|| format!("the context cannot be written to {}", folder.display()))
 }
 
-/// Writes the archive's files to `folder`, which is empty.
-fn unpack(folder: &Path, archive: impl Read) -> Result<()> {
-    let mut count = 0;
-    let mut left = LIMIT;
-    for entry in tar::Archive::new(archive).entries()? {
-        let entry = entry?;
-        let name = entry.path()?.into_owned();
-        ensure!(
-            name.components().all(|c| matches!(c, Component::Normal(_))),
-            "the file name \"{}\" leads out of the context",
-            name.display()
-        );
-        count += 1;
-        ensure!(count <= COUNT, "more than {COUNT} files");
-        let path = folder.join(&name);
-        match entry.header().entry_type() {
-            EntryType::Directory => {
-                fs::create_dir_all(&path)?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-            }
-            EntryType::Regular => {
-                let size = entry.size();
-                ensure!(size <= left, "more than {} MiB", LIMIT >> 20);
-                left -= size;
-                let mode = if entry.header().mode()? & 0o111 == 0 {
-                    0o644
-                } else {
-                    0o755
-                };
-                let mut bytes = Vec::new();
-                entry.take(size).read_to_end(&mut bytes)?;
-                ensure!(bytes.len() as u64 == size, "a file is incomplete");
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent)?;
-                }
-                files::replace(&path, &bytes, mode)?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-            }
-            other => bail!(
-                "\"{}\" is neither a file nor a folder (tar type {:?})",
-                name.display(),
-                char::from(other.as_byte())
-            ),
-        }
-    }
-    ensure!(count > 0, "there are no files in it");
+fn unpack(folder: &Path, input: impl Read) -> Result<()> {
+    let mut receiver = Receiver::new(input);
+    archive::unpack(&mut receiver, folder, RULE)?;
+    receiver.finish()?;
+    ensure!(
+        !files::entries(folder)?.is_empty(),
+        "there are no files in it"
+    );
     Ok(())
 }
 
@@ -165,7 +125,7 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names = crate::node::folder::names(folder).unwrap();
+        let mut names = files::names(folder).unwrap();
         names.sort();
         names
     }
@@ -180,20 +140,23 @@ mod tests {
             &stream(&[("context.sh", "A='1'"), ("old/x", "x")])[..],
         )
         .unwrap();
-        let before = fs::metadata(disk.path()).unwrap().ino();
+        let before = fs::metadata(disk.to_path_buf()).unwrap().ino();
         receive(
             &disk,
             &stream(&[("context.sh", "A='2'"), ("token.txt", "t")])[..],
         )
         .unwrap();
-        assert_eq!(fs::metadata(disk.path()).unwrap().ino(), before);
+        assert_eq!(fs::metadata(disk.to_path_buf()).unwrap().ino(), before);
         assert_eq!(
-            fs::read_to_string(disk.path().join("context.sh")).unwrap(),
+            fs::read_to_string(disk.to_path_buf().join("context.sh")).unwrap(),
             "A='2'"
         );
-        assert_eq!(names(&disk.path()), ["context.sh", "token.txt"]);
+        assert_eq!(names(&disk.to_path_buf()), ["context.sh", "token.txt"]);
         assert_eq!(fs::metadata(disk.folder()).unwrap().mode() & 0o777, 0o750);
-        assert_eq!(fs::metadata(disk.path()).unwrap().mode() & 0o777, 0o755);
+        assert_eq!(
+            fs::metadata(disk.to_path_buf()).unwrap().mode() & 0o777,
+            0o755
+        );
     }
 
     #[test]
@@ -204,8 +167,8 @@ mod tests {
         receive(&disk, &stream(&old)[..]).unwrap();
         let new = stream(&[("context.sh", "A='2'"), ("other.txt", "new")]);
         let unchanged = || {
-            assert_eq!(names(&disk.path()), ["context.sh", "token.txt"]);
-            let text = fs::read_to_string(disk.path().join("context.sh")).unwrap();
+            assert_eq!(names(&disk.to_path_buf()), ["context.sh", "token.txt"]);
+            let text = fs::read_to_string(disk.to_path_buf().join("context.sh")).unwrap();
             assert_eq!(text, "A='1'");
             assert!(names(disk.folder()).iter().all(|n| !n.contains(".new.")));
         };
@@ -227,7 +190,7 @@ mod tests {
             unchanged();
         }
         receive(&disk, &new[..]).unwrap();
-        assert_eq!(names(&disk.path()), ["context.sh", "other.txt"]);
+        assert_eq!(names(&disk.to_path_buf()), ["context.sh", "other.txt"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
     };
     let target = target(path, vm)?;
     let request = |registry_is_clean| Delete {
-        place: target.place.clone(),
+        path: target.path.clone(),
         system: front.system,
         saved: None,
         registry_is_clean,
@@ -26,7 +26,7 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
     if let Deletion::RegistryFirst(disks) = target.call(&request(false)).await? {
         let images = front.images()?;
         for found in disks {
-            let of = (target.place.vm(), found.disk);
+            let of = (target.path.vm(), found.disk);
             images.remove_disk(&found.repository, of).await?;
         }
         target.call(&request(true)).await?;

@@ -1,5 +1,5 @@
 //! What removes a VM's container: the deletion of the disk that it is. In this order: boot spec,
-//! the descriptor's word of the container, container with its volumes, files, so that a second
+//! the descriptor's mention of the container, container with its volumes, files, so that a second
 //! call finishes what a first one began (fault 66).
 //!
 //! What the registry keeps of the VM's own goes before, by the front-end's half, because only the
@@ -11,26 +11,24 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use onedock_common::engine::labels;
 use onedock_common::engine::{Engine, EngineError};
-use onedock_common::state::descriptor::{Descriptor, DescriptorError, Found, disk_path};
-use onedock_common::state::extracted;
-use onedock_common::state::files;
-use onedock_common::state::journal;
+use onedock_common::state::descriptor::{Descriptor, DescriptorError, DiskKind};
+use onedock_common::state::{extracted, files, journal, vm_folder};
 use onedock_common::types::reference::{Repository, Source};
 use onedock_common::{ContainerName, DiskId, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;
 use crate::node::container::{self, DescriptorState};
-use crate::node::{NodeContext, folder, sidecar, volume};
+use crate::node::{NodeContext, disk, sidecar};
 use crate::request::Request;
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// Remove a disk or a VM's folder, and the containers behind it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Delete {
-    pub(crate) place: VmPath,
-    pub(crate) system: System,
+    pub(crate) path: VmPath,
+    pub(crate) system: SystemDatastore,
     /// What the disk was saved as: its state from now on, should the call be cut off.
     pub(crate) saved: Option<Source>,
     /// The registry holds nothing of the VM's own any more. Otherwise, where it may hold
@@ -60,8 +58,8 @@ impl Request for Delete {
     const NAME: &'static str = "delete";
     type Reply = Deletion;
 
-    fn place(&self) -> &VmPath {
-        &self.place
+    fn vm_path(&self) -> &VmPath {
+        &self.path
     }
 
     async fn perform<E: Engine>(
@@ -69,25 +67,27 @@ impl Request for Delete {
         node: &NodeContext<'_, E>,
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<Deletion> {
-        let place = &self.place;
-        let lock = node.begin(place.vm()).await?;
-        let disks = folder::disks(place)?;
+        let vm_path = &self.path;
+        let lock = node.begin(vm_path.vm()).await?;
+        let disks = vm_path.disks()?;
         if !self.registry_is_clean {
-            let held = in_registry(node, place, &disks).await?;
+            let held = in_registry(node, vm_path, &disks).await?;
             if !held.is_empty() {
                 return Ok(Deletion::RegistryFirst(held));
             }
         }
         for disk in disks {
-            let path = disk_path(place.folder(), disk);
-            remove_disk(node, (place.vm(), disk), &path, self.saved.as_ref()).await?;
+            let path = vm_folder::disk(vm_path.folder(), disk);
+            remove_disk(node, (vm_path.vm(), disk), &path, self.saved.as_ref()).await?;
         }
-        if place.disk().is_none() {
-            remove_root(node, place.vm()).await?;
-            folder::remove_path(place.folder())?;
+        if vm_path.disk().is_none() {
+            remove_root(node, vm_path.vm()).await?;
+            files::remove_all(vm_path.folder())?;
         }
-        if !place.folder().exists() || (self.system.is_stock() && !has_container(place)?) {
-            extracted::forget(&node.paths, place.vm())?;
+        if !vm_path.folder().exists()
+            || (self.system.is_stock() && !container::any_in_folder(vm_path.folder(), |_| true)?)
+        {
+            extracted::forget(&node.paths, vm_path.vm())?;
             lock.forget()
                 .context("the VM's lock file cannot be removed")?;
         }
@@ -98,20 +98,20 @@ impl Request for Delete {
 /// Where the registry may hold something of these disks.
 async fn in_registry<E: Engine>(
     node: &NodeContext<'_, E>,
-    place: &VmPath,
+    vm_path: &VmPath,
     disks: &[DiskId],
 ) -> Result<Vec<InRegistry>> {
     let mut held = Vec::new();
     for &disk in disks {
-        let path = disk_path(place.folder(), disk);
+        let path = vm_folder::disk(vm_path.folder(), disk);
         let noted = sidecar::repository(&path)?;
         let repository = match (noted, Descriptor::find(&path)) {
             (Some(repository), _) => Some(repository),
-            (None, Ok(Found::Container(d))) if !d.snapshots.is_empty() => {
+            (None, Ok(Some(DiskKind::Container(d)))) if !d.snapshots.is_empty() => {
                 Some(d.source.repository().clone())
             }
             (None, Ok(_)) => None,
-            (None, Err(_)) => by_label(node, place.vm(), disk).await?,
+            (None, Err(_)) => by_label(node, vm_path.vm(), disk).await?,
         };
         held.extend(repository.map(|repository| InRegistry { disk, repository }));
     }
@@ -152,10 +152,10 @@ async fn remove_disk<E: Engine>(
             return Err(e.into());
         }
         // Damaged: its container is found by name and labels.
-        Err(_) => (Found::Nothing, DescriptorState::Damaged),
+        Err(_) => (None, DescriptorState::Damaged),
     };
     match found {
-        Found::Container(mut descriptor) => {
+        Some(DiskKind::Container(mut descriptor)) => {
             let id = descriptor.container.take();
             if let Some(saved) = saved {
                 descriptor.image = saved.clone();
@@ -168,14 +168,14 @@ async fn remove_disk<E: Engine>(
             }
             container::remove_all(node, (vm, disk), id.as_ref(), state).await?;
         }
-        Found::Nothing => container::remove_all(node, (vm, disk), None, state).await?,
-        Found::File | Found::Folder => {}
+        None => container::remove_all(node, (vm, disk), None, state).await?,
+        Some(DiskKind::File | DiskKind::Folder) => {}
     }
     extracted::forget_disk(&node.paths, vm, disk)?;
     if path.is_dir() {
-        folder::remove_path(path)?;
+        files::remove_all(path)?;
     } else {
-        volume::remove(path)?;
+        disk::remove(path)?;
         files::remove_with_leftovers(path)?;
     }
     sidecar::remove(path)
@@ -194,13 +194,4 @@ async fn remove_root<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> Result<(
     journal::settled(&node.paths, vm)?;
     journal::freezing::end(&node.paths, vm)?;
     Ok(())
-}
-
-/// Whether another disk of the folder is a container.
-fn has_container(place: &VmPath) -> Result<bool> {
-    let folder = VmPath::try_from(place.folder().to_owned())?;
-    Ok(folder::disks(&folder)?.into_iter().any(|disk| {
-        let path = disk_path(place.folder(), disk);
-        matches!(Descriptor::find(&path), Ok(Found::Container(_)) | Err(_))
-    }))
 }

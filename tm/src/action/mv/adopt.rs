@@ -13,14 +13,14 @@ use crate::location::VmPath;
 use crate::node::container::{self, DescriptorState};
 use crate::node::{NodeContext, image, prepare, sidecar};
 use crate::request::{Arrival, Request, TRANSFER};
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// Have the content here that another host has pushed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Adopt {
     pub(crate) disk: VmPath,
-    pub(crate) system: System,
+    pub(crate) system: SystemDatastore,
     pub(crate) descriptor: Descriptor,
     /// What the other host has left in its folder: found here, it is the same folder.
     pub(crate) token: String,
@@ -31,7 +31,7 @@ impl Request for Adopt {
     const DEADLINE: Duration = TRANSFER;
     type Reply = Arrival;
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -48,8 +48,8 @@ impl Request for Adopt {
         } = self;
         let id = disk.disk().context("a disk is adopted, not a folder")?;
         let _lock = node.begin(disk.vm()).await?;
-        let path = disk.path();
-        if sidecar::is_same_place(&path, &token, system)? {
+        let path = disk.to_path_buf();
+        if sidecar::is_same_folder(&disk, &token, system)? {
             return Ok(Arrival::SameFolder);
         }
         match image::fetch(node, &descriptor.image).await {

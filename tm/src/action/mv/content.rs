@@ -6,19 +6,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
-use onedock_common::state::extracted;
+use onedock_common::state::{extracted, files};
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;
-use crate::node::{NodeContext, folder, freeze, prepare, sidecar, vm_folder, volume};
+use crate::node::{NodeContext, disk, folder, freeze, prepare, sidecar};
 use crate::request::{Arrival, Request, TRANSFER};
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// Write it to standard output.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Send {
-    pub(crate) place: VmPath,
+    pub(crate) path: VmPath,
 }
 
 impl Request for Send {
@@ -26,8 +26,8 @@ impl Request for Send {
     const DEADLINE: Duration = TRANSFER;
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
-        &self.place
+    fn vm_path(&self) -> &VmPath {
+        &self.path
     }
 
     async fn perform<E: Engine>(
@@ -35,13 +35,13 @@ impl Request for Send {
         node: &NodeContext<'_, E>,
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<()> {
-        let place = &self.place;
-        let _lock = node.begin(place.vm()).await?;
-        freeze::stopped(node, place.vm()).await?;
+        let vm_path = &self.path;
+        let _lock = node.begin(vm_path.vm()).await?;
+        freeze::stopped(node, vm_path.vm()).await?;
         let mut out = io::stdout().lock();
-        match place.disk() {
-            Some(_) => volume::send(&place.path(), &mut out),
-            None => vm_folder::send(place.folder(), &mut out),
+        match vm_path.disk() {
+            Some(_) => disk::send(&vm_path.to_path_buf(), &mut out),
+            None => folder::send(vm_path.folder(), &mut out),
         }
     }
 
@@ -55,7 +55,7 @@ impl Request for Send {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Receive {
-    pub(crate) place: VmPath,
+    pub(crate) path: VmPath,
     /// What the other host has left in its folder: found here, it is the same folder.
     pub(crate) token: String,
 }
@@ -65,8 +65,8 @@ impl Request for Receive {
     const DEADLINE: Duration = TRANSFER;
     type Reply = Arrival;
 
-    fn place(&self) -> &VmPath {
-        &self.place
+    fn vm_path(&self) -> &VmPath {
+        &self.path
     }
 
     async fn perform<E: Engine>(
@@ -74,17 +74,17 @@ impl Request for Receive {
         node: &NodeContext<'_, E>,
         content: &mut dyn BufRead,
     ) -> anyhow::Result<Arrival> {
-        let place = &self.place;
-        // Asked without the lock: on the same host the sender holds it.
-        if sidecar::is_same_place(&sidecar::base(place), &self.token, System::Onedock)? {
+        let vm_path = &self.path;
+        // Read without the lock: on the same host the sender holds it.
+        if sidecar::is_same_folder(vm_path, &self.token, SystemDatastore::Onedock)? {
             return Ok(Arrival::SameFolder);
         }
-        let _lock = node.begin(place.vm()).await?;
-        prepare(place, System::Onedock)?;
+        let _lock = node.begin(vm_path.vm()).await?;
+        prepare(vm_path, SystemDatastore::Onedock)?;
         let mut content = content;
-        match place.disk() {
-            Some(_) => volume::receive(&place.path(), &mut content)?,
-            None => vm_folder::receive(place.folder(), &mut content)?,
+        match vm_path.disk() {
+            Some(_) => disk::receive(&vm_path.to_path_buf(), &mut content)?,
+            None => folder::receive(vm_path.folder(), &mut content)?,
         }
         Ok(Arrival::Done)
     }
@@ -94,15 +94,15 @@ impl Request for Receive {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Discard {
-    pub(crate) place: VmPath,
+    pub(crate) path: VmPath,
 }
 
 impl Request for Discard {
     const NAME: &'static str = "discard";
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
-        &self.place
+    fn vm_path(&self) -> &VmPath {
+        &self.path
     }
 
     async fn perform<E: Engine>(
@@ -110,15 +110,15 @@ impl Request for Discard {
         node: &NodeContext<'_, E>,
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<()> {
-        let place = &self.place;
-        let lock = node.begin(place.vm()).await?;
-        if place.disk().is_some() {
-            let path = place.path();
-            volume::remove(&path)?;
+        let vm_path = &self.path;
+        let lock = node.begin(vm_path.vm()).await?;
+        if vm_path.disk().is_some() {
+            let path = vm_path.to_path_buf();
+            disk::remove(&path)?;
             return sidecar::remove(&path);
         }
-        folder::remove_path(place.folder())?;
-        extracted::forget(&node.paths, place.vm())?;
+        files::remove_all(vm_path.folder())?;
+        extracted::forget(&node.paths, vm_path.vm())?;
         lock.forget()
             .context("the VM's lock file cannot be removed")
     }

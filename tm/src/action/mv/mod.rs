@@ -2,8 +2,8 @@
 //! a renaming. From host to host, or to the front-end's own folder and back:
 //!
 //! A container disk goes by the registry. The source pushes its state, we read it back by its
-//! digest, the destination fetches it and describes the disk, and only then the source lets go of
-//! its container. A disk in a file goes through us in a stream whose end both sides check, and is
+//! digest, the destination fetches it and describes the disk, and only then the source releases
+//! its container. A disk in a file goes through the front-end in a stream whose end both sides check, and is
 //! then removed at the source. Cut off anywhere, the same call finishes it.
 //!
 //! In a stock system datastore (`mv.ssh`) the stock `mv` of the folder carries the files, also the
@@ -19,18 +19,16 @@ use std::fs;
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::DiskId;
 use onedock_common::opennebula::answer::Answer;
-use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::types::reference::ImageTag;
 
 pub(super) use self::adopt::Adopt;
 pub(super) use self::content::{Discard, Receive, Send};
 pub(super) use self::release::Release;
 pub(super) use self::rename::Rename;
-use super::inventory::DiskKind;
 use super::save::IfRunning;
 use super::save::container::SaveContainer;
 use super::{FrontEnd, Target, target};
-use crate::location::{Location, VmPath};
 use crate::remote;
 use crate::request::Arrival;
 
@@ -43,21 +41,21 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
     };
     let (from, to) = (target(from, vm)?, target(to, vm)?);
     ensure!(
-        from.place.disk() == to.place.disk(),
+        from.path.disk() == to.path.disk(),
         "mv names a disk on one side only, or two disks; nothing was moved"
     );
-    let one_host = from.location.host.is_same(&to.location.host);
-    if one_host && from.place == to.place {
+    let one_host = from.host.is_same(&to.host);
+    if one_host && from.path == to.path {
         return Ok(Answer::done());
     }
     let moving = Moving { front, from, to };
-    match moving.from.place.disk() {
+    match moving.from.path.disk() {
         // The stock scripts rename the folder.
         _ if one_host && front.system.is_stock() => {}
         _ if one_host => {
             let request = Rename {
-                from: moving.from.place.clone(),
-                to: moving.to.place.clone(),
+                from: moving.from.path.clone(),
+                to: moving.to.path.clone(),
             };
             moving.from.call(&request).await?;
         }
@@ -75,38 +73,35 @@ struct Moving<'a> {
 
 impl Moving<'_> {
     /// The same for one disk of a folder.
-    fn of(&self, disk: DiskId) -> anyhow::Result<Self> {
-        let inside = |target: &Target| -> anyhow::Result<Target> {
-            let path = onedock_common::state::descriptor::disk_path(target.place.folder(), disk);
-            Ok(Target {
-                location: Location {
-                    host: target.location.host.clone(),
-                    path: path.clone(),
-                },
-                place: VmPath::of(path, target.place.vm())?,
-            })
+    fn of(&self, disk: DiskId) -> Self {
+        let inside = |target: &Target| Target {
+            host: target.host.clone(),
+            path: target.path.of_disk(disk),
         };
-        Ok(Self {
+        Self {
             front: self.front,
-            from: inside(&self.from)?,
-            to: inside(&self.to)?,
-        })
+            from: inside(&self.from),
+            to: inside(&self.to),
+        }
     }
 
     async fn disk(&self) -> anyhow::Result<()> {
         let token = token()?;
-        match self.from.disk(Some(&token)).await? {
+        let Some(found) = self.from.find_disk(Some(&token)).await? else {
             // Moved before, or a disk that has nothing in the folder (FILESYSTEM). One that is
-            // lost is told by the `deploy` that needs it.
-            None => tracing::info!("there is nothing to move"),
-            Some(DiskKind::Container(descriptor)) => self.container(&descriptor, token).await?,
-            Some(DiskKind::File { .. }) if self.front.system.is_stock() => {}
-            Some(DiskKind::File { .. }) => self.content(token).await?,
+            // lost is reported by the `deploy` that needs it.
+            tracing::info!("there is nothing to move");
+            return Ok(());
+        };
+        match found.kind {
+            Ok(DiskKind::Container(descriptor)) => self.container(&descriptor, token).await?,
+            Ok(DiskKind::File) if self.front.system.is_stock() => {}
+            Ok(DiskKind::File) => self.content(token).await?,
             // Context files go with the folder.
-            Some(DiskKind::Folder) => {}
-            Some(DiskKind::Damaged(why)) => bail!(
+            Ok(DiskKind::Folder) => {}
+            Err(why) => bail!(
                 "host {}: {why}; the disk stays where it is",
-                self.from.location.host.as_str()
+                self.from.host.as_str()
             ),
         }
         Ok(())
@@ -116,8 +111,8 @@ impl Moving<'_> {
         // Disks whose own scripts leave them to the folder, as the stock `ssh` does.
         let token = token()?;
         for found in self.from.inventory(Some(&token)).await? {
-            if !matches!(found.kind, DiskKind::Folder) {
-                Box::pin(self.of(found.disk)?.disk()).await?;
+            if found.kind != Ok(DiskKind::Folder) {
+                Box::pin(self.of(found.disk).disk()).await?;
             }
         }
         self.content(token).await
@@ -126,7 +121,7 @@ impl Moving<'_> {
     async fn container(&self, descriptor: &Descriptor, token: String) -> anyhow::Result<()> {
         let repository = descriptor.source.repository();
         let request = SaveContainer {
-            disk: self.from.place.clone(),
+            disk: self.from.path.clone(),
             repository: None,
             tag: (&ImageTag::disk(descriptor.vm, descriptor.disk)).into(),
             comment: format!("disk {} of VM {} moved", descriptor.disk, descriptor.vm),
@@ -146,7 +141,7 @@ impl Moving<'_> {
             ..saved.descriptor
         };
         let request = Adopt {
-            disk: self.to.place.clone(),
+            disk: self.to.path.clone(),
             system: self.front.system,
             descriptor,
             token,
@@ -156,7 +151,7 @@ impl Moving<'_> {
             return Ok(());
         }
         let request = Release {
-            disk: self.from.place.clone(),
+            disk: self.from.path.clone(),
             system: self.front.system,
             content: saved.image,
             container,
@@ -167,24 +162,24 @@ impl Moving<'_> {
     /// A disk in a file, or what is left of the folder.
     async fn content(&self, token: String) -> anyhow::Result<()> {
         let sent = Send {
-            place: self.from.place.clone(),
+            path: self.from.path.clone(),
         };
         let received = Receive {
-            place: self.to.place.clone(),
+            path: self.to.path.clone(),
             token,
         };
-        let (from, to) = (&self.from.location.host, &self.to.location.host);
+        let (from, to) = (&self.from.host, &self.to.host);
         if remote::stream((from, &sent), (to, &received)).await? == Arrival::SameFolder {
             return Ok(());
         }
         let request = Discard {
-            place: self.from.place.clone(),
+            path: self.from.path.clone(),
         };
         self.from.call(&request).await
     }
 }
 
-/// A word that nobody has said before.
+/// A random token, another one for each move.
 fn token() -> anyhow::Result<String> {
     let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")
         .context("the system gives no random number")?;

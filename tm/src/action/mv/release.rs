@@ -4,26 +4,25 @@
 
 use std::io::BufRead;
 
-use anyhow::Result;
 use onedock_common::ContainerId;
 use onedock_common::engine::Engine;
-use onedock_common::state::descriptor::{Descriptor, Found, disk_path};
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::extracted;
 use onedock_common::types::reference::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;
 use crate::node::container::{self, DescriptorState};
-use crate::node::{NodeContext, folder, sidecar};
+use crate::node::{NodeContext, sidecar};
 use crate::request::Request;
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// Let go of the container, whose content was pushed and adopted.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Release {
     pub(crate) disk: VmPath,
-    pub(crate) system: System,
+    pub(crate) system: SystemDatastore,
     /// What was pushed.
     pub(crate) content: Source,
     pub(crate) container: Option<ContainerId>,
@@ -33,7 +32,7 @@ impl Request for Release {
     const NAME: &'static str = "release";
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -44,8 +43,8 @@ impl Request for Release {
     ) -> anyhow::Result<()> {
         let disk = &self.disk;
         let _lock = node.begin(disk.vm()).await?;
-        let path = disk.path();
-        let Found::Container(mut descriptor) = Descriptor::find(&path)? else {
+        let path = disk.to_path_buf();
+        let Some(DiskKind::Container(mut descriptor)) = Descriptor::find(&path)? else {
             return Ok(());
         };
         descriptor.image = self.content;
@@ -59,24 +58,11 @@ impl Request for Release {
         if !self.system.is_stock() {
             Descriptor::remove(&path)?;
             sidecar::remove(&path)?;
-        } else if !has_container(disk)? {
+        } else if !container::any_in_folder(disk.folder(), |d| d.container.is_some())? {
             // Only the stock script moves the folder, and it knows nothing of the context's
             // files, which may hold passwords.
             extracted::forget(&node.paths, disk.vm())?;
         }
         Ok(())
     }
-}
-
-/// Whether a disk of the VM's folder still has a container on this host. A description that cannot
-/// be read may have one.
-fn has_container(disk: &VmPath) -> Result<bool> {
-    let folder = VmPath::try_from(disk.folder().to_owned())?;
-    Ok(folder::disks(&folder)?.into_iter().any(|disk| {
-        match Descriptor::find(&disk_path(folder.folder(), disk)) {
-            Ok(Found::Container(descriptor)) => descriptor.container.is_some(),
-            Ok(_) => false,
-            Err(_) => true,
-        }
-    }))
 }

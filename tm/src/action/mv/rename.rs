@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use onedock_common::engine::Engine;
-use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use serde::{Deserialize, Serialize};
 
 use crate::location::VmPath;
-use crate::node::{NodeContext, prepare, sidecar, volume};
+use crate::node::{NodeContext, disk, prepare, sidecar};
 use crate::request::{Request, TRANSFER};
-use crate::system::System;
+use onedock_common::types::system_datastore::SystemDatastore;
 
 /// Rename within this host.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ impl Request for Rename {
     const DEADLINE: Duration = TRANSFER;
     type Reply = ();
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.from
     }
 
@@ -40,9 +40,9 @@ impl Request for Rename {
     ) -> anyhow::Result<()> {
         let Self { from, to } = self;
         let _lock = node.begin(from.vm()).await?;
-        prepare(&to, System::Onedock)?;
+        prepare(&to, SystemDatastore::Onedock)?;
         if from.disk().is_some() {
-            return rename_disk(&from.path(), &to.path()).await;
+            return rename_disk(&from.to_path_buf(), &to.to_path_buf()).await;
         }
         // The disks have gone before; this is what is left of the folder.
         let entries = match fs::read_dir(from.folder()) {
@@ -70,8 +70,8 @@ async fn rename_disk(from: &Path, to: &Path) -> Result<()> {
         tracing::warn!(disk = %from.display(), "there is no such disk to move");
         return Ok(());
     }
-    if matches!(Descriptor::find(from), Ok(Found::File)) {
-        return volume::rename(from, to).await;
+    if matches!(Descriptor::find(from), Ok(Some(DiskKind::File))) {
+        return disk::rename(from, to).await;
     }
     rename(from, to)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::ContainerName;
 use onedock_common::engine::labels;
 use onedock_common::engine::{ContainerInfo, Engine};
-use onedock_common::state::descriptor::{Descriptor, Found};
+use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_common::types::secret::Credential;
 use onedock_registry::Client;
@@ -58,7 +58,7 @@ impl Request for SaveContainer {
     /// `None`: there is no such disk.
     type Reply = Option<SavedContainer>;
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -79,11 +79,13 @@ async fn described<E: Engine>(
     node: &NodeContext<'_, E>,
     job: &SaveContainer,
 ) -> Result<Option<Descriptor>> {
-    let path = job.disk.path();
+    let path = job.disk.to_path_buf();
     let descriptor = match Descriptor::find(&path)? {
-        Found::Container(descriptor) => *descriptor,
-        Found::File | Found::Folder => bail!("{} is not the disk of a container", path.display()),
-        Found::Nothing => {
+        Some(DiskKind::Container(descriptor)) => *descriptor,
+        Some(DiskKind::File | DiskKind::Folder) => {
+            bail!("{} is not the disk of a container", path.display())
+        }
+        None => {
             ensure!(
                 !is_left(node, &job.disk).await?,
                 "{} is gone and its container is there; put the file back before the disk is saved",
@@ -102,8 +104,8 @@ async fn described<E: Engine>(
 }
 
 /// Whether the disk's container is there: the VM's own, or a tree.
-async fn is_left<E: Engine>(node: &NodeContext<'_, E>, place: &VmPath) -> Result<bool> {
-    let (vm, Some(disk)) = (place.vm(), place.disk()) else {
+async fn is_left<E: Engine>(node: &NodeContext<'_, E>, vm_path: &VmPath) -> Result<bool> {
+    let (vm, Some(disk)) = (vm_path.vm(), vm_path.disk()) else {
         return Ok(false);
     };
     let own = container::of_vm(node, vm).await?;
@@ -141,7 +143,7 @@ pub(crate) async fn save<E: Engine>(
     let pushed = match changed {
         Some(container) => {
             if target == *descriptor.source.repository() {
-                sidecar::note_repository(&job.disk.path(), &target)?;
+                sidecar::note_repository(&job.disk.to_path_buf(), &target)?;
             }
             task.push(&container).await?
         }

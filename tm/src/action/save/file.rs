@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::IfRunning;
 use crate::location::VmPath;
-use crate::node::{NodeContext, disk_file, freeze, sidecar, volume};
+use crate::node::{NodeContext, disk, freeze, sidecar};
 use crate::request::{Request, TRANSFER};
 
 /// Put a disk in a file, or one of its snapshots, into the registry under a tag.
@@ -35,7 +35,7 @@ impl Request for SaveFile {
     const DEADLINE: Duration = TRANSFER;
     type Reply = Digest;
 
-    fn place(&self) -> &VmPath {
+    fn vm_path(&self) -> &VmPath {
         &self.disk
     }
 
@@ -44,9 +44,9 @@ impl Request for SaveFile {
         node: &NodeContext<'_, E>,
         _content: &mut dyn BufRead,
     ) -> anyhow::Result<Digest> {
-        let disk = &self.disk;
-        let _lock = node.begin(disk.vm()).await?;
-        let path = disk_file::present(disk)?;
+        let vm_path = &self.disk;
+        let _lock = node.begin(vm_path.vm()).await?;
+        let path = disk::present(vm_path)?;
         if self.if_running == IfRunning::Refuse {
             ensure_own_image(&path, &self.repository)?;
         }
@@ -57,14 +57,14 @@ impl Request for SaveFile {
             // A snapshot does not change.
             (Some(_), _) => None,
             (None, IfRunning::Refuse) => {
-                freeze::idle(node, disk.vm(), disk.disk(), None).await?;
+                freeze::idle(node, vm_path.vm(), vm_path.disk(), None).await?;
                 None
             }
-            (None, IfRunning::Freeze) => disk_file::copied(node, disk, &path).await?,
+            (None, IfRunning::Freeze) => disk::spool_running(node, vm_path).await?,
         };
         match &spooled {
-            Some(spool) => volume::save_file(&client, spool.path(), repository, tag).await,
-            None => volume::save(&client, &path, self.snapshot, repository, tag).await,
+            Some(spool) => disk::save_file(&client, spool.path(), repository, tag).await,
+            None => disk::save(&client, &path, self.snapshot, repository, tag).await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The disk with its kept states, from the stream of another host.
+//! The disk with its snapshots, from the stream of another host.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom};
@@ -6,29 +6,30 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::disk_file::{DiskFileError, LIMIT, Staged};
+use onedock_common::state::vm_folder;
 
-use super::place::{new_snap_folder, remove_folder, snap_folder, sweep};
+use super::remove::{remove_folder, remove_leftovers};
 use super::stream::{Head, number};
 use crate::checksummed_stream::Receiver;
 
-/// The most kept states of a disk.
-const STATES: usize = 10_000;
+/// The most snapshots of a disk.
+const SNAPSHOTS: usize = 10_000;
 
-/// Reads a disk from `input`, not one byte further, and puts it in place when all of it has
+/// Reads a disk from `input`, not one byte further, and puts it in vm_path when all of it has
 /// arrived: before that there is nothing.
 pub(crate) fn receive(disk: &Path, input: &mut impl Read) -> Result<()> {
-    sweep(disk)?;
-    let states = new_snap_folder(disk);
-    remove_folder(&states)?;
-    let received = all(disk, &states, input)
+    remove_leftovers(disk)?;
+    let snapshots = vm_folder::new_snapshot_folder(disk);
+    remove_folder(&snapshots)?;
+    let received = all(disk, &snapshots, input)
         .with_context(|| format!("disk {} was not received", disk.display()));
     if received.is_err() {
-        remove_folder(&states)?;
+        remove_folder(&snapshots)?;
     }
     received
 }
 
-fn all(disk: &Path, states: &Path, input: &mut impl Read) -> Result<()> {
+fn all(disk: &Path, snapshots: &Path, input: &mut impl Read) -> Result<()> {
     let mut receiver = Receiver::new(input);
     // It reads ahead, but within the pieces only.
     let mut reader = BufReader::new(&mut receiver);
@@ -36,7 +37,7 @@ fn all(disk: &Path, states: &Path, input: &mut impl Read) -> Result<()> {
     let (staged, format) = loop {
         let head = Head::read(&mut reader).map_err(cut_off)?;
         ensure!(
-            head.length <= LIMIT && count <= STATES,
+            head.length <= LIMIT && count <= SNAPSHOTS,
             "the stream describes no disk"
         );
         count += 1;
@@ -45,8 +46,8 @@ fn all(disk: &Path, states: &Path, input: &mut impl Read) -> Result<()> {
             write(&staged, &head, &mut reader)?;
             break (staged, head.format);
         };
-        fs::create_dir_all(states)?;
-        let staged = Staged::beside(&states.join(id.to_string()))?;
+        fs::create_dir_all(snapshots)?;
+        let staged = Staged::beside(&snapshots.join(id.to_string()))?;
         write(&staged, &head, &mut reader)?;
         staged.commit(head.format)?;
     };
@@ -54,10 +55,10 @@ fn all(disk: &Path, states: &Path, input: &mut impl Read) -> Result<()> {
     ensure!(rest == 0, "more was sent than a disk");
     drop(reader);
     receiver.finish().map_err(cut_off)?;
-    let old = snap_folder(disk);
+    let old = vm_folder::snapshot_folder(disk);
     remove_folder(&old)?;
     if count > 1 {
-        fs::rename(states, &old)?;
+        fs::rename(snapshots, &old)?;
     }
     // The disk last: where it is, all of it is.
     Ok(staged.commit(format)?)

@@ -6,7 +6,7 @@ use anyhow::Result;
 use onedock_common::disk_file::{self, Format};
 
 use super::bytes;
-use super::place::remove_states;
+use super::remove::remove_snapshots;
 
 /// Makes an empty disk. One of the same format and size that nothing was written to stays, so that
 /// the call can be repeated; a disk of a former life of the VM is replaced.
@@ -15,7 +15,7 @@ pub(crate) async fn make(disk: &Path, size_mib: u64, format: Format) -> Result<(
 }
 
 pub(super) async fn of_bytes(disk: &Path, size: u64, format: Format) -> Result<()> {
-    remove_states(disk)?;
+    remove_snapshots(disk)?;
     let same = disk_file::inspect(disk).is_ok_and(|v| (v.format, v.size) == (format, size));
     if same && !disk.is_symlink() && disk_file::is_blank(disk).await? {
         return Ok(());

@@ -1,6 +1,6 @@
 //! What is in a disk's stream: for each file a line of JSON, then its data: eight bytes of offset,
 //! eight of length, that many bytes, in order, holes left out, ended by a part of length 0. The
-//! kept states come first and the disk last.
+//! snapshots come first and the disk last.
 //!
 //! It is no tar archive, because a reader of sparse tar entries gives out the holes as zeros: a
 //! disk of a terabyte takes minutes then, whatever is in it.
@@ -18,7 +18,7 @@ const LINE: u64 = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Head {
-    /// Which kept state; the disk itself has none and ends the stream.
+    /// Which snapshot; the disk itself has none and ends the stream.
     pub(super) snapshot: Option<SnapshotId>,
     pub(super) format: Format,
     /// The file's length, holes counted.

@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::disk_file::{self, Staged};
 use onedock_common::state::disk_image::DiskMeta;
+use onedock_common::state::vm_folder;
 use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_common::{Digest, SnapshotId};
 use onedock_registry::Client;
 
 use super::make::of_bytes;
-use super::place::{remove_states, snap_file};
+use super::remove::remove_snapshots;
 use super::snapshot::{known, make_folder};
 
 /// What the disk becomes.
@@ -22,7 +23,7 @@ pub(crate) enum How {
     Link,
 }
 
-/// Makes the disk of an image. It replaces whatever file is there; kept states of a former disk go.
+/// Makes the disk of an image. It replaces whatever file is there; snapshots of a former disk go.
 pub(crate) async fn fetch(
     client: &Client,
     source: &Source,
@@ -41,11 +42,11 @@ pub(crate) async fn fetch(
     if how == How::Clone {
         disk_file::new_fsid(staged.path()).await?;
     }
-    remove_states(disk)?;
+    remove_snapshots(disk)?;
     Ok(staged.commit(meta.format)?)
 }
 
-/// Brings a kept state of a persistent image beside its disk.
+/// Brings a snapshot of a persistent image beside its disk.
 pub(crate) async fn fetch_snapshot(
     client: &Client,
     source: &Source,
@@ -54,7 +55,7 @@ pub(crate) async fn fetch_snapshot(
     id: SnapshotId,
 ) -> Result<()> {
     make_folder(disk)?;
-    let file = snap_file(disk, id);
+    let file = vm_folder::snapshot(disk, id);
     if meta.blank {
         return of_bytes(&file, meta.size, meta.format).await;
     }
@@ -90,7 +91,7 @@ async fn download(
     Ok(staged)
 }
 
-/// Keeps the disk, or one of its kept states, in the registry under a tag, as it is.
+/// Pushes the disk, or one of its snapshots, under a tag, as it is.
 pub(crate) async fn save(
     client: &Client,
     disk: &Path,
@@ -102,7 +103,7 @@ pub(crate) async fn save(
         return save_file(client, disk, repository, tag).await;
     };
     known(disk, id)?;
-    save_file(client, &snap_file(disk, id), repository, tag).await
+    save_file(client, &vm_folder::snapshot(disk, id), repository, tag).await
 }
 
 /// The same of any file of a disk, such as a [`spool`](super::spool()).
@@ -113,7 +114,7 @@ pub(crate) async fn save_file(
     tag: &Tag,
 ) -> Result<Digest> {
     let volume = disk_file::inspect(file)?;
-    let (_, place) = disk_file::open(file)?;
+    let (_, path) = disk_file::open(file)?;
     let meta = DiskMeta {
         format: volume.format,
         size: volume.size,
@@ -121,7 +122,7 @@ pub(crate) async fn save_file(
         blank: false,
     };
     client
-        .put_disk(&place, repository, tag, &meta)
+        .put_disk(&path, repository, tag, &meta)
         .await
         .with_context(|| format!("disk {} was not saved", file.display()))
 }

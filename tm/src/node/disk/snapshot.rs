@@ -1,4 +1,4 @@
-//! Kept states of a disk: whole copies beside it, which share their data with the disk where the
+//! Snapshots of a disk in a file: whole copies beside it, which share their data with the disk where the
 //! file system can.
 
 use std::fs;
@@ -8,47 +8,45 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::SnapshotId;
 use onedock_common::disk_file;
-use onedock_common::state::files;
+use onedock_common::state::{files, vm_folder};
 
-use super::place::{snap_file, snap_folder, snapshots};
-
-/// Keeps the present state of a disk that no VM uses now. For one in use there are
-/// [`spool`](super::spool()) and [`snap_keep`](super::snap_keep).
+/// Takes a snapshot of a disk that no VM uses now. For one in use there are
+/// [`spool`](super::spool()) and [`snap_from_spool`](super::snap_from_spool).
 pub(crate) async fn snap_create(disk: &Path, id: SnapshotId) -> Result<()> {
     disk_file::inspect(disk)?;
     make_folder(disk)?;
-    let kept = disk_file::copy(disk, &snap_file(disk, id)).await;
-    if kept.is_err() {
-        forget_empty_folder(disk);
+    let made = disk_file::copy(disk, &vm_folder::snapshot(disk, id)).await;
+    if made.is_err() {
+        remove_empty_folder(disk);
     }
-    kept.with_context(|| format!("snapshot {id} of disk {} was not made", disk.display()))
+    made.with_context(|| format!("snapshot {id} of disk {} was not made", disk.display()))
 }
 
 pub(super) fn make_folder(disk: &Path) -> Result<()> {
-    let folder = snap_folder(disk);
+    let folder = vm_folder::snapshot_folder(disk);
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))
 }
 
-/// Makes a kept state the disk's present one; the state stays.
+/// Gives the disk the content of a snapshot, which stays.
 pub(crate) async fn snap_revert(disk: &Path, id: SnapshotId) -> Result<()> {
     known(disk, id)?;
-    disk_file::copy(&snap_file(disk, id), disk)
+    disk_file::copy(&vm_folder::snapshot(disk, id), disk)
         .await
         .with_context(|| format!("disk {} stays as it is", disk.display()))
 }
 
-/// Forgets a kept state; one that is gone is forgotten.
+/// Removes a snapshot; one that is gone is removed.
 pub(crate) async fn snap_delete(disk: &Path, id: SnapshotId) -> Result<()> {
-    let file = snap_file(disk, id);
+    let file = vm_folder::snapshot(disk, id);
     files::remove_with_leftovers(&file)
         .with_context(|| format!("{} cannot be removed", file.display()))?;
-    forget_empty_folder(disk);
+    remove_empty_folder(disk);
     Ok(())
 }
 
-/// That the state is there.
+/// An error unless the snapshot is there.
 pub(super) fn known(disk: &Path, id: SnapshotId) -> Result<()> {
-    let there = snapshots(disk)?;
+    let there = vm_folder::snapshots(disk)?;
     let list: Vec<String> = there.iter().map(SnapshotId::to_string).collect();
     ensure!(
         there.contains(&id),
@@ -63,9 +61,9 @@ pub(super) fn known(disk: &Path, id: SnapshotId) -> Result<()> {
     Ok(())
 }
 
-/// The folder goes with the last state in it.
-pub(super) fn forget_empty_folder(disk: &Path) {
-    if let Err(error) = fs::remove_dir(snap_folder(disk))
+/// The folder goes with the last snapshot in it.
+pub(super) fn remove_empty_folder(disk: &Path) {
+    if let Err(error) = fs::remove_dir(vm_folder::snapshot_folder(disk))
         && !matches!(
             error.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty

@@ -1,7 +1,6 @@
-//! Looks at the engine and at the VMs' locks at one moment.
+//! What the engine and the VMs' locks say at one moment.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onedock_common::state::journal::freezing;
 use onedock_common::state::lock::VmLock;
@@ -9,58 +8,70 @@ use onedock_common::state::paths::Paths;
 use onedock_common::{ContainerId, VmId};
 
 use crate::engine::{Engine, EngineError, Listed, State};
-use crate::tracker::Look;
 
-/// What was there, with the container of each VM.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// For the tracker.
-    pub look: Look,
-    /// The container of each VM, also of those that an action holds.
+/// The VMs of this host at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Observation {
+    /// The VMs that have a container.
+    pub vms: BTreeMap<VmId, State>,
+    /// The VMs on which an action runs.
+    pub busy: BTreeSet<VmId>,
+    /// Whether a VM that is not in `vms` has no container.
+    pub complete: bool,
+    /// The container of each VM, also of those on which an action runs.
     pub containers: BTreeMap<VmId, ContainerId>,
 }
 
-impl Seen {
-    /// The VMs that run and that no action holds.
-    pub fn running(&self) -> impl Iterator<Item = (VmId, &ContainerId)> {
-        self.containers.iter().filter_map(|(&vm, id)| {
-            let runs = self.look.vms.get(&vm) == Some(&State::Running);
-            (runs && !self.look.busy.contains(&vm)).then_some((vm, id))
-        })
-    }
+/// Which locks are read besides those of the VMs that have a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locks {
+    /// Those of the known VMs.
+    Known,
+    /// All that there are.
+    All,
 }
 
-/// Asks for all containers, then for the locks: an action that began in between is seen by its
-/// lock, and one that ended in between had its effect before the engine answered or is seen
-/// held. `known` are VMs to look at besides the listed ones; `all` looks at every lock there is.
-pub fn look(
-    engine: &Engine,
-    paths: &Paths,
-    known: impl Iterator<Item = VmId>,
-    all: bool,
-) -> Result<Seen, EngineError> {
-    let mut seen = Seen::default();
-    // Before the list, too: an action that ends while the engine answers may have changed what
-    // the list says of its VM.
-    let mut candidates: Vec<VmId> = known.collect();
-    if all {
-        candidates.extend(locked_once(paths));
+impl Observation {
+    /// Asks for all containers, then for the locks: an action that began in between is seen by its
+    /// lock, and one that ended in between had its effect before the engine answered or is seen
+    /// held.
+    pub fn make(
+        engine: &Engine,
+        paths: &Paths,
+        known: impl Iterator<Item = VmId>,
+        locks: Locks,
+    ) -> Result<Self, EngineError> {
+        let mut observed = Self::default();
+        // Before the list, too: an action that ends while the engine answers may have changed what
+        // the list says of its VM.
+        let mut candidates: Vec<VmId> = known.collect();
+        if locks == Locks::All {
+            candidates.extend(paths.locked_vms());
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let held = |vm: &VmId| is_busy(paths, *vm);
+        observed.busy = candidates.iter().copied().filter(held).collect();
+        let listing = engine.list()?;
+        observed.complete = listing.complete;
+        for one in choose(listing.containers, paths) {
+            observed.vms.insert(one.vm, one.state);
+            observed.containers.insert(one.vm, one.id);
+        }
+        candidates.extend(observed.vms.keys());
+        observed.busy.extend(candidates.into_iter().filter(held));
+        let frozen = half_frozen(&observed.vms, paths);
+        observed.busy.extend(frozen);
+        Ok(observed)
     }
-    candidates.sort_unstable();
-    candidates.dedup();
-    let held = |vm: &VmId| is_busy(paths, *vm);
-    seen.look.busy = candidates.iter().copied().filter(held).collect();
-    let listing = engine.list()?;
-    for one in choose(listing.containers, paths) {
-        seen.look.vms.insert(one.vm, one.state);
-        seen.containers.insert(one.vm, one.id);
+
+    /// The VMs that run and on which no action runs.
+    pub fn running(&self) -> impl Iterator<Item = (VmId, &ContainerId)> {
+        self.containers.iter().filter_map(|(&vm, id)| {
+            let runs = self.vms.get(&vm) == Some(&State::Running);
+            (runs && !self.busy.contains(&vm)).then_some((vm, id))
+        })
     }
-    seen.look.complete = listing.complete;
-    candidates.extend(seen.look.vms.keys());
-    seen.look.busy.extend(candidates.into_iter().filter(held));
-    let frozen = half_frozen(&seen.look.vms, paths);
-    seen.look.busy.extend(frozen);
-    Ok(seen)
 }
 
 /// The VMs that a call froze for a copy and could not let go on, because it was ended. Nobody
@@ -72,30 +83,15 @@ fn half_frozen(vms: &BTreeMap<VmId, State>, paths: &Paths) -> Vec<VmId> {
         .collect()
 }
 
-/// A lock that cannot be looked at counts as held: silence is never wrong.
+/// A lock that cannot be read counts as held: silence is never wrong.
 fn is_busy(paths: &Paths, vm: VmId) -> bool {
     match VmLock::try_shared(paths, vm) {
         Ok(free) => free.is_none(),
         Err(error) => {
-            tracing::warn!(vm = vm.get(), %error, "no state of this VM is told");
+            tracing::warn!(vm = vm.get(), %error, "no state of this VM is reported");
             true
         }
     }
-}
-
-/// Every VM on which an action runs or has run, and which is not yet deleted here.
-fn locked_once(paths: &Paths) -> Vec<VmId> {
-    let Some(dir) = paths.vm_lock(VmId::new(0)).parent().map(fs::read_dir) else {
-        return Vec::new();
-    };
-    dir.into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            name.to_str()?.strip_prefix("vm-")?.parse().ok()
-        })
-        .collect()
 }
 
 /// One container for each VM. Two claim the same VM while a driver replaces one, or when an
@@ -115,6 +111,8 @@ fn choose(containers: Vec<Listed>, paths: &Paths) -> Vec<Listed> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn listed(vm: u32, digit: &str, own_name: bool) -> Listed {
@@ -143,21 +141,17 @@ mod tests {
     }
 
     #[test]
-    fn every_lock_file_names_a_vm_and_nothing_else_does() {
+    fn a_vm_is_busy_while_its_lock_is_held() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::at(dir.path());
-        assert!(locked_once(&paths).is_empty());
         let held = VmLock::acquire(&paths, VmId::new(7), std::time::Duration::ZERO).unwrap();
-        fs::write(dir.path().join("lock/image-ab"), "").unwrap();
-        fs::write(dir.path().join("lock/vm-x"), "").unwrap();
-        assert_eq!(locked_once(&paths), [VmId::new(7)]);
         assert!(is_busy(&paths, VmId::new(7)) && !is_busy(&paths, VmId::new(8)));
         drop(held);
         assert!(!is_busy(&paths, VmId::new(7)));
     }
 
     #[test]
-    fn a_vm_that_a_dead_call_left_frozen_is_not_told_to_be_suspended() {
+    fn a_vm_that_a_dead_call_left_frozen_is_not_reported_as_suspended() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::at(dir.path());
         let (frozen, suspended) = (VmId::new(7), VmId::new(8));

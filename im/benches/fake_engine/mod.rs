@@ -1,4 +1,4 @@
-//! An engine that lists running containers and tells their processes.
+//! An engine that lists running containers and names their processes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
@@ -10,7 +10,7 @@ pub(crate) fn container(vm: u32) -> String {
 }
 
 /// Starts it for this process's life; process `vm + 1` is VM `vm`'s.
-pub(crate) fn engine(dir: &Path, vms: u32) -> PathBuf {
+pub(crate) fn start(dir: &Path, vms: u32) -> PathBuf {
     let socket = dir.join("docker.sock");
     let listener = UnixListener::bind(&socket).expect("a socket");
     // The recorded entry of one container, with the fields of Docker 20.10.

@@ -1,4 +1,4 @@
-//! The disk with its kept states, as one stream.
+//! The disk with its snapshots, as one stream.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
@@ -7,16 +7,16 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use onedock_common::SnapshotId;
 use onedock_common::disk_file::{self, data_extents};
+use onedock_common::state::vm_folder;
 
-use super::place::{snap_file, snapshots};
 use super::stream::Head;
 use crate::checksummed_stream::Sender;
 
 /// Writes the disk to `out`; no VM uses it now.
 pub(crate) fn send(disk: &Path, out: &mut impl Write) -> Result<()> {
     let mut sender = Sender::new(out);
-    for id in snapshots(disk)? {
-        send_file(&snap_file(disk, id), Some(id), &mut sender)?;
+    for id in vm_folder::snapshots(disk)? {
+        send_file(&vm_folder::snapshot(disk, id), Some(id), &mut sender)?;
     }
     send_file(disk, None, &mut sender)?;
     sender

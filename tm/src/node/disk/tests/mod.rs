@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use onedock_common::SnapshotId;
 use onedock_common::disk_file::{DiskFileError, Format, Fs, inspect, is_blank, make_fs};
+use onedock_common::state::vm_folder;
 
+use super::spool::spool;
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -23,10 +25,15 @@ fn block<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A VM's folder with a disk that is not there yet.
-fn place() -> (tempfile::TempDir, PathBuf) {
+fn new_disk() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk.1");
     (dir, disk)
+}
+
+/// Bytes that a file takes, holes not counted.
+fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
 }
 
 fn id(number: u32) -> SnapshotId {
@@ -60,7 +67,7 @@ fn word(disk: &Path) -> Vec<u8> {
 
 #[test]
 fn a_repeated_mkimage_keeps_a_blank_disk_and_replaces_one_of_a_former_life() {
-    let (dir, disk) = place();
+    let (dir, disk) = new_disk();
     for format in [Format::Raw, Format::Qcow2] {
         block(make(&disk, 64, format)).unwrap();
         let inode = fs::metadata(&disk).unwrap().ino();
@@ -81,7 +88,7 @@ fn a_repeated_mkimage_keeps_a_blank_disk_and_replaces_one_of_a_former_life() {
 
 #[test]
 fn a_swap_disk_is_made_twice_as_once() {
-    let (dir, disk) = place();
+    let (dir, disk) = new_disk();
     for _ in 0..2 {
         block(make_swap(&disk, 16)).unwrap();
         let mut magic = [0; 10];
@@ -93,8 +100,8 @@ fn a_swap_disk_is_made_twice_as_once() {
 }
 
 #[test]
-fn a_disk_goes_back_to_a_kept_state_as_often_as_wanted() {
-    let (dir, disk) = place();
+fn a_disk_goes_back_to_a_snapshot_as_often_as_wanted() {
+    let (dir, disk) = new_disk();
     block(make(&disk, 8, Format::Raw)).unwrap();
     for (number, text) in [(0, b"zeroA"), (1, b"one_B")] {
         put(&disk, text);
@@ -103,9 +110,9 @@ fn a_disk_goes_back_to_a_kept_state_as_often_as_wanted() {
         }
     }
     put(&disk, b"now_C");
-    let sizes = sizes(&disk).unwrap();
-    assert_eq!(sizes.snapshots.len(), 2);
-    assert!(sizes.disk > 0 && sizes.disk < MIB && sizes.snapshots[1].1 > 0);
+    assert_eq!(vm_folder::snapshots(&disk).unwrap(), [id(0), id(1)]);
+    assert!((1..MIB).contains(&allocated(&disk)));
+    assert!(allocated(&vm_folder::snapshot(&disk, id(1))) > 0);
     for (number, text) in [(0, b"zeroA"), (1, b"one_B"), (1, b"one_B"), (0, b"zeroA")] {
         block(snap_revert(&disk, id(number))).unwrap();
         assert_eq!(word(&disk), text);
@@ -125,7 +132,7 @@ fn a_disk_goes_back_to_a_kept_state_as_often_as_wanted() {
 
 #[test]
 fn a_snapshot_of_a_disk_that_is_gone_leaves_nothing() {
-    let (dir, disk) = place();
+    let (dir, disk) = new_disk();
     let error = block(snap_create(&disk, id(0))).unwrap_err();
     let error = error.downcast::<DiskFileError>().unwrap();
     assert!(matches!(error, DiskFileError::Missing { .. }), "{error}");
@@ -134,7 +141,7 @@ fn a_snapshot_of_a_disk_that_is_gone_leaves_nothing() {
 
 #[test]
 fn a_spool_has_the_disk_as_it_was_and_goes_with_its_use() {
-    let (dir, disk) = place();
+    let (dir, disk) = new_disk();
     block(make(&disk, 8, Format::Raw)).unwrap();
     put(&disk, b"first");
     fs::write(dir.path().join("disk.1.spool.1"), "of a killed call").unwrap();
@@ -148,13 +155,13 @@ fn a_spool_has_the_disk_as_it_was_and_goes_with_its_use() {
 
 #[test]
 fn a_spool_of_a_running_vm_becomes_a_snapshot_after_the_vm_goes_on() {
-    let (dir, disk) = place();
+    let (dir, disk) = new_disk();
     block(make(&disk, 8, Format::Raw)).unwrap();
     put(&disk, b"first");
     let copy = block(spool(&disk)).unwrap();
     put(&disk, b"other");
-    snap_keep(&disk, id(2), &copy).unwrap();
-    assert!(snap_keep(&disk, id(3), &copy).is_err());
+    snap_from_spool(&disk, id(2), &copy).unwrap();
+    assert!(snap_from_spool(&disk, id(3), &copy).is_err());
     drop(copy);
     assert_eq!(names(dir.path()), ["disk.1", "disk.1.snap"]);
     block(snap_revert(&disk, id(2))).unwrap();
@@ -163,13 +170,13 @@ fn a_spool_of_a_running_vm_becomes_a_snapshot_after_the_vm_goes_on() {
     let copy = block(spool(&disk)).unwrap();
     block(snap_delete(&disk, id(2))).unwrap();
     fs::remove_file(copy.path()).unwrap();
-    assert!(snap_keep(&disk, id(3), &copy).is_err());
+    assert!(snap_from_spool(&disk, id(3), &copy).is_err());
     assert_eq!(names(dir.path()), ["disk.1"]);
 }
 
 #[test]
 fn a_disk_grows_and_one_without_end_is_refused() {
-    let (_dir, disk) = place();
+    let (_dir, disk) = new_disk();
     block(make(&disk, 8, Format::Qcow2)).unwrap();
     block(grow(&disk, 16)).unwrap();
     block(grow(&disk, 16)).unwrap();
@@ -182,7 +189,7 @@ fn a_disk_grows_and_one_without_end_is_refused() {
 
 #[test]
 fn a_removed_disk_takes_all_that_belongs_to_it_and_nothing_of_its_neighbours() {
-    let (dir, disk) = place();
+    let (dir, disk) = new_disk();
     let neighbour = dir.path().join("disk.10");
     for disk in [&disk, &neighbour] {
         block(make(disk, 8, Format::Raw)).unwrap();

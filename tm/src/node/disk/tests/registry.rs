@@ -10,21 +10,21 @@ use onedock_tests::registry_server::{RegistryServer, Setup};
 
 use super::*;
 
-struct Bed {
+struct RegistryFixture {
     _server: RegistryServer,
     client: Client,
     repository: Repository,
     tag: Tag,
 }
 
-fn bed() -> Bed {
+fn fixture() -> RegistryFixture {
     let server = RegistryServer::start(&Setup::default()).unwrap();
     let options = Options {
         certs_dir: "/nonexistent".into(),
         total_timeout: Duration::from_secs(60),
         ..Options::default()
     };
-    Bed {
+    RegistryFixture {
         repository: server.repository("onedock/img-7").unwrap(),
         client: Client::new(options).unwrap(),
         tag: "vm-5-disk-1".parse().unwrap(),
@@ -32,7 +32,7 @@ fn bed() -> Bed {
     }
 }
 
-impl Bed {
+impl RegistryFixture {
     async fn put(&self, disk: &Path, snapshot: Option<SnapshotId>) -> (Source, DiskMeta) {
         let digest = save(&self.client, disk, snapshot, &self.repository, &self.tag)
             .await
@@ -47,24 +47,33 @@ impl Bed {
 
 #[tokio::test]
 async fn a_disk_and_its_states_come_back_from_the_registry_as_they_were() {
-    let bed = bed();
+    let fixture = fixture();
     for format in [Format::Raw, Format::Qcow2] {
-        let (dir, disk) = place();
+        let (dir, disk) = new_disk();
         make(&disk, 8, format).await.unwrap();
         make_fs(&disk, Fs::Ext4).await.unwrap();
         snap_create(&disk, id(4)).await.unwrap();
         grow(&disk, 12).await.unwrap();
-        let (source, meta) = bed.put(&disk, None).await;
-        let (state, state_meta) = bed.put(&disk, Some(id(4))).await;
+        let (source, meta) = fixture.put(&disk, None).await;
+        let (state, state_meta) = fixture.put(&disk, Some(id(4))).await;
         assert_eq!((meta.format, meta.size), (format, 12 * MIB));
-        let lost = save(&bed.client, &disk, Some(id(5)), &bed.repository, &bed.tag).await;
+        let lost = save(
+            &fixture.client,
+            &disk,
+            Some(id(5)),
+            &fixture.repository,
+            &fixture.tag,
+        )
+        .await;
         let lost = lost.unwrap_err().to_string();
         assert!(lost.contains("no snapshot 5 (it has 4)"), "{lost}");
         let to = dir.path().join("disk.2");
         for how in [How::Link, How::Clone] {
-            fetch(&bed.client, &source, &meta, &to, how).await.unwrap();
+            fetch(&fixture.client, &source, &meta, &to, how)
+                .await
+                .unwrap();
             assert!(fs::read(&disk).unwrap() == fs::read(&to).unwrap());
-            fetch_snapshot(&bed.client, &state, &state_meta, &to, id(4))
+            fetch_snapshot(&fixture.client, &state, &state_meta, &to, id(4))
                 .await
                 .unwrap();
         }
@@ -84,17 +93,17 @@ async fn a_clone_of_a_btrfs_is_another_file_system_and_a_persistent_one_is_the_s
         file.read_exact_at(&mut bytes, FSID).unwrap();
         bytes
     };
-    let bed = bed();
-    let (dir, disk) = place();
+    let fixture = fixture();
+    let (dir, disk) = new_disk();
     make(&disk, 120, Format::Raw).await.unwrap();
     make_fs(&disk, Fs::Btrfs).await.unwrap();
-    let (source, meta) = bed.put(&disk, None).await;
+    let (source, meta) = fixture.put(&disk, None).await;
     let to = dir.path().join("disk.2");
-    fetch(&bed.client, &source, &meta, &to, How::Link)
+    fetch(&fixture.client, &source, &meta, &to, How::Link)
         .await
         .unwrap();
     assert_eq!(fsid(&to), fsid(&disk));
-    fetch(&bed.client, &source, &meta, &to, How::Clone)
+    fetch(&fixture.client, &source, &meta, &to, How::Clone)
         .await
         .unwrap();
     assert_ne!(fsid(&to), fsid(&disk));
@@ -102,8 +111,8 @@ async fn a_clone_of_a_btrfs_is_another_file_system_and_a_persistent_one_is_the_s
 
 #[tokio::test]
 async fn a_blank_image_is_made_on_the_host_with_its_file_system() {
-    let bed = bed();
-    let (dir, disk) = place();
+    let fixture = fixture();
+    let (dir, disk) = new_disk();
     for (format, fs) in [(Format::Qcow2, Some(Fs::Ext3)), (Format::Raw, None)] {
         let meta = DiskMeta {
             format,
@@ -111,14 +120,14 @@ async fn a_blank_image_is_made_on_the_host_with_its_file_system() {
             fs,
             blank: true,
         };
-        let digest = bed
+        let digest = fixture
             .client
-            .put_blank_disk(&bed.repository, &bed.tag, &meta)
+            .put_blank_disk(&fixture.repository, &fixture.tag, &meta)
             .await
             .unwrap();
-        let source = Source::new(bed.repository.clone(), digest);
+        let source = Source::new(fixture.repository.clone(), digest);
         for _ in 0..2 {
-            fetch(&bed.client, &source, &meta, &disk, How::Clone)
+            fetch(&fixture.client, &source, &meta, &disk, How::Clone)
                 .await
                 .unwrap();
             let volume = inspect(&disk).unwrap();
@@ -131,8 +140,8 @@ async fn a_blank_image_is_made_on_the_host_with_its_file_system() {
 
 #[tokio::test]
 async fn attack_an_image_in_the_registry_that_leads_to_other_files_or_lies_is_not_taken() {
-    let bed = bed();
-    let (dir, disk) = place();
+    let fixture = fixture();
+    let (dir, disk) = new_disk();
     let evil = dir.path().join("evil");
     make_bytes(&evil, Format::Qcow2, 8 * MIB).await.unwrap();
     let file = File::options().write(true).open(&evil).unwrap();
@@ -140,7 +149,7 @@ async fn attack_an_image_in_the_registry_that_leads_to_other_files_or_lies_is_no
     file.write_all_at(&4096_u64.to_be_bytes(), 8).unwrap();
     file.write_all_at(&11_u32.to_be_bytes(), 16).unwrap();
     assert!(
-        save_file(&bed.client, &evil, &bed.repository, &bed.tag)
+        save_file(&fixture.client, &evil, &fixture.repository, &fixture.tag)
             .await
             .is_err()
     );
@@ -157,9 +166,11 @@ async fn attack_an_image_in_the_registry_that_leads_to_other_files_or_lies_is_no
             fs: None,
             blank: false,
         };
-        let put = bed.client.put_disk(file, &bed.repository, &bed.tag, &meta);
-        let source = Source::new(bed.repository.clone(), put.await.unwrap());
-        let error = fetch(&bed.client, &source, &meta, &disk, How::Clone).await;
+        let put = fixture
+            .client
+            .put_disk(file, &fixture.repository, &fixture.tag, &meta);
+        let source = Source::new(fixture.repository.clone(), put.await.unwrap());
+        let error = fetch(&fixture.client, &source, &meta, &disk, How::Clone).await;
         let error = error.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert_eq!(names(dir.path()), ["evil", "good"]);
@@ -168,18 +179,24 @@ async fn attack_an_image_in_the_registry_that_leads_to_other_files_or_lies_is_no
 
 #[tokio::test]
 async fn a_saved_spool_is_the_disk_as_it_was() {
-    let bed = bed();
-    let (dir, disk) = place();
+    let fixture = fixture();
+    let (dir, disk) = new_disk();
     make(&disk, 8, Format::Raw).await.unwrap();
     put(&disk, b"first");
     let spool = spool(&disk).await.unwrap();
     put(&disk, b"other");
-    let digest = save_file(&bed.client, spool.path(), &bed.repository, &bed.tag).await;
-    let source = Source::new(bed.repository.clone(), digest.unwrap());
-    let Kind::Disk(meta) = bed.client.kind(&source).await.unwrap() else {
+    let digest = save_file(
+        &fixture.client,
+        spool.path(),
+        &fixture.repository,
+        &fixture.tag,
+    )
+    .await;
+    let source = Source::new(fixture.repository.clone(), digest.unwrap());
+    let Kind::Disk(meta) = fixture.client.kind(&source).await.unwrap() else {
         panic!("no disk");
     };
-    fetch(&bed.client, &source, &meta, &disk, How::Link)
+    fetch(&fixture.client, &source, &meta, &disk, How::Link)
         .await
         .unwrap();
     assert_eq!(word(&disk), b"first");

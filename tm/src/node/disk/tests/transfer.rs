@@ -1,9 +1,9 @@
-//! Disks that change their place.
+//! Disks that move to another folder or host.
 
 use super::*;
 
-/// A disk of 64 MiB with two kept states.
-fn with_states(disk: &Path) {
+/// A disk of 64 MiB with two snapshots.
+fn with_snapshots(disk: &Path) {
     block(make(disk, 64, Format::Raw)).unwrap();
     block(make_fs(disk, Fs::Ext4)).unwrap();
     for (number, text) in [(0, b"zeroA"), (3, b"threB")] {
@@ -13,35 +13,35 @@ fn with_states(disk: &Path) {
     put(disk, b"now_C");
 }
 
-fn has_states(disk: &Path) {
+fn has_snapshots(disk: &Path) {
     assert_eq!(word(disk), b"now_C");
     for (number, text) in [(0, b"zeroA"), (3, b"threB")] {
-        assert_eq!(word(&place::snap_file(disk, id(number))), text);
+        assert_eq!(word(&vm_folder::snapshot(disk, id(number))), text);
     }
-    assert_eq!(sizes(disk).unwrap().snapshots.len(), 2);
+    assert_eq!(vm_folder::snapshots(disk).unwrap().len(), 2);
 }
 
 #[test]
-fn a_disk_arrives_with_its_states_its_holes_and_its_format_and_again_when_repeated() {
-    let (_from, disk) = place();
-    with_states(&disk);
+fn a_disk_arrives_with_its_snapshots_its_holes_and_its_format_and_again_when_repeated() {
+    let (_from, disk) = new_disk();
+    with_snapshots(&disk);
     let mut stream = Vec::new();
     send(&disk, &mut stream).unwrap();
     assert!((stream.len() as u64) < 40 * MIB);
     stream.extend_from_slice(b"{\"after\"");
-    let (to, copy) = place();
+    let (to, copy) = new_disk();
     for _ in 0..2 {
         let mut input = &stream[..];
         receive(&copy, &mut input).unwrap();
         assert_eq!(input, b"{\"after\"");
-        has_states(&copy);
+        has_snapshots(&copy);
         assert!(fs::read(&disk).unwrap() == fs::read(&copy).unwrap());
-        assert!(sizes(&copy).unwrap().disk < 20 * MIB);
+        assert!(allocated(&copy) < 20 * MIB);
         assert_eq!(names(to.path()), ["disk.1", "disk.1.snap"]);
         assert_eq!(names(&to.path().join("disk.1.snap")), ["0", "3"]);
     }
-    // One without states takes those of a former life away.
-    let (_from, plain) = place();
+    // One without snapshots takes those of a former life away.
+    let (_from, plain) = new_disk();
     block(make(&plain, 4, Format::Qcow2)).unwrap();
     let mut stream = Vec::new();
     send(&plain, &mut stream).unwrap();
@@ -52,13 +52,13 @@ fn a_disk_arrives_with_its_states_its_holes_and_its_format_and_again_when_repeat
 
 #[test]
 fn fault_a_transfer_that_breaks_off_anywhere_leaves_what_was_there() {
-    let (_from, disk) = place();
+    let (_from, disk) = new_disk();
     block(make(&disk, 4, Format::Raw)).unwrap();
     put(&disk, b"first");
     block(snap_create(&disk, id(0))).unwrap();
     let mut stream = Vec::new();
     send(&disk, &mut stream).unwrap();
-    let (to, copy) = place();
+    let (to, copy) = new_disk();
     for old in [None, Some(b"old")] {
         if let Some(old) = old {
             fs::write(&copy, old).unwrap();
@@ -91,7 +91,7 @@ fn fault_a_transfer_that_breaks_off_anywhere_leaves_what_was_there() {
 #[test]
 fn attack_a_stream_writes_nowhere_but_within_the_disk() {
     use std::io::Write as _;
-    let (to, copy) = place();
+    let (to, copy) = new_disk();
     let head =
         |length: u64| format!("{{\"snapshot\":null,\"format\":\"raw\",\"length\":{length}}}\n");
     let part = |offset: u64, length: u64| [offset.to_be_bytes(), length.to_be_bytes()].concat();
@@ -118,15 +118,15 @@ fn attack_a_stream_writes_nowhere_but_within_the_disk() {
 }
 
 #[test]
-fn a_disk_is_renamed_with_its_states_on_one_file_system_and_between_two() {
-    let (dir, disk) = place();
+fn a_disk_is_renamed_with_its_snapshots_on_one_file_system_and_between_two() {
+    let (dir, disk) = new_disk();
     let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
     for to in [dir.path().join("disk.2"), elsewhere.path().join("disk.1")] {
-        with_states(&disk);
+        with_snapshots(&disk);
         for _ in 0..2 {
             block(rename(&disk, &to)).unwrap();
-            has_states(&to);
-            assert!(!disk.exists() && !place::snap_folder(&disk).exists());
+            has_snapshots(&to);
+            assert!(!disk.exists() && !vm_folder::snapshot_folder(&disk).exists());
         }
     }
     let nothing = dir.path().join("disk.9");
@@ -134,12 +134,16 @@ fn a_disk_is_renamed_with_its_states_on_one_file_system_and_between_two() {
 }
 
 #[test]
-fn fault_a_rename_that_was_cut_off_between_the_states_and_the_disk_is_finished() {
-    let (dir, disk) = place();
-    with_states(&disk);
+fn fault_a_rename_that_was_cut_off_between_the_snapshots_and_the_disk_is_finished() {
+    let (dir, disk) = new_disk();
+    with_snapshots(&disk);
     let to = dir.path().join("disk.2");
-    fs::rename(place::snap_folder(&disk), place::snap_folder(&to)).unwrap();
+    fs::rename(
+        vm_folder::snapshot_folder(&disk),
+        vm_folder::snapshot_folder(&to),
+    )
+    .unwrap();
     block(rename(&disk, &to)).unwrap();
-    has_states(&to);
+    has_snapshots(&to);
     assert_eq!(names(dir.path()), ["disk.2", "disk.2.snap"]);
 }
