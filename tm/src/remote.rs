@@ -1,5 +1,5 @@
-//! Calling the node half of another host, over ssh as OpenNebula's own transfer managers do: same user, same
-//! keys, same configuration. The command is a fixed path; every value travels on standard input.
+//! Calling the node half of another host, over ssh as OpenNebula's own transfer managers do: same
+//! user, same keys, same configuration. The command is a fixed path; every value travels on standard input.
 
 mod again;
 
@@ -28,7 +28,7 @@ const NO_CONNECTION: i32 = 255;
 /// The shell's word for "no such program".
 const NOT_FOUND: i32 = 127;
 /// How much of a reply is read, in bytes.
-const KEPT: usize = 64 * 1024;
+const REPLY: usize = 64 * 1024;
 /// How much of a stream is carried at a time.
 const PIECE: usize = 256 * 1024;
 /// The most that a pipe holds which nobody has read (pipe(7)).
@@ -52,7 +52,7 @@ pub(crate) async fn call<R: Request>(
     let output = timeout(deadline, async {
         let mut pauses = Pauses::new();
         loop {
-            let output = gather(&mut spawn(host, input.stdin()?)?, KEPT).await?;
+            let output = gather(&mut spawn(host, input.stdin()?)?, REPLY).await?;
             let again = is_refused_by(&output, host) && input.is_unread()?;
             if !(again && pauses.pause(host).await) {
                 return anyhow::Ok(output);
@@ -74,7 +74,7 @@ pub(crate) async fn stream<S: Request, R: Request<Reply = Arrival>>(
     carried.await.with_context(|| late(from, S::DEADLINE))?
 }
 
-/// A request with what follows it, as a file that ssh reads. How far it was read tells whether the
+/// A request with what follows it, as a file that ssh reads. How far it was read shows whether the
 /// host can have begun.
 struct Input(File);
 
@@ -181,7 +181,7 @@ impl<'a> Source<'a> {
         // One that is not read to its end must not wait for a reader.
         drop(self.stream);
         let source = self.ended.await??;
-        // Who ended first tells why: the receiver has stopped reading, or the stream just ended.
+        // Who ended first knows why: the receiver has stopped reading, or the stream just ended.
         if carried.is_ok() && source.code != Some(0) {
             refused(self.host, &source)?;
         }
@@ -196,7 +196,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The beginning of what the receiver is given, kept as long as it may have to be given again.
+/// The beginning of what the receiver is given, held as long as it may have to be given again.
 struct Begin {
     bytes: Vec<u8>,
     /// False when more than this was given.
@@ -219,7 +219,7 @@ async fn pour(begin: &mut Begin, output: &mut ChildStdout, input: &mut Counted) 
     input.write_all(&begin.bytes).await?;
     let mut buffer = vec![0; PIECE];
     loop {
-        // A source that breaks off is seen by the receiver, for which the end is missing.
+        // That a source broke off is noticed by the receiver, for which the end is missing.
         let read = output.read(&mut buffer).await.unwrap_or(0);
         let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
             return Ok(());
@@ -322,7 +322,7 @@ fn complaint(host: &HostName, output: &Output) -> String {
 }
 
 async fn ended(mut child: Child) -> io::Result<Output> {
-    gather(&mut child, KEPT).await
+    gather(&mut child, REPLY).await
 }
 
 fn command(host: &HostName) -> Command {
@@ -338,7 +338,7 @@ fn command(host: &HostName) -> Command {
         "BatchMode=yes",
         "-o",
         "ConnectTimeout=20",
-        // A host that loses its power says nothing any more.
+        // A host that loses its power answers nothing any more.
         "-o",
         "ServerAliveInterval=15",
         "-o",

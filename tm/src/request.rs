@@ -1,4 +1,4 @@
-//! What the front-end half asks of the node half: one line of JSON on standard input, behind which
+//! Requests of the front-end half to the node half: one line of JSON on standard input, behind which
 //! some requests send content in the form of [`crate::checksummed_stream`]; one line of JSON comes
 //! back, or content. Each request is a type in the module of its script.
 
@@ -85,7 +85,7 @@ impl<B> fmt::Debug for Call<B> {
     }
 }
 
-/// The line that asks for `request`.
+/// The line of `request`.
 pub(crate) fn line<R: Request>(request: &R) -> Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&Call {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -97,7 +97,7 @@ pub(crate) fn line<R: Request>(request: &R) -> Result<Vec<u8>> {
 }
 
 impl Call {
-    /// Reads the line; one of another version is refused before anything else in it is looked at.
+    /// Reads the line; one of another version is refused before anything else in it is read.
     pub(crate) fn parse(line: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Version {

@@ -15,7 +15,7 @@ use crate::node::NodeContext;
 use crate::request::{Call, LIMIT, Request};
 
 pub(crate) async fn run(config: &Config) -> Result<Answer> {
-    // What follows the first line is the request's content, so the reader is kept.
+    // What follows the first line is the request's content, so the reader is used on.
     let mut input = stdin().lock();
     let mut line = Vec::new();
     input

@@ -1,4 +1,4 @@
-//! Disks that move, are kept and are frozen, interrupted at every call of the engine and repeated:
+//! Disks that move, are saved and are frozen, interrupted at every call of the engine and repeated:
 //! no VM stays frozen, no state is lost.
 
 use std::fs;
@@ -128,8 +128,8 @@ fn fault_67_a_live_snapshot_cut_off_at_any_call_leaves_no_frozen_vm_and_is_taken
             assert!(!host.is_paused(), "{failure:?}");
             assert!(!freezing::is_begun(&host.node.paths, VM), "{failure:?}");
             host.node.engine.heal();
-            let kept = host.descriptor().snapshots.len();
-            assert_eq!(kept, usize::from(first.is_ok()), "{failure:?}");
+            let snapshots = host.descriptor().snapshots.len();
+            assert_eq!(snapshots, usize::from(first.is_ok()), "{failure:?}");
             for _ in 0..2 {
                 host.snapshot(0).unwrap();
             }
@@ -246,7 +246,7 @@ fn in_a_stock_datastore_the_descriptor_stays_for_the_stock_scripts_and_names_the
 }
 
 #[test]
-fn what_the_registry_keeps_is_told_before_anything_is_removed() {
+fn what_the_registry_has_is_reported_before_anything_is_removed() {
     let host = TestHost::new();
     host.stage().unwrap();
     host.deploy();
@@ -257,12 +257,12 @@ fn what_the_registry_keeps_is_told_before_anything_is_removed() {
         registry_is_clean,
     };
     for _ in 0..2 {
-        let told = host.perform(request(false)).unwrap();
+        let deletion = host.perform(request(false)).unwrap();
         let held = InRegistry {
             disk: DiskId::new(0),
             repository: source().repository().clone(),
         };
-        assert_eq!(told, Deletion::RegistryFirst(vec![held]));
+        assert_eq!(deletion, Deletion::RegistryFirst(vec![held]));
         assert_eq!(host.node.engine.containers().len(), 1);
     }
     // Also of a descriptor that is damaged: by the note beside it, else by the label.
@@ -319,7 +319,7 @@ fn the_tree_of_a_further_image_is_saved_without_having_run_and_goes_with_its_dis
 }
 
 #[test]
-fn an_attempt_to_go_back_to_what_was_never_kept_changes_nothing() {
+fn a_revert_to_a_snapshot_that_was_never_taken_changes_nothing() {
     let host = TestHost::new();
     host.stage().unwrap();
     host.deploy();

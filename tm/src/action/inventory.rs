@@ -1,4 +1,4 @@
-//! Which disks a VM has in its folder on a host: asked before a script decides what to do.
+//! Which disks a VM has in its folder on a host: what a script knows before it decides.
 
 use std::io::BufRead;
 use std::path::Path;

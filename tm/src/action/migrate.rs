@@ -1,4 +1,4 @@
-//! `premigrate`, `postmigrate`, `failmigrate`: what a live migration asks of the storage.
+//! `premigrate`, `postmigrate`, `failmigrate`: what a live migration needs of the storage.
 
 use anyhow::bail;
 use onedock_common::opennebula::answer::Answer;
@@ -16,7 +16,7 @@ pub(super) fn before(arguments: &[String]) -> anyhow::Result<Answer> {
     )
 }
 
-/// Nothing was begun, so nothing is to be ended or taken back.
+/// Nothing was begun, so nothing is to be finished or undone.
 pub(super) fn after(arguments: &[String]) -> anyhow::Result<Answer> {
     tracing::info!(?arguments, "nothing to do");
     Ok(Answer::done())

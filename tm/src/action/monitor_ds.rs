@@ -62,7 +62,7 @@ async fn layers<E: Engine>(engine: &E) -> Vec<LayerSize> {
     match timeout(LAYERS, engine.sizes()).await {
         Ok(Ok(sizes)) => sizes,
         Ok(Err(e)) => {
-            tracing::warn!("the engine does not tell the sizes of layers: {e}");
+            tracing::warn!("the sizes of layers are not known: {e}");
             Vec::new()
         }
         Err(_) => Vec::new(),

@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
         Some((Ok(DiskKind::File), snapshots)) => Some(saving.file(&snapshots).await?),
         Some((Ok(DiskKind::Folder), _)) => bail!("{disk} holds context files and cannot be saved"),
         Some((Err(why), _)) => bail!(
-            "host {}: {why}; the image keeps its old content, and the VM's container its changes",
+            "host {}: {why}; the image has its old content, and the VM's container has its changes",
             target.host.as_str()
         ),
     };

@@ -1,5 +1,5 @@
-//! `snap_create` and `snap_create_live host:…/disk.N SNAPSHOT vm datastore`: the disk's present
-//! state is kept. Whether the VM runs is seen on its host.
+//! `snap_create` and `snap_create_live host:…/disk.N SNAPSHOT vm datastore`: a snapshot of
+//! the disk's present content. Whether the VM runs is known on its host.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
     Ok(Answer::done())
 }
 
-/// Keep the disk's present state; a running VM is frozen for a moment.
+/// Take a snapshot of the disk; a running VM is frozen for a moment.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnapCreate {
@@ -124,7 +124,7 @@ async fn of_container<E: Engine>(
         bytes,
     } = save(node, &saving, descriptor).await?;
     if !pushed {
-        // The snapshot is the image that the disk stands on, and needs a name of its own.
+        // The snapshot is the image that the disk is based on, and needs a tag of its own.
         let repository = image.repository();
         sidecar::note_repository(&disk.to_path_buf(), repository)?;
         let registry = repository.registry();
@@ -132,10 +132,10 @@ async fn of_container<E: Engine>(
         ImageStore::new(client)
             .tag(repository, image.digest(), &tag)
             .await
-            .context("the snapshot cannot be kept in the registry")?;
+            .context("the snapshot cannot be tagged in the registry")?;
     }
     // `oned` gives an id again when the first call failed in its eyes, and for an image of whose
-    // snapshots it knows none: what is there then is a state that nobody asked for now.
+    // snapshots it knows none: what is there then is not what was asked for now.
     descriptor.snapshots.retain(|s| s.id != id);
     descriptor.snapshots.push(Snapshot { id, image, bytes });
     Ok(descriptor.write(&disk.to_path_buf())?)

@@ -45,7 +45,7 @@ async fn remove_tag(
 ) -> anyhow::Result<()> {
     let images = front.images()?;
     let repository = descriptor.source.repository();
-    // The disk stands on it: it stays, under the name of the disk's content.
+    // The disk is based on it: it stays, under the tag of the disk's content.
     if let Some(snapshot) = descriptor.snapshots.iter().find(|s| s.id == id)
         && snapshot.image == descriptor.image
     {
@@ -53,7 +53,9 @@ async fn remove_tag(
         images
             .tag(repository, snapshot.image.digest(), &own)
             .await
-            .context("the snapshot that the disk stands on cannot be kept")?;
+            .context(
+                "the snapshot that the disk is based on cannot be given the tag of the disk",
+            )?;
     }
     let tag = descriptor.snapshot_tag(id);
     Ok(images.untag(repository, &tag).await?)

@@ -1,4 +1,5 @@
-//! `snap_revert host:…/disk.N SNAPSHOT vm datastore`: the disk is what it was.
+//! `snap_revert host:…/disk.N SNAPSHOT vm datastore`: the disk gets the snapshot's
+//! content.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -68,7 +69,9 @@ impl Request for SnapRevert {
         Client::configured(node.config)?
             .check_complete(&image)
             .await
-            .with_context(|| format!("snapshot {id} is not to be had; nothing was changed"))?;
+            .with_context(|| {
+                format!("snapshot {id} is not in the registry as a whole; nothing was changed")
+            })?;
         match image::fetch(node, &image).await {
             // On a front-end, where the disk waits for its next host.
             Err(e) if node.lacks_engine(&e) && descriptor.container.is_none() => {}

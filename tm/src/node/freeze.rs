@@ -1,4 +1,4 @@
-//! A running VM stands still while its disks are copied, and goes on however that ends: after an
+//! A running VM is frozen while its disks are copied, and is thawed however that ends: after an
 //! error, at a signal, and when this process dies by the next action on the VM, which finds the
 //! note that was written before.
 
@@ -19,9 +19,10 @@ use tokio::time::timeout;
 
 use super::{NodeContext, container};
 
-/// The longest that a VM stands still.
+/// The longest that a VM is frozen.
 const LONGEST: Duration = Duration::from_secs(600);
-/// Lets the VM go on if an action that froze it has died. Under the VM's lock.
+
+/// Thaws the VM if an action that froze it has died. The caller holds the VM's lock.
 pub(crate) async fn thaw_left<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> Result<()> {
     if !freezing::is_begun(&node.paths, vm) {
         return Ok(());
@@ -32,8 +33,8 @@ pub(crate) async fn thaw_left<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) ->
     Ok(())
 }
 
-/// The VM does not run. One that is suspended is ended, because its disks are to be another's or
-/// others; its memory is given up.
+/// An error if the VM runs. One that is suspended is ended, because its disks are to move or to be
+/// replaced; its memory is given up.
 pub(crate) async fn stopped<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> Result<()> {
     let Some(found) = container::of_vm(node, vm).await?.filter(|c| c.running) else {
         return Ok(());
@@ -61,7 +62,8 @@ pub(crate) async fn stopped<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> R
     Ok(())
 }
 
-/// Nobody writes to this disk: the VM does not run, or it runs without the disk, which was detached
+/// An error if somebody may write to this disk. Nobody does if the VM does not run, or runs without
+/// the disk, which was detached
 /// (`mvds` of a persistent disk follows `detach_disk`). `container` is the disk's own, if it has one.
 pub(crate) async fn idle<E: Engine>(
     node: &NodeContext<'_, E>,
@@ -72,7 +74,7 @@ pub(crate) async fn idle<E: Engine>(
     let running = container::of_vm(node, vm).await?.filter(|c| c.running);
     if let (Some(found), Some(disk)) = (running, disk)
         && container != Some(&found.id)
-        // A damaged one tells nothing, so the disk may be in use.
+        // By a damaged one the disk may be in use.
         && let Ok(Some(spec)) = BootSpec::read(&node.paths, &found.id)
         && spec.disks.iter().all(|plugged| plugged.id != disk)
     {
@@ -81,8 +83,8 @@ pub(crate) async fn idle<E: Engine>(
     stopped(node, vm).await
 }
 
-/// Does `work` while the VM stands still, with its running container; without one when it does
-/// not run. A VM that is suspended stands still already, and stays so.
+/// Does `work` while the VM is frozen, with its running container; without one when it does not
+/// run. A VM that is suspended is frozen already, and stays so.
 pub(crate) async fn during<E: Engine, T, F>(
     node: &NodeContext<'_, E>,
     vm: VmId,

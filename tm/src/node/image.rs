@@ -15,7 +15,7 @@ use super::NodeContext;
 const FETCHING: Duration = Duration::from_secs(3600);
 
 /// Fetches the image unless it is here. Of many VMs that want it at once one fetches, the others
-/// wait for it (fault 32); one that is ended meanwhile lets go of the lock with its life.
+/// wait for it (fault 32); one that is ended meanwhile releases the lock with its life.
 pub(crate) async fn fetch<E: Engine>(
     node: &NodeContext<'_, E>,
     image: &Source,

@@ -1,4 +1,4 @@
-//! A container's layer as an archive, laid aside while the VM stands still.
+//! A container's layer as an archive, copied to a file while the VM is frozen.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 pub(crate) async fn spool(mut archive: Archive, folder: &Path) -> anyhow::Result<tokio::fs::File> {
     let failed = || {
         format!(
-            "the layer cannot be kept in {} on this host",
+            "the layer cannot be written to {} on this host",
             folder.display()
         )
     };

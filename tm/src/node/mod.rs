@@ -1,4 +1,4 @@
-//! What the node half of every script works with, as oneadmin with the host's engine.
+//! What the node halves of all scripts use, as oneadmin with the host's engine.
 
 pub(crate) mod archive;
 pub(crate) mod container;
@@ -56,7 +56,7 @@ impl<E> NodeContext<'_, E> {
 }
 
 impl<E: Engine> NodeContext<'_, E> {
-    /// The VM's lock; what an action that died has frozen goes on.
+    /// Takes the VM's lock, and thaws a VM that an action which died has frozen.
     pub(crate) async fn begin(&self, vm: VmId) -> anyhow::Result<VmLock> {
         let lock = self.lock(vm)?;
         freeze::thaw_left(self, vm).await?;

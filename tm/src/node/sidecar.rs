@@ -1,4 +1,4 @@
-//! Small files beside a disk: in which repository the registry keeps something of the VM's own, and
+//! Small files beside a disk: in which repository the registry has something of the VM's own, and
 //! the token of a move, by which it is found out whether two paths are one folder. They go with the
 //! disk.
 
@@ -36,12 +36,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Notes, before it is so, that the registry keeps something of this disk.
+/// Notes that the registry has something of this disk; written before it has.
 pub(crate) fn note_repository(disk: &Path, repository: &Repository) -> Result<()> {
     write(&vm_folder::repository_note(disk), &repository.to_string())
 }
 
-/// Where the registry may keep something of this disk. A note that is damaged names nothing.
+/// Where the registry may have something of this disk. A note that is damaged names nothing.
 pub(crate) fn repository(disk: &Path) -> Result<Option<Repository>> {
     Ok(read(&vm_folder::repository_note(disk))?.and_then(|text| text.parse().ok()))
 }

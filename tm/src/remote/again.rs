@@ -14,8 +14,8 @@ use crate::location::HostName;
 /// Between the first two tries, and the most between any two.
 const FIRST: Duration = Duration::from_millis(200);
 const MOST: Duration = Duration::from_secs(5);
-/// For how long one call is tried again. A burst of a hundred logins is over by then, and a host
-/// that refuses everybody is told as what it is.
+/// For how long one call is tried again. A burst of a hundred logins is over by then, and of a
+/// host that refuses everybody the user is told.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What ssh says when the connection ended before anybody was logged in. Everything else that ssh

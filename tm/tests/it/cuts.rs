@@ -30,29 +30,27 @@ fn node(machine: &Machine, input: &[u8]) -> Result<Output> {
     })
 }
 
-fn request(task: &str, disk: &Path) -> Vec<u8> {
-    format!(
-        "{{\"version\":\"{}\",\"task\":{{\"{task}\":{{\"{place}\":\"{}\"{token}}}}}}}\n",
-        env!("CARGO_PKG_VERSION"),
-        disk.display(),
-        place = if task == "context" { "disk" } else { "place" },
-        token = if task == "receive" {
-            ",\"token\":\"t\""
-        } else {
-            ""
-        },
-    )
-    .into_bytes()
+fn request(name: &str, disk: &Path) -> Vec<u8> {
+    let (version, disk) = (env!("CARGO_PKG_VERSION"), disk.display());
+    let body = match name {
+        "context" => format!(r#"{{"disk":"{disk}"}}"#),
+        "receive" => format!(r#"{{"path":"{disk}","token":"t"}}"#),
+        _ => format!(r#"{{"path":"{disk}"}}"#),
+    };
+    let line = format!(r#"{{"version":"{version}","request":"{name}","body":{body}}}"#);
+    (line + "\n").into_bytes()
 }
 
-fn refuses(machine: &Machine, input: &[u8], what: &str) -> Result<()> {
+/// The host's half refuses the input, in one line that gives `reason`.
+fn refuses(machine: &Machine, input: &[u8], what: &str, reason: &str) -> Result<()> {
     let output = node(machine, input)?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         !output.status.success() && output.stdout.is_empty(),
         "{what}: taken for whole: {output:?}"
     );
-    ensure!(stderr.trim_end().lines().count() == 1, "{what}: {stderr}");
+    let is_one_line = stderr.trim_end().lines().count() == 1;
+    ensure!(is_one_line && stderr.contains(reason), "{what}: {stderr}");
     Ok(())
 }
 
@@ -65,7 +63,8 @@ fn a_request_that_was_cut_anywhere_does_nothing() -> Result<()> {
     for task in ["context", "receive", "send", "discard"] {
         let whole = request(task, &disk);
         for end in (0..whole.len()).step_by(7).chain([whole.len() - 1]) {
-            refuses(&machine, &whole[..end], &format!("{task} {end}"))?;
+            let what = format!("{task} {end}");
+            refuses(&machine, &whole[..end], &what, "is not one line")?;
             ensure!(disk.join("context.sh").exists(), "{task} {end}: it is gone");
         }
     }
@@ -81,7 +80,8 @@ fn a_context_whose_connection_was_cut_at_its_beginning_leaves_the_old_one() -> R
     let context = request("context", &disk);
     // No byte, a part of a length, an end mark without its digest.
     for more in [&b""[..], &[0, 0], &[0, 0, 0, 9, b'x'], &[0; 4]] {
-        refuses(&machine, &[&context[..], more].concat(), "context")?;
+        let input = [&context[..], more].concat();
+        refuses(&machine, &input, "context", "did not arrive whole")?;
         ensure!(
             fs::read_to_string(disk.join("context.sh"))? == "A='1'\n",
             "the context is gone"
@@ -94,7 +94,8 @@ fn a_context_whose_connection_was_cut_at_its_beginning_leaves_the_old_one() -> R
     let folder = machine.folder().join("101/6");
     let receive = request("receive", &folder.join("disk.1"));
     for more in [&b""[..], &[0, 0], &[0, 0, 0, 9, b'{'], &[0; 4]] {
-        refuses(&machine, &[&receive[..], more].concat(), "receive")?;
+        let input = [&receive[..], more].concat();
+        refuses(&machine, &input, "receive", "was not received")?;
         ensure!(!folder.join("disk.1").exists(), "a part of a disk");
     }
     Ok(())

@@ -8,7 +8,8 @@ use crate::hosts::{self, Hosts, deploy, descriptor, exec, has_container, stop};
 use crate::{SHOW, WRITE};
 
 #[test]
-fn fault_29_and_21_no_space_and_no_registry_are_told_by_place_and_the_retry_works() -> Result<()> {
+fn fault_29_and_21_no_space_and_no_registry_are_reported_with_the_host_and_the_retry_works()
+-> Result<()> {
     let mut hosts = Hosts::start()?;
     let source = hosts.image(6)?;
     let at = |host: &str| format!("{host}:/var/lib/one/datastores/101/5/disk.0");

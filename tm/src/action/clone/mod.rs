@@ -42,13 +42,13 @@ pub(super) async fn run(
     let source: Source = source.parse().context("the image's SOURCE")?;
     let target = target(disk, vm)?;
     let images = front.images()?;
-    let found = match find(&images, &source, kind).await {
+    let found = match look_up(&images, &source, kind).await {
         Ok(found) => found,
         // A copy of an image that the host has already needs no registry (fault 21). A
         // persistent image must be the newest, so it waits for the registry to be back.
-        Err(e) if kind == Kind::Copy && is_away(&e) => {
+        Err(e) if kind == Kind::Copy && is_unreachable(&e) => {
             tracing::warn!("{e:#}; trying with what the host has");
-            Found {
+            CurrentImage {
                 image: source.clone(),
                 content: Content::Image,
                 attributes: Attributes::default(),
@@ -97,23 +97,23 @@ pub(super) async fn run(
     Ok(Answer::done())
 }
 
-/// The image as it is now.
-struct Found {
+/// The image's current version.
+struct CurrentImage {
     image: Source,
     content: Content,
     attributes: Attributes,
-    /// Those that stay with a persistent image.
+    /// Those of a persistent image.
     snapshots: Vec<Snapshot>,
 }
 
-async fn find(images: &ImageStore, source: &Source, kind: Kind) -> anyhow::Result<Found> {
+async fn look_up(images: &ImageStore, source: &Source, kind: Kind) -> anyhow::Result<CurrentImage> {
     let (image, attributes) = tokio::try_join!(images.current(source), images.attributes(source))?;
     let content = images.client().kind(&image).await?;
     let snapshots = match kind {
         Kind::Copy => Vec::new(),
         Kind::Persistent => snapshots(images, &image).await?,
     };
-    Ok(Found {
+    Ok(CurrentImage {
         image,
         content,
         attributes,
@@ -133,7 +133,7 @@ async fn snapshots(images: &ImageStore, image: &Source) -> anyhow::Result<Vec<Sn
         if let Some(found) = images.snapshot(repository, id).await? {
             snapshots.push(Snapshot {
                 id,
-                bytes: beyond(&found, &current),
+                bytes: extra_bytes(&found, &current),
                 image: Source::new(repository.clone(), found.digest),
             });
         }
@@ -141,8 +141,8 @@ async fn snapshots(images: &ImageStore, image: &Source) -> anyhow::Result<Vec<Sn
     Ok(snapshots)
 }
 
-/// What one image takes in the registry that another does not.
-fn beyond(image: &Resolved, other: &Resolved) -> u64 {
+/// Bytes of the layers that one image has and another has not.
+fn extra_bytes(image: &Resolved, other: &Resolved) -> u64 {
     #[derive(Deserialize)]
     struct Manifest {
         #[serde(default)]
@@ -164,8 +164,8 @@ fn beyond(image: &Resolved, other: &Resolved) -> u64 {
     own.fold(0, |sum, layer| sum.saturating_add(layer.size))
 }
 
-/// Whether the registry did not answer at all, as opposed to having said no.
-fn is_away(error: &anyhow::Error) -> bool {
+/// Whether the registry did not answer at all, as opposed to having refused.
+fn is_unreachable(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|e| e.downcast_ref::<onedock_registry::Error>())
@@ -191,7 +191,7 @@ mod tests {
         };
         let image = manifest(&[("a", 100), ("b", 10)]);
         let snapshot = manifest(&[("a", 100), ("c", 7)]);
-        assert_eq!(beyond(&snapshot, &image), 7);
-        assert_eq!(beyond(&image, &image), 0);
+        assert_eq!(extra_bytes(&snapshot, &image), 7);
+        assert_eq!(extra_bytes(&image, &image), 0);
     }
 }

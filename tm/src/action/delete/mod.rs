@@ -1,5 +1,5 @@
 //! `delete host:path vm datastore`: first each disk, then the VM's folder. What is gone is
-//! deleted. The host tells where the registry keeps something of the VM's own; that goes first.
+//! deleted. The host says where the registry has something of the VM's own; that goes first.
 
 pub(super) mod remove;
 

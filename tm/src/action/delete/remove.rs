@@ -2,8 +2,8 @@
 //! the descriptor's mention of the container, container with its volumes, files, so that a second
 //! call finishes what a first one began (fault 66).
 //!
-//! What the registry keeps of the VM's own goes before, by the front-end's half, because only the
-//! files here say where it is.
+//! What the registry has of the VM's own is removed before by the front-end half; only the files
+//! here say where it is.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -160,8 +160,8 @@ async fn remove_disk<E: Engine>(
             if let Some(saved) = saved {
                 descriptor.image = saved.clone();
             }
-            // Forgotten before it goes: a `mvds` that is cut off in its own deletion has saved the
-            // disk, and its repetition must not look for the container. By its name and labels it
+            // No longer named before it is removed: a `mvds` that is cut off in its own deletion has
+            // saved the disk, and its repetition must not need the container. By its name and labels it
             // is still found.
             if id.is_some() || saved.is_some() {
                 descriptor.write(path)?;

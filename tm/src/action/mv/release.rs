@@ -1,5 +1,5 @@
 //! A container disk has arrived elsewhere, or its state is in the registry for it to arrive:
-//! its container here goes. The descriptor says so first; cut off after that, the next call finds
+//! its container here goes. The descriptor is changed first; cut off after that, the next call finds
 //! a disk without a container, whose state is the image that it names.
 
 use std::io::BufRead;
@@ -17,7 +17,7 @@ use crate::node::{NodeContext, sidecar};
 use crate::request::Request;
 use onedock_common::types::system_datastore::SystemDatastore;
 
-/// Let go of the container, whose content was pushed and adopted.
+/// Remove the container, whose content was pushed and adopted.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Release {

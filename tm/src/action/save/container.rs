@@ -1,5 +1,5 @@
 //! The present state of a container disk as an image in the registry: its own layer upon the
-//! image that it stands on. Where nothing was changed, the state is that image.
+//! image that it is based on. Where nothing was changed, the state is that image.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(crate) struct SavedContainer {
     pub(crate) descriptor: Descriptor,
     /// Its content.
     pub(crate) image: Source,
-    /// Whether it was pushed now; otherwise it is the image that the disk stands on.
+    /// Whether it was pushed now; otherwise it is the image that the disk is based on.
     pub(crate) pushed: bool,
     /// What was pushed, in bytes.
     pub(crate) bytes: u64,

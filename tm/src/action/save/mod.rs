@@ -1,4 +1,4 @@
-//! A disk's content into the registry: asked by `mv`, `mvds`, `cpds` and `snap_create`.
+//! A disk's content into the registry, for `mv`, `mvds`, `cpds` and `snap_create`.
 
 pub(super) mod container;
 pub(super) mod file;

@@ -1,4 +1,4 @@
-//! Disks from the registry and into it.
+//! Disks from the registry and to it.
 
 use std::path::Path;
 
@@ -78,13 +78,13 @@ async fn download(
         found == *meta,
         "{source} describes itself differently than a moment ago"
     );
-    // Before anything looks at its content.
+    // Before anything reads its content.
     staged.declare(meta.format)?;
     // A qcow2 that leads to other files, or one of another size than oned counts.
     let volume = disk_file::inspect_as(staged.path(), meta.format)?;
     ensure!(
         volume.size == meta.size,
-        "{source} holds a disk of {} bytes and says {}",
+        "{source} has a disk of {} bytes and says {}",
         volume.size,
         meta.size
     );

@@ -37,7 +37,7 @@ impl Drop for Spool {
     }
 }
 
-/// Makes the copy a snapshot of the disk, after the VM goes on again.
+/// Makes the copy a snapshot of the disk, after the VM was thawed.
 pub(crate) fn snap_from_spool(disk: &Path, id: SnapshotId, spool: &Spool) -> Result<()> {
     make_folder(disk)?;
     let (from, to) = (spool.path(), vm_folder::snapshot(disk, id));
@@ -54,7 +54,7 @@ pub(crate) fn snap_from_spool(disk: &Path, id: SnapshotId, spool: &Spool) -> Res
 }
 
 /// Copies the disk to a file beside it. The caller has frozen the container and brought what it
-/// wrote into the disk's file, and lets it go on as soon as this is done.
+/// wrote into the disk's file, and thaws it as soon as this is done.
 pub(super) async fn spool(disk: &Path) -> Result<Spool> {
     remove_leftovers(disk)?;
     let copy = Spool(vm_folder::spool(disk));

@@ -46,7 +46,7 @@ impl RegistryFixture {
 }
 
 #[tokio::test]
-async fn a_disk_and_its_states_come_back_from_the_registry_as_they_were() {
+async fn a_disk_and_its_snapshots_come_back_from_the_registry_as_they_were() {
     let fixture = fixture();
     for format in [Format::Raw, Format::Qcow2] {
         let (dir, disk) = new_disk();
