@@ -54,7 +54,6 @@ pub enum AgentError {
 /// The node that is monitored.
 #[derive(Debug)]
 pub struct NodeContext {
-    /// The engine.
     pub engine: Engine,
     /// The drivers' state: locks and boot specs.
     pub paths: Paths,

@@ -135,13 +135,9 @@ pub struct Usage {
 /// Disk traffic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IoUsage {
-    /// Bytes read.
     pub read_bytes: u64,
-    /// Bytes written.
     pub write_bytes: u64,
-    /// Read operations.
     pub reads: u64,
-    /// Write operations.
     pub writes: u64,
 }
 

@@ -57,7 +57,6 @@ pub struct Config {
     pub key: Option<Key>,
     /// The folder of datastores on this host.
     pub datastores: PathBuf,
-    /// The periods.
     pub periods: Periods,
     network: (String, String),
 }

@@ -52,7 +52,6 @@ pub enum State {
     Created,
     /// Running, or between two tries of a restart policy.
     Running,
-    /// Frozen.
     Paused,
     /// Its process has ended.
     Exited,
@@ -78,13 +77,10 @@ impl State {
 /// One VM's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The VM.
     pub vm: VmId,
-    /// The container.
     pub id: ContainerId,
     /// Whether it has the name that the driver gave it.
     pub own_name: bool,
-    /// Its state.
     pub state: State,
 }
 
@@ -116,15 +112,12 @@ pub struct Inspected {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Facts {
-    /// Version.
     pub server_version: String,
-    /// Storage driver.
     pub driver: String,
     /// `cgroupfs` or `systemd`.
     pub cgroup_driver: String,
     /// Whether a restart of dockerd leaves containers running.
     pub live_restore_enabled: bool,
-    /// Registered runtimes.
     pub runtimes: HashMap<String, serde::de::IgnoredAny>,
     /// `name=seccomp…`, `name=userns`, `name=rootless`.
     pub security_options: Vec<String>,

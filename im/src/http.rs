@@ -25,9 +25,7 @@ pub enum HttpError {
     /// Nobody answers there.
     #[error("{}", reason.explain(socket))]
     Connect {
-        /// The socket.
         socket: PathBuf,
-        /// Why.
         reason: NoAnswer,
     },
     /// No answer in time.

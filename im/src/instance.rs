@@ -35,9 +35,7 @@ pub enum InstanceError {
     /// A file could not be read or written.
     #[error("{path} cannot be used ({problem}); it must belong to the user of the drivers")]
     File {
-        /// The file.
         path: PathBuf,
-        /// The system's words.
         problem: io::Error,
     },
     /// It does not end.
@@ -149,7 +147,6 @@ impl Instance {
         Ok(Self { dir, host })
     }
 
-    /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -159,7 +156,6 @@ impl Instance {
         self.dir.join(format!("onedock-im-{}.log", self.host))
     }
 
-    /// The host.
     pub fn host(&self) -> HostId {
         self.host
     }

@@ -9,9 +9,7 @@ use onedock_common::types::decimal::parse_whole;
 /// Bytes received and sent, as the one who owns the traffic sees them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Received.
     pub rx: u64,
-    /// Sent.
     pub tx: u64,
 }
 

@@ -31,11 +31,8 @@ pub enum SendError {
     /// The network did not take it.
     #[error("{transport} to monitord at {to} failed ({problem})")]
     Network {
-        /// UDP or TCP.
         transport: &'static str,
-        /// Where to.
         to: SocketAddr,
-        /// The system's words.
         problem: io::Error,
     },
 }

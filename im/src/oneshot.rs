@@ -18,7 +18,6 @@ use crate::tracker::Tracker;
 
 const BETWEEN: Duration = Duration::from_millis(300);
 
-/// Which probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
     /// MONITOR_HOST.
@@ -49,10 +48,8 @@ impl FromStr for Probe {
 /// Why there are no records.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The host.
     #[error("the host cannot be measured ({0})")]
     Host(#[from] io::Error),
 }

@@ -37,21 +37,16 @@ const REMOTES: &str = "/var/tmp/one";
 /// Why monitoring did not start or stop.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The earlier agent or the files.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// The first round.
     #[error(transparent)]
     Agent(#[from] AgentError),
     /// Argument and document name different hosts.
     #[error("called for host {argument}, but HOST_ID in MONITOR_CONFIGURATION is {document}")]
     Host {
-        /// The argument.
         argument: HostId,
-        /// HOST_ID.
         document: HostId,
     },
     /// The process could not be started or spoken to.

@@ -21,9 +21,7 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(31), Duration::from_secs(62)];
 /// A state as `oned` understands it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reported {
-    /// Runs.
     Running,
-    /// Frozen.
     Suspended,
     /// Its process has ended, or its container is gone.
     Poweroff,

@@ -36,7 +36,6 @@ impl<W: Write> Sender<W> {
         Ok(())
     }
 
-    /// The end.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.piece()?;
         self.to.write_all(&0_u32.to_be_bytes())?;

@@ -21,9 +21,7 @@ pub(crate) enum BadLocation {
     /// The folder of another VM than the one that is acted upon.
     #[error("\"{path}\" does not belong to VM {vm}; nothing was done")]
     Foreign {
-        /// The path.
         path: String,
-        /// The VM.
         vm: VmId,
     },
 }

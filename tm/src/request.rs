@@ -72,7 +72,6 @@ pub(crate) struct Call<B = Value> {
     version: String,
     /// [`Request::NAME`].
     pub(crate) request: String,
-    /// The request.
     pub(crate) body: B,
 }
 

@@ -6,7 +6,6 @@ use crate::types::ids::{ContainerName, DiskId, VmId};
 /// The size of a container's own layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerSize {
-    /// The VM.
     pub vm: VmId,
     /// DISK_ID.
     pub disk: DiskId,

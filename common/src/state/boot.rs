@@ -36,7 +36,6 @@ pub enum BootError {
     /// The file is there and cannot be read.
     #[error("boot spec {path} cannot be read")]
     Read {
-        /// The file.
         path: PathBuf,
         /// What the system answered.
         source: io::Error,
@@ -44,7 +43,6 @@ pub enum BootError {
     /// The content is not a boot spec.
     #[error("boot spec {path} is damaged; power the VM off and resume it to have it written anew")]
     Parse {
-        /// The file.
         path: PathBuf,
         /// Where and what.
         source: serde_json::Error,
@@ -54,7 +52,6 @@ pub enum BootError {
         "boot spec {path} has version {found}, this runtime reads {VERSION}; install the same version of the driver on the front-end and the node"
     )]
     Version {
-        /// The file.
         path: PathBuf,
         /// The version in it.
         found: u32,
@@ -138,7 +135,6 @@ pub enum DiskSource {
 pub struct BootSpec {
     /// [`VERSION`].
     pub version: u32,
-    /// The VM.
     pub vm: VmId,
     /// `/proc/sys/kernel/random/boot_id` when `deploy` wrote this: a start in a later boot of
     /// the host is refused, because only `oned` then knows where the VM belongs, and only

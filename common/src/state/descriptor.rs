@@ -36,7 +36,6 @@ pub enum DescriptorError {
         "{path} is damaged: it does not describe the disk of a container; put the file back from a copy, or terminate the VM"
     )]
     Foreign {
-        /// The file.
         path: PathBuf,
         /// Where and what.
         source: serde_json::Error,
@@ -46,7 +45,6 @@ pub enum DescriptorError {
         "{path} has version {found}, this driver reads {VERSION}; synchronise the host (onehost sync)"
     )]
     Version {
-        /// The file.
         path: PathBuf,
         /// The version in it.
         found: u32,
@@ -54,7 +52,6 @@ pub enum DescriptorError {
     /// The system refused.
     #[error("{path} cannot be read or written")]
     Io {
-        /// The file.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -67,7 +64,6 @@ pub enum DescriptorError {
 pub struct Descriptor {
     /// [`VERSION`].
     pub version: u32,
-    /// The VM.
     pub vm: VmId,
     /// DISK_ID.
     pub disk: DiskId,
@@ -93,7 +89,6 @@ pub struct Descriptor {
 pub struct Snapshot {
     /// SNAPSHOT/ID, as `oned` counts them.
     pub id: SnapshotId,
-    /// The image.
     pub image: Source,
     /// What it takes in the registry beyond the image that it stands on, in bytes.
     pub bytes: u64,

@@ -61,15 +61,10 @@ impl fmt::Display for DiskFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileSystem {
-    /// ext2.
     Ext2,
-    /// ext3.
     Ext3,
-    /// ext4.
     Ext4,
-    /// XFS.
     Xfs,
-    /// Btrfs.
     Btrfs,
 }
 

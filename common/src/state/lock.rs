@@ -28,7 +28,6 @@ pub enum LockError {
         waited.as_secs()
     )]
     Busy {
-        /// The VM.
         vm: VmId,
         /// How long was waited.
         waited: Duration,
@@ -36,7 +35,6 @@ pub enum LockError {
     /// The lock file cannot be made or opened.
     #[error("lock file {path} cannot be opened; it must be writable for the user of the drivers")]
     Open {
-        /// The file.
         path: PathBuf,
         /// What the system answered.
         source: io::Error,

@@ -44,7 +44,6 @@ pub(crate) struct SaveContainer {
 pub(crate) struct SavedContainer {
     /// The disk as it was found.
     pub(crate) descriptor: Descriptor,
-    /// Its content.
     pub(crate) image: Source,
     /// Whether it was pushed now; otherwise it is the image that the disk is based on.
     pub(crate) pushed: bool,
