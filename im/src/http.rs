@@ -24,10 +24,7 @@ const HEAD: u64 = 64 * 1024;
 pub enum HttpError {
     /// Nobody answers there.
     #[error("{}", reason.explain(socket))]
-    Connect {
-        socket: PathBuf,
-        reason: NoAnswer,
-    },
+    Connect { socket: PathBuf, reason: NoAnswer },
     /// No answer in time.
     #[error("the Docker engine did not answer {path} in time")]
     Deadline {

@@ -34,10 +34,7 @@ pub enum InstanceError {
     Foreign(PathBuf),
     /// A file could not be read or written.
     #[error("{path} cannot be used ({problem}); it must belong to the user of the drivers")]
-    File {
-        path: PathBuf,
-        problem: io::Error,
-    },
+    File { path: PathBuf, problem: io::Error },
     /// It does not end.
     #[error("the earlier monitor agent (process {0}) does not end, not even when killed")]
     Lives(i32),

@@ -45,10 +45,7 @@ pub enum StartError {
     Agent(#[from] AgentError),
     /// Argument and document name different hosts.
     #[error("called for host {argument}, but HOST_ID in MONITOR_CONFIGURATION is {document}")]
-    Host {
-        argument: HostId,
-        document: HostId,
-    },
+    Host { argument: HostId, document: HostId },
     /// The process could not be started or spoken to.
     #[error("the monitor agent cannot be started ({0})")]
     Spawn(io::Error),

@@ -20,10 +20,7 @@ pub(crate) enum BadLocation {
     VmPath(String),
     /// The folder of another VM than the one that is acted upon.
     #[error("\"{path}\" does not belong to VM {vm}; nothing was done")]
-    Foreign {
-        path: String,
-        vm: VmId,
-    },
+    Foreign { path: String, vm: VmId },
 }
 
 /// A host by the name that ssh reaches it under.

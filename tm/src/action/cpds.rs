@@ -11,15 +11,13 @@ use onedock_registry::{Attributes, ImageStore};
 use super::save::IfRunning;
 use super::save::container::SaveContainer;
 use super::save::file::SaveFile;
-use super::{FrontEnd, Target, target};
+use super::{FrontEnd, Target, first, target};
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
-    let [disk, to, snapshot, vm, ..] = arguments else {
-        bail!(
-            "cpds needs <host:disk> <SOURCE> <snapshot> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [disk, to, snapshot, vm] = first(
+        arguments,
+        "cpds needs <host:disk> <SOURCE> <snapshot> <vm> <datastore>",
+    )?;
     let target = target(disk, vm)?;
     let to: Source = to.parse().context("the new image's SOURCE")?;
     let snapshot = match snapshot.as_str() {

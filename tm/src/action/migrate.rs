@@ -3,13 +3,13 @@
 use anyhow::bail;
 use onedock_common::opennebula::answer::Answer;
 
+use super::first;
+
 pub(super) fn before(arguments: &[String]) -> anyhow::Result<Answer> {
-    let [from, to, ..] = arguments else {
-        bail!(
-            "premigrate needs <host> <host> <folder> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [from, to] = first(
+        arguments,
+        "premigrate needs <host> <host> <folder> <vm> <datastore>",
+    )?;
     bail!(
         "a running VM cannot be migrated from {from} to {to} by onedock {}; power it off and migrate it then, nothing was changed",
         env!("CARGO_PKG_VERSION")

@@ -3,25 +3,23 @@
 
 use std::io::BufRead;
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::state::disk_image::DiskFormat;
 use serde::{Deserialize, Serialize};
 
-use super::{size_mib, target};
+use super::{first, size_mib, target};
 use crate::location::VmPath;
 use crate::node::{NodeContext, disk};
 use crate::request::Request;
 use onedock_common::types::system_datastore::SystemDatastore;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
-    let [size, format, disk, vm, ..] = arguments else {
-        bail!(
-            "mkimage needs <MB> <format> <host:disk> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [size, format, disk, vm] = first(
+        arguments,
+        "mkimage needs <MB> <format> <host:disk> <vm> <datastore>",
+    )?;
     let target = target(disk, vm)?;
     let format: DiskFormat = format.parse()?;
     ensure!(

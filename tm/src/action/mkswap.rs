@@ -2,24 +2,18 @@
 
 use std::io::BufRead;
 
-use anyhow::bail;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
 use serde::{Deserialize, Serialize};
 
-use super::{size_mib, target};
+use super::{first, size_mib, target};
 use crate::location::VmPath;
 use crate::node::{NodeContext, disk};
 use crate::request::Request;
 use onedock_common::types::system_datastore::SystemDatastore;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
-    let [size, disk, vm, ..] = arguments else {
-        bail!(
-            "mkswap needs <MB> <host:disk> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [size, disk, vm] = first(arguments, "mkswap needs <MB> <host:disk> <vm> <datastore>")?;
     let target = target(disk, vm)?;
     let request = MakeSwap {
         disk: target.path.clone(),

@@ -147,6 +147,16 @@ pub(crate) async fn answer(
     )
 }
 
+/// The first arguments of a script; `usage` says which it needs. `oned` may give more.
+fn first<'a, const N: usize>(
+    arguments: &'a [String],
+    usage: &str,
+) -> anyhow::Result<&'a [String; N]> {
+    arguments
+        .first_chunk()
+        .with_context(|| format!("{usage}, got {} arguments", arguments.len()))
+}
+
 /// A disk or folder of a VM on a host, from `host:path` and the VM's id.
 struct Target {
     host: HostName,

@@ -16,15 +16,13 @@ use super::delete::remove::Delete;
 use super::save::IfRunning;
 use super::save::container::SaveContainer;
 use super::save::file::SaveFile;
-use super::{FrontEnd, Target, target};
+use super::{FrontEnd, Target, first, target};
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
-    let [disk, source, vm, ..] = arguments else {
-        bail!(
-            "mvds needs <host:disk> <SOURCE> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [disk, source, vm] = first(
+        arguments,
+        "mvds needs <host:disk> <SOURCE> <vm> <datastore>",
+    )?;
     let target = target(disk, vm)?;
     let source: Source = source.parse().context("the image's SOURCE")?;
     let number = target

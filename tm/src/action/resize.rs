@@ -3,7 +3,6 @@
 
 use std::io::BufRead;
 
-use anyhow::bail;
 use onedock_common::disk_file as disks;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
@@ -11,18 +10,13 @@ use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::disk_image::DiskFormat;
 use serde::{Deserialize, Serialize};
 
-use super::{size_mib, target};
+use super::{first, size_mib, target};
 use crate::location::VmPath;
 use crate::node::{NodeContext, container, disk};
 use crate::request::Request;
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
-    let [disk, size, vm, ..] = arguments else {
-        bail!(
-            "resize needs <host:disk> <MB> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [disk, size, vm] = first(arguments, "resize needs <host:disk> <MB> <vm> <datastore>")?;
     let target = target(disk, vm)?;
     let request = Resize {
         disk: target.path.clone(),

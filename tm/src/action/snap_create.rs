@@ -15,18 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use super::save::IfRunning;
 use super::save::container::{SaveContainer, SavedContainer, save};
-use super::{FrontEnd, target};
+use super::{FrontEnd, first, target};
 use crate::location::VmPath;
 use crate::node::{NodeContext, container, disk, sidecar};
 use crate::request::{Request, TRANSFER};
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
-    let [disk, id, vm, ..] = arguments else {
-        bail!(
-            "snap_create needs <host:disk> <snapshot> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [disk, id, vm] = first(
+        arguments,
+        "snap_create needs <host:disk> <snapshot> <vm> <datastore>",
+    )?;
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
     let credential = match target.present_disk().await? {

@@ -11,18 +11,16 @@ use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::types::reference::ImageTag;
 use serde::{Deserialize, Serialize};
 
-use super::{FrontEnd, target};
+use super::{FrontEnd, first, target};
 use crate::location::VmPath;
 use crate::node::{NodeContext, container, disk};
 use crate::request::Request;
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
-    let [disk, id, vm, ..] = arguments else {
-        bail!(
-            "snap_delete needs <host:disk> <snapshot> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [disk, id, vm] = first(
+        arguments,
+        "snap_delete needs <host:disk> <snapshot> <vm> <datastore>",
+    )?;
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
     match target.present_disk().await? {

@@ -4,7 +4,7 @@
 use std::io::BufRead;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use onedock_common::SnapshotId;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
@@ -12,19 +12,17 @@ use onedock_common::state::descriptor::{Descriptor, Snapshot};
 use onedock_registry::Client;
 use serde::{Deserialize, Serialize};
 
-use super::target;
+use super::{first, target};
 use crate::location::VmPath;
 use crate::node::container::{self, DescriptorState};
 use crate::node::{NodeContext, disk, freeze, image};
 use crate::request::{Request, TRANSFER};
 
 pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
-    let [disk, id, vm, ..] = arguments else {
-        bail!(
-            "snap_revert needs <host:disk> <snapshot> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [disk, id, vm] = first(
+        arguments,
+        "snap_revert needs <host:disk> <snapshot> <vm> <datastore>",
+    )?;
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
     let request = SnapRevert {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use self::fetch::{DiskSnapshot, Fetch};
 use self::stage::Stage;
-use super::{FrontEnd, target};
+use super::{FrontEnd, first, target};
 
 /// Why an image is staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,10 @@ pub(super) async fn run(
     front: &FrontEnd<'_>,
     kind: Kind,
 ) -> anyhow::Result<Answer> {
-    let [source, disk, vm, ..] = arguments else {
-        bail!(
-            "clone and ln need <SOURCE> <host:disk> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [source, disk, vm] = first(
+        arguments,
+        "clone and ln need <SOURCE> <host:disk> <vm> <datastore>",
+    )?;
     let source: Source = source.parse().context("the image's SOURCE")?;
     let target = target(disk, vm)?;
     let images = front.images()?;

@@ -3,19 +3,13 @@
 
 pub(super) mod remove;
 
-use anyhow::bail;
 use onedock_common::opennebula::answer::Answer;
 
 use self::remove::{Delete, Deletion};
-use super::{FrontEnd, target};
+use super::{FrontEnd, first, target};
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
-    let [path, vm, ..] = arguments else {
-        bail!(
-            "delete needs <host:path> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [path, vm] = first(arguments, "delete needs <host:path> <vm> <datastore>")?;
     let target = target(path, vm)?;
     let request = |registry_is_clean| Delete {
         path: target.path.clone(),

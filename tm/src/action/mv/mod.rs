@@ -28,17 +28,15 @@ pub(super) use self::release::Release;
 pub(super) use self::rename::Rename;
 use super::save::IfRunning;
 use super::save::container::SaveContainer;
-use super::{FrontEnd, Target, target};
+use super::{FrontEnd, Target, first, target};
 use crate::remote;
 use crate::request::Arrival;
 
 pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
-    let [from, to, vm, ..] = arguments else {
-        bail!(
-            "mv needs <host:path> <host:path> <vm> <datastore>, got {} arguments",
-            arguments.len()
-        );
-    };
+    let [from, to, vm] = first(
+        arguments,
+        "mv needs <host:path> <host:path> <vm> <datastore>",
+    )?;
     let (from, to) = (target(from, vm)?, target(to, vm)?);
     ensure!(
         from.path.disk() == to.path.disk(),
