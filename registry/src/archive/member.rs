@@ -184,3 +184,50 @@ impl MemberReader<'_> {
         hole.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_the_archive_does_not_have_whole_is_an_error() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"0123456789").unwrap();
+        let gzip = gzip.finish().unwrap();
+        for (bytes, compression) in [
+            (&b"0123456789"[..], Compression::None),
+            (&gzip, Compression::Gzip),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            let read = |offset, size| {
+                let mut reader = Reader::new(file.path(), compression, 1 << 20);
+                let member = Member::whole(offset, size, Compression::None);
+                let mut content = String::new();
+                let read = reader.member(&member).read_to_string(&mut content);
+                read.map(|_| content).map_err(|e| e.kind())
+            };
+            assert_eq!(read(4, 6).as_deref(), Ok("456789"));
+            for (offset, size) in [(4, 7), (10, 1), (11, 1)] {
+                assert_eq!(read(offset, size), Err(io::ErrorKind::UnexpectedEof));
+            }
+        }
+    }
+
+    #[test]
+    fn members_are_read_in_any_order_from_a_packed_archive() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"0123456789").unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), gzip.finish().unwrap()).unwrap();
+        let mut reader = Reader::new(file.path(), Compression::Gzip, 1 << 20);
+        for (offset, content) in [(6, "67"), (2, "23"), (4, "45")] {
+            let member = Member::whole(offset, 2, Compression::None);
+            let mut found = String::new();
+            reader.member(&member).read_to_string(&mut found).unwrap();
+            assert_eq!(found, content);
+        }
+    }
+}

@@ -183,6 +183,10 @@ mod tests {
         ] {
             assert!(Credentials::parse(bad.as_bytes()).is_none(), "{bad}");
         }
+        for bad in [":password", "user:a\nb", "user:a\rb", "user:a\0b"] {
+            let json = format!(r#"{{"auths":{{"r":{{"auth":"{}"}}}}}}"#, encoded(bad));
+            assert!(Credentials::parse(json.as_bytes()).is_none(), "{bad:?}");
+        }
         assert!(
             Credentials::read(Path::new("/nonexistent/auth.json"))
                 .unwrap()

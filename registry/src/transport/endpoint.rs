@@ -136,14 +136,14 @@ impl Endpoint {
             .map_err(|_| self.refuse(format!("{base}/v2/{path} is not a URL")))
     }
 
-    /// Resolves a Location that this registry gave for an upload. It must be on the same host;
-    /// scheme and port are taken from the base, because a registry behind a proxy that ends TLS
-    /// often does not know them.
-    pub(crate) fn upload_location(&self, location: &str) -> Result<Url, Error> {
-        let no_url = || self.refuse("its upload Location is not a URL");
-        let mut url = self.base.join(location).map_err(|_| no_url())?;
+    /// Resolves an address that this registry gave: of an upload, or of a list's next page. It must
+    /// be on the same host; scheme and port are taken from the base, because a registry behind a
+    /// proxy that ends TLS often does not know them.
+    pub(crate) fn own_url(&self, address: &str) -> Result<Url, Error> {
+        let no_url = || self.refuse("it gives an address that is not a URL");
+        let mut url = self.base.join(address).map_err(|_| no_url())?;
         if url.host_str() != self.base.host_str() || !url.username().is_empty() {
-            return Err(self.refuse("it sends the upload to another host"));
+            return Err(self.refuse("it sends the request to another host"));
         }
         url.set_scheme(self.base.scheme()).map_err(|()| no_url())?;
         url.set_port(self.base.port()).map_err(|()| no_url())?;
@@ -229,6 +229,63 @@ fn is_certificate(error: &reqwest::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An endpoint, with `authority` as its own CA.
+    fn open(registry: &str, authority: Option<&str>, insecure: bool) -> Endpoint {
+        let dir = tempfile::tempdir().unwrap();
+        let registry: RegistryName = registry.parse().unwrap();
+        if let Some(authority) = authority {
+            let own = dir.path().join(registry.as_str());
+            std::fs::create_dir(&own).unwrap();
+            std::fs::write(own.join("ca.crt"), authority).unwrap();
+        }
+        let options = Options {
+            certs_dir: dir.path().to_owned(),
+            insecure: insecure.then(|| registry.clone()).into_iter().collect(),
+            ..Options::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let credentials = Credentials::default();
+        runtime
+            .block_on(Endpoint::open(&options, &credentials, &registry))
+            .unwrap()
+    }
+
+    #[test]
+    fn attack_41_plain_http_is_spoken_on_loopback_or_by_name_and_never_beside_a_ca() {
+        const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        // Nobody answers there, so TLS fails.
+        let closed = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        for (registry, authority, insecure, scheme) in [
+            (closed.as_str(), None, false, "http"),
+            (&closed, Some(AUTHORITY), false, "https"),
+            (&closed, Some(AUTHORITY), true, "https"),
+            ("registry.invalid:1", None, false, "https"),
+        ] {
+            let endpoint = open(registry, authority, insecure);
+            assert_eq!(endpoint.base.scheme(), scheme, "{registry} {authority:?}");
+        }
+    }
+
+    #[test]
+    fn attack_42_an_address_that_a_registry_gives_stays_with_the_registry() {
+        let endpoint = open("r.example:5000", None, false);
+        for (address, url) in [
+            ("/v2/x", Some("https://r.example:5000/v2/x")),
+            ("http://r.example/v2/x", Some("https://r.example:5000/v2/x")),
+            ("https://other.example/v2/x", None),
+            ("https://u@r.example:5000/v2/x", None),
+            ("https://", None),
+        ] {
+            let found = endpoint.own_url(address).ok();
+            assert_eq!(found.as_ref().map(Url::as_str), url, "{address}");
+        }
+    }
 
     #[test]
     fn a_base_url_has_scheme_and_host_and_nothing_to_hide() {

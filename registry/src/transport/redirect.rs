@@ -38,7 +38,7 @@ impl Endpoint {
 pub(super) fn may_lead(from: &Url, to: &Url) -> Result<(), String> {
     let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
     let (near, far) = (host(from), host(to));
-    if !matches!(to.scheme(), "http" | "https") || far.is_empty() || !to.username().is_empty() {
+    if !matches!(to.scheme(), "http" | "https") || !to.username().is_empty() {
         return Err(format!(
             "it points to {}, which is no web address",
             to.scheme()

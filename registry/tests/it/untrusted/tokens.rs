@@ -310,3 +310,62 @@ async fn a_login_that_is_refused_is_not_shown_again_and_again() {
     );
     assert_eq!(fake.requests().len(), 2);
 }
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_not_requested_again_and_again() {
+    let url = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
+    let own = std::sync::Arc::clone(&url);
+    let fake = FakeRegistry::start(move |request| {
+        if request.path.starts_with("/token") {
+            return Some(reply(200, &[], br#"{"token":"x"}"#));
+        }
+        let challenge = format!("Bearer realm=\"{}/token\"", own.get().unwrap());
+        Some(reply(401, &[("www-authenticate", &challenge)], b""))
+    })
+    .await;
+    url.set(fake.url.clone()).unwrap();
+    let error = client_of(&fake, |_| {})
+        .resolve(&image("evil.test/a:v1"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Denied { .. }),
+        "{}",
+        with_causes(&error)
+    );
+    let requests = fake.requests();
+    let tokens = requests.iter().filter(|r| r.path.starts_with("/token"));
+    assert_eq!(tokens.count(), 2);
+}
+
+#[tokio::test]
+async fn attack_42_a_challenge_of_another_host_is_not_answered() {
+    let url = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
+    let own = std::sync::Arc::clone(&url);
+    let store = FakeRegistry::start(move |request| {
+        if request.path.starts_with("/token") {
+            return Some(reply(200, &[], br#"{"token":"x"}"#));
+        }
+        let challenge = format!("Bearer realm=\"{}/token\"", own.get().unwrap());
+        Some(reply(401, &[("www-authenticate", &challenge)], b""))
+    })
+    .await;
+    url.set(store.url.clone()).unwrap();
+    let elsewhere = store.url.clone();
+    let fake = FakeRegistry::start(move |request| {
+        let location = format!("{elsewhere}{}", request.path);
+        Some(reply(307, &[("location", &location)], b""))
+    })
+    .await;
+    let error = client_of(&fake, |_| {})
+        .resolve(&image("evil.test/a:v1"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Denied { .. }),
+        "{}",
+        with_causes(&error)
+    );
+    let requests = store.requests();
+    assert!(!requests.iter().any(|r| r.path.starts_with("/token")));
+}

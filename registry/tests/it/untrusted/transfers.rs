@@ -155,6 +155,24 @@ async fn fault_26_a_busy_registry_is_waited_for_within_the_deadline_and_no_longe
 }
 
 #[tokio::test]
+async fn fault_26_a_registry_that_stays_busy_is_given_up() {
+    for (headers, requests) in [(&[][..], 4), (&[("retry-after", "0")], 21)] {
+        let answer = reply(503, headers, b"");
+        let fake = FakeRegistry::start(move |_| Some(answer.clone())).await;
+        let error = client_of(&fake, |_| {})
+            .resolve(&image("evil.test/a:v1"))
+            .await
+            .unwrap_err();
+        let is_right = match headers.is_empty() {
+            true => matches!(error, Error::Status { status: 503, .. }),
+            false => matches!(error, Error::Busy { status: 503, .. }),
+        };
+        assert!(is_right, "{}", with_causes(&error));
+        assert_eq!(fake.requests().len(), requests);
+    }
+}
+
+#[tokio::test]
 async fn fault_27_a_mount_that_is_not_taken_becomes_an_upload_with_the_same_manifest() {
     for status in [202, 401, 403, 404, 405] {
         let test = TestImage::new(1).unwrap();
