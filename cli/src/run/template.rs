@@ -22,7 +22,7 @@ const TEMPLATE: [&str; 10] = [
     "VIDEO",
 ];
 
-/// What needs an OpenNebula, or is not played yet.
+/// What needs an OpenNebula, or is not supported yet.
 const REFUSED: [&str; 5] = ["NIC_ALIAS", "PCI", "NIC_DEFAULT", "VMGROUP", "SCHED_ACTION"];
 
 /// A VM as a template asks for it.
@@ -195,7 +195,10 @@ impl Found {
             }
             "CONTEXT" => self.context = Some(context(vector(attribute)?)?),
             name if REFUSED.contains(&name) => {
-                return Err(Problem::at(line, format!("{name} cannot be played here")));
+                return Err(Problem::at(
+                    line,
+                    format!("{name} is not supported by `onedock run`"),
+                ));
             }
             name if TEMPLATE.contains(&name) => self.template.push(attribute),
             _ => self.user.push(attribute),
@@ -227,7 +230,7 @@ impl DiskTemplate {
             (None, None) => {
                 return Err(Problem::at(
                     line,
-                    "DISK has neither IMAGE nor PATH; only disks of images can be played here",
+                    "DISK has neither IMAGE nor PATH; only disks of images are supported by `onedock run`",
                 ));
             }
         };

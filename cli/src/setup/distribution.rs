@@ -56,7 +56,7 @@ pub struct Program {
     pub names: &'static [&'static str],
     /// Which machines need it.
     pub roles: &'static [Role],
-    /// What a machine without it does not serve; none: it cannot do its part at all.
+    /// What a machine without it cannot do; none: it cannot do its part at all.
     pub without: Option<&'static str>,
     debian: &'static [&'static str],
     red_hat: &'static [&'static str],

@@ -1,6 +1,9 @@
-//! Installing what lacks, by the distribution's package manager. It is asked for a program and
+//! Installing missing programs, by the distribution's package manager. It is asked for a program and
 //! never for a package whose program is there: a machine that has Docker from docker.com keeps it.
 //! Nothing is ever removed for it (docs/decisions/0022-packages.md).
+
+#[path = "packages/manager.rs"]
+mod manager;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::setup::distribution::{Distribution, ENGINE, Family, PROGRAMS, Program, Role, programs};
 use crate::step::{State, Step, action, optional};
 use onedock_common::process::{Command, Output, find_local};
+
+use manager::Manager;
 
 /// A package may be large and the line slow, but an installation that stands still must end.
 const INSTALL: Duration = Duration::from_secs(1200);
@@ -72,7 +77,7 @@ pub fn useful_step(
     optional(step("further programs", role, false, engine_answers))
 }
 
-/// What this machine does not serve for want of a program.
+/// Remarks about what this machine cannot do for lack of a program.
 pub fn missing_notes(role: Role) -> Vec<String> {
     programs(role, false)
         .filter(|program| !program.names.iter().any(|name| find_local(name).is_some()))
@@ -316,150 +321,6 @@ fn packages(round: &Round) -> Vec<&'static str> {
         }
     }
     all
-}
-
-/// The one place where package managers are called.
-struct Manager<'a> {
-    family: Family,
-    machine: &'a dyn Machine,
-}
-
-impl<'a> Manager<'a> {
-    fn of(family: Family, machine: &'a dyn Machine) -> Self {
-        Self { family, machine }
-    }
-
-    fn program(&self) -> &'static str {
-        match self.family {
-            Family::Debian => "apt-get",
-            Family::RedHat => "dnf",
-            Family::Suse => "zypper",
-        }
-    }
-
-    /// Whether the lists of packages are on the machine. `dnf` and `zypper` fetch them when they
-    /// need them.
-    fn has_lists(&self) -> bool {
-        let targets = [
-            "indextargets",
-            "--format",
-            "$(FILENAME)",
-            "Created-By: Packages",
-        ];
-        self.family != Family::Debian
-            || self
-                .machine
-                .call("apt-get", &targets)
-                .is_ok_and(|answer| !answer.stdout.trim().is_empty())
-    }
-
-    fn update(&self) -> Result<()> {
-        let arguments: &[&str] = match self.family {
-            Family::Debian => &["update", "-q"],
-            Family::RedHat => &["makecache", "-q"],
-            Family::Suse => &["--non-interactive", "refresh"],
-        };
-        let answer = self.machine.call(self.program(), arguments)?;
-        if answer.succeeded() {
-            return Ok(());
-        }
-        Err(Error::Program {
-            program: self.program().to_owned(),
-            what: format!(
-                "the lists of packages could not be brought up to date: {}",
-                answer.last_line()
-            ),
-        })
-    }
-
-    /// Whether a package is installed.
-    fn has(&self, package: &str) -> bool {
-        let (program, arguments): (_, &[&str]) = match self.family {
-            Family::Debian => (
-                "dpkg-query",
-                &["-W", "-f", "${db:Status-Status}", "--", package],
-            ),
-            Family::RedHat | Family::Suse => ("rpm", &["-q", "--quiet", "--", package]),
-        };
-        self.machine.call(program, arguments).is_ok_and(|answer| {
-            // dpkg-query also knows packages of which only the configuration is left.
-            answer.succeeded() && matches!(answer.stdout.trim(), "" | "installed")
-        })
-    }
-
-    /// Whether the repositories have a package of this name.
-    fn knows(&self, package: &str) -> bool {
-        let (program, arguments): (_, &[&str]) = match self.family {
-            Family::Debian => ("apt-cache", &["show", "--no-all-versions", "--", package]),
-            Family::RedHat => ("dnf", &["-q", "info", "--", package]),
-            Family::Suse => (
-                "zypper",
-                &[
-                    "--non-interactive",
-                    "-q",
-                    "search",
-                    "--match-exact",
-                    "--",
-                    package,
-                ],
-            ),
-        };
-        self.machine
-            .call(program, arguments)
-            .is_ok_and(|answer| answer.succeeded())
-    }
-
-    /// None of the three removes a package for another: apt by its option, dnf without
-    /// `--allowerasing`, zypper because it gives up where a solution would have to be chosen.
-    fn install(&self, packages: &[&str]) -> Result<Output> {
-        let options: &[&str] = match self.family {
-            Family::Debian => &[
-                "install",
-                "-y",
-                "-q",
-                "--no-remove",
-                "--no-install-recommends",
-            ],
-            Family::RedHat => &["install", "-y", "-q", "--setopt=install_weak_deps=False"],
-            Family::Suse => &[
-                "--non-interactive",
-                "install",
-                "--no-recommends",
-                "--no-force-resolution",
-            ],
-        };
-        let arguments = [options, &["--"], packages].concat();
-        self.machine.call(self.program(), &arguments)
-    }
-
-    /// What apt would take away for these packages, asked without an effect.
-    fn would_remove(&self, packages: &[&str]) -> Result<Vec<String>> {
-        if self.family != Family::Debian {
-            return Ok(Vec::new());
-        }
-        let options = [
-            "install",
-            "--simulate",
-            "-q",
-            "--no-remove",
-            "--no-install-recommends",
-            "--",
-        ];
-        let arguments = [&options, packages].concat();
-        Ok(removed(&self.machine.call("apt-get", &arguments)?.stdout))
-    }
-}
-
-/// The packages in apt's list of those that it would remove: indented lines below a heading.
-fn removed(said: &str) -> Vec<String> {
-    said.lines()
-        .skip_while(|line| !line.contains("will be REMOVED"))
-        .skip(1)
-        .take_while(|line| line.starts_with(' '))
-        .flat_map(str::split_whitespace)
-        // Behind the name of one that is purged stands a star.
-        .map(|name| name.trim_end_matches('*').to_owned())
-        .collect()
 }
 
 #[cfg(test)]

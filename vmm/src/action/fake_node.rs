@@ -240,6 +240,13 @@ impl FakeNode {
         self.spec().disks.iter().map(|d| d.id.get()).collect()
     }
 
+    /// Whether the VM's container runs, is frozen, and how often it was started.
+    pub(super) fn root_state(&self) -> (bool, bool, u32) {
+        let containers = self.host.engine.containers();
+        let root = containers.iter().find(|c| c.name == "one-5").unwrap();
+        (root.info.running, root.info.paused, root.starts)
+    }
+
     /// The state that a single undisturbed `deploy` leaves.
     pub(super) fn assert_runs_once(&self, starts: u32) {
         let containers = self.host.engine.containers();

@@ -26,11 +26,15 @@ mod reconfigure;
 mod reset;
 mod resize;
 mod resize_disk;
+#[cfg(test)]
+mod resize_tests;
 mod restore;
 mod running;
 mod save;
 mod shutdown;
 mod start;
+#[cfg(test)]
+mod suspend_tests;
 mod template_notes;
 #[cfg(test)]
 mod template_notes_tests;

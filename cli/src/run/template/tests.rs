@@ -37,7 +37,7 @@ fn a_vm_without_a_name_is_called_like_its_file() {
 #[test]
 fn what_an_opennebula_would_know_is_refused_with_its_line() {
     let with = |line: &str| problem(&format!("CPU=1\nMEMORY=64\n{line}\n"));
-    for (line, says) in [
+    for (line, expected) in [
         ("DISK=[IMAGE=\"web\"]", "no PATH"),
         ("DISK=[IMAGE_ID=5]", "IMAGE_ID"),
         ("DISK=[TYPE=fs,SIZE=10]", "neither IMAGE nor PATH"),
@@ -55,12 +55,12 @@ fn what_an_opennebula_would_know_is_refused_with_its_line() {
         ("NIC=br0", "is a vector"),
         ("CONTEXT=[KEY=\"$USER[SSH_PUBLIC_KEY]\"]", "asks OpenNebula"),
         ("CPU=2", "CPU is given twice"),
-        ("PCI=[VENDOR=1]", "not played"),
+        ("PCI=[VENDOR=1]", "not supported"),
         ("DISK=[IMAGE=a", "',' or ']'"),
         ("9A=1", "begins with a digit"),
     ] {
         let (at, what) = with(line);
-        assert!(what.contains(says), "{line}: {what}");
+        assert!(what.contains(expected), "{line}: {what}");
         // What ends behind the last line is missed there.
         assert!(at == Some(3) || at == Some(4), "{line}: {at:?}");
     }

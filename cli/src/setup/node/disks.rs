@@ -80,7 +80,7 @@ fn has_file_system(filesystems: &str, name: &str) -> bool {
         .any(|line| line.split_whitespace().next_back() == Some(name))
 }
 
-/// What this node does not serve, once the steps are done.
+/// Remarks about what this node cannot do, once the steps are done.
 pub(super) fn notes(engine: &Engine) -> Vec<String> {
     let mut notes = Vec::new();
     let lacking = modules_lacking();

@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 
+use super::manager::removed;
 use super::*;
 
 const DEBIAN_12: &str =
