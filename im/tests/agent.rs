@@ -83,7 +83,7 @@ fn a_start_answers_with_all_probes_and_leaves_a_detached_agent_that_sends() {
 }
 
 #[test]
-fn changes_are_reported_at_once_with_how_a_vm_ended() {
+fn changes_are_told_at_once_with_how_a_vm_ended() {
     let node = FakeNode::new();
     node.engine.set(7, "running");
     node.engine.set(9, "running");
@@ -140,7 +140,7 @@ fn an_event_of_the_engine_leads_to_a_report_long_before_the_next_look_is_due() {
     while looks() != before {
         before = looks();
         assert!(before < 20, "it does not rely on events");
-        onedock_common::wait::pause(Duration::from_secs(3));
+        node.monitord.all(Duration::from_secs(3));
     }
     node.engine.set(8, "running");
     node.monitord.state(SOON, "\"one-8\", STATE=\"RUNNING\"");
@@ -326,7 +326,7 @@ fn what_cannot_start_says_why_in_one_line_and_leaves_no_agent() {
 }
 
 #[test]
-fn a_vm_state_that_monitord_did_not_take_is_reported_when_it_is_back() {
+fn a_vm_state_that_monitord_did_not_take_is_told_when_it_is_back() {
     let mut node = FakeNode::new();
     node.engine.set(7, "running");
     let config = node.config();
