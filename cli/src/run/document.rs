@@ -5,17 +5,13 @@ use onedock_common::opennebula::oned::context::context;
 use onedock_common::opennebula::oned::datastore::Datastore;
 use onedock_common::opennebula::oned::vm::{Disk, Nic, Vm};
 use onedock_common::opennebula::oned::{self, Attributes};
-use onedock_common::{DatastoreId, ImageId, VmId};
+use onedock_common::{ImageId, VmId};
 
-use super::state::Image;
+use super::state::{IMAGES, Image};
 use super::template::{DiskTemplate, NicTemplate, Template};
 
 /// The name by which the drivers call this machine without ssh.
 pub(crate) const HOST: &str = "localhost";
-
-/// The datastores of the played VMs. No `oned` reaches these numbers.
-pub(crate) const IMAGES: DatastoreId = DatastoreId::new(1_000_000);
-pub(crate) const SYSTEM: DatastoreId = DatastoreId::new(1_000_001);
 
 const IMAGE_DATASTORE: Datastore<'_> = Datastore {
     id: IMAGES,
@@ -115,6 +111,7 @@ pub(crate) fn unregistered(path: &str, dockerrun: Option<&str>) -> Image {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::SYSTEM;
     use super::*;
     use onedock_common::opennebula::image::DatastoreAction;
     use onedock_common::opennebula::nic::DEFAULT_PREFIX;

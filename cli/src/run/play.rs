@@ -13,10 +13,10 @@ use onedock_common::opennebula::oned::context::context_sh;
 use onedock_common::opennebula::oned::{Reply, vm as oned_vm};
 use onedock_common::{ImageId, VmId};
 
-use super::document::{self, HOST, IMAGES, SYSTEM};
+use super::document::{self, HOST};
 use super::drivers::Drivers;
 use super::say;
-use super::state::{Disk, Image, Nic, Stage, Store, Vm};
+use super::state::{Disk, IMAGES, Image, Nic, SYSTEM, Stage, Store, Vm};
 use super::template::{DiskTemplate, Template};
 
 /// Makes the calls and keeps what was answered.

@@ -12,9 +12,13 @@ use onedock::error::{Error, Result};
 use onedock::file_step;
 use onedock::owner::Owner;
 use onedock::secret::random_bytes;
-use onedock_common::{ImageId, VmId};
+use onedock_common::{DatastoreId, ImageId, VmId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+/// The datastores of the played VMs. No `oned` reaches these numbers.
+pub(crate) const IMAGES: DatastoreId = DatastoreId::new(1_000_000);
+pub(crate) const SYSTEM: DatastoreId = DatastoreId::new(1_000_001);
 
 /// The first VM's number. No `oned` that runs beside reaches it.
 const FIRST_VM: u32 = 1_000_000;
@@ -142,7 +146,7 @@ impl Store {
 
     /// Where a VM's disks lie.
     pub(crate) fn system_dir(&self, vm: VmId) -> PathBuf {
-        let datastore = super::document::SYSTEM.to_string();
+        let datastore = SYSTEM.to_string();
         self.root
             .join("datastores")
             .join(datastore)

@@ -18,6 +18,7 @@ use crate::types::names::{IfName, Mac};
 use attributes::NicAttributes;
 pub(crate) use attributes::list_of;
 pub(crate) use values::prefix_of_mask;
+pub use values::{BridgeKind, Method};
 use values::{is_true, kind_of, not_of_one_interface, read_bridge, read_method, read_mtu};
 
 /// The prefix of an IPv4 address whose mask nobody names, not even ONEDOCK_DEFAULT_NETMASK.
@@ -26,26 +27,6 @@ pub const DEFAULT_PREFIX: u8 = 24;
 /// The least MTU of a link with IPv6, in bytes (RFC 8200, 5; the kernel takes IPv6 off a link
 /// with less).
 pub const IPV6_MTU: u32 = 1280;
-
-/// How a NIC gets its addresses (METHOD, `context-linux`'s net-10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// The addresses that OpenNebula leased.
-    Static,
-    /// By a DHCP client.
-    Dhcp,
-    /// None; somebody inside does it.
-    Skip,
-}
-
-/// What carries the host end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BridgeKind {
-    /// A bridge of the kernel.
-    Linux,
-    /// An Open vSwitch bridge.
-    OpenVSwitch,
-}
 
 /// One NIC of a VM, its aliases' addresses among its own.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,21 +28,24 @@ use std::io::BufRead;
 
 use anyhow::{Context as _, bail};
 use onedock_common::VmId;
+use onedock_common::engine::Docker;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
 use onedock_common::state::descriptor::DiskKind;
+use onedock_common::state::paths::Paths;
 use onedock_common::types::reference::RegistryName;
 use onedock_common::types::secret::Credential;
+use onedock_common::types::system_datastore::SystemDatastore;
+use onedock_node::client::Helper;
 use onedock_registry::{Client, ImageStore};
 
 use self::inventory::{FoundDisk, Inventory};
 #[cfg(test)]
 pub(crate) use self::resize::Resize;
 use crate::location::{HostName, Location, VmPath};
+use crate::node::NodeContext;
 use crate::remote::{self, Payload};
 use crate::request::{Call, Request};
-use crate::serve;
-use onedock_common::types::system_datastore::SystemDatastore;
 
 /// What 7.4.0's `ssh` has and this version does not support.
 const NOT_SUPPORTED: &[&str] = &[
@@ -119,7 +122,7 @@ pub(crate) async fn answer(
     macro_rules! answer {
         ($($request:ty),+ $(,)?) => {
             match call.request.as_str() {
-                $(<$request>::NAME => serve::one::<$request>(call, config, content).await,)+
+                $(<$request>::NAME => perform::<$request>(call, config, content).await,)+
                 other => bail!("\"{other}\" is not a request to a host"),
             }
         };
@@ -217,4 +220,30 @@ fn size_mib(text: &str) -> anyhow::Result<u64> {
         "a disk of {size} MB cannot be made; 1 MB to 1 PB can"
     );
     Ok(size)
+}
+
+/// Reads one request and does it.
+async fn perform<R: Request>(
+    call: Call,
+    config: &Config,
+    content: &mut dyn BufRead,
+) -> anyhow::Result<Answer> {
+    let request: R = call.body()?;
+    let node = NodeContext {
+        engine: Docker::local()?,
+        paths: paths(request.vm_path()),
+        config,
+        helper: Helper::default(),
+    };
+    R::answer(&request.perform(&node, content).await?)
+}
+
+/// The state folder, as `setup node` makes it. A front-end that is no host has none: its locks lie
+/// beside its datastores' VMs, where oneadmin can write.
+fn paths(vm_path: &VmPath) -> Paths {
+    let system = Paths::system();
+    match vm_path.folder().parent() {
+        Some(datastore) if !system.boot_dir().is_dir() => Paths::at(datastore.join(".onedock")),
+        _ => system,
+    }
 }

@@ -1,10 +1,29 @@
-//! How the values of a NIC are written.
+//! The values of a NIC, and how they are written.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
-use super::{BridgeKind, Method};
 use crate::types::decimal::parse_u32;
+
+/// How a NIC gets its addresses (METHOD, `context-linux`'s net-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The addresses that OpenNebula leased.
+    Static,
+    /// By a DHCP client.
+    Dhcp,
+    /// None; somebody inside does it.
+    Skip,
+}
+
+/// What carries the host end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BridgeKind {
+    /// A bridge of the kernel.
+    Linux,
+    /// An Open vSwitch bridge.
+    OpenVSwitch,
+}
 
 pub(super) fn kind_of<T: FromStr>(what: &'static str) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
