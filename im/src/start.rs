@@ -57,7 +57,7 @@ pub enum StartError {
     Died(PathBuf),
     /// What it said itself.
     #[error("{0}")]
-    Said(String),
+    Failed(String),
 }
 
 /// Where files go; `ONEDOCK_ONE_DB` moves them, for a second node on one machine.
@@ -183,7 +183,7 @@ fn converse(child: &mut Child, xml: &[u8], instance: &Instance) -> Result<String
         .map_err(StartError::Spawn)?;
     match text.split_at_checked(1) {
         Some(("+", document)) => Ok(document.to_owned()),
-        Some(("-", error)) => Err(StartError::Said(error.to_owned())),
+        Some(("-", error)) => Err(StartError::Failed(error.to_owned())),
         _ => Err(died()),
     }
 }

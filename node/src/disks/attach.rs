@@ -6,7 +6,7 @@ use onedock_common::state::boot::{Disk, DiskSource};
 
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, step};
-use crate::disks::state::{Folder, Shown};
+use crate::disks::state::{Folder, PluggedDisk};
 use crate::disks::{detach, prepare, present, qcow2, stage, tree};
 
 /// Shows a disk; what it made is taken back when it fails. Answers a warning.
@@ -15,7 +15,7 @@ pub(super) fn attach(
     folder: &Folder,
     disk: &Disk,
 ) -> Result<Option<String>, Fault> {
-    let mut shown = Shown {
+    let mut shown = PluggedDisk {
         disk: disk.clone(),
         complete: false,
         form: None,
@@ -37,7 +37,7 @@ pub(super) fn attach(
 fn show(
     container: &Container<'_>,
     folder: &Folder,
-    shown: &mut Shown,
+    shown: &mut PluggedDisk,
 ) -> Result<Option<String>, Fault> {
     let disk = shown.disk.clone();
     let prepared = match &disk.source {

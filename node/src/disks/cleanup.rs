@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::disks::error::DiskError;
 use crate::disks::loop_device::{self, Loops};
 use crate::disks::stage::{self, DEV};
-use crate::disks::state::{Folder, Form, Shown};
+use crate::disks::state::{Folder, Form, PluggedDisk};
 use crate::disks::{detach, qcow2};
 use crate::layers::rootfs::Root;
 use crate::record::Vm;
@@ -44,7 +44,7 @@ pub(super) fn settle(folder: Option<Folder>, vm: &Vm, limit: Duration) -> Result
     folder.remove().map_err(DiskError::State)
 }
 
-fn waited(shown: &Shown, end: Instant) -> bool {
+fn waited(shown: &PluggedDisk, end: Instant) -> bool {
     let limit = || end.saturating_duration_since(Instant::now());
     match &shown.form {
         Some(Form::Mounted(mounted)) => mounted

@@ -89,7 +89,7 @@ impl<'a> Container<'a> {
                         let stat = fstat(&target).map_err(step("examining its place"))?;
                         let kernels = KERNELS.contains(&kind.filesystem_type());
                         if kernels || dev == Ok(stat.st_dev) {
-                            return Err(Fault::Place {
+                            return Err(Fault::MountPoint {
                         place: place.to_owned(),
                         what: "a link in the image leads there into a file system of the kernel"
                             .to_owned(),
@@ -172,7 +172,7 @@ impl<'a> Container<'a> {
                     Some(staged) => bind_node(&dev, name, staged),
                 };
                 made.map_err(|errno| match errno {
-                    Errno::EEXIST => Fault::Place {
+                    Errno::EEXIST => Fault::MountPoint {
                         place: format!("/dev/{name}"),
                         what: "the container has a device of that name".to_owned(),
                     },
@@ -227,7 +227,7 @@ impl<'a> Container<'a> {
 
     /// The container's `/dev`, which must be its own.
     fn dev(&self) -> Result<OwnedFd, Fault> {
-        let wrong = |what: &str| Fault::Place {
+        let wrong = |what: &str| Fault::MountPoint {
             place: "/dev".to_owned(),
             what: what.to_owned(),
         };

@@ -14,7 +14,7 @@ use crate::disks::container::Container;
 use crate::disks::error::{Fault, place, step};
 use crate::disks::loop_device::{self, Loop, Loops};
 use crate::disks::stage::{self, DEV};
-use crate::disks::state::{Device, Folder, Form, Mounted, Shown};
+use crate::disks::state::{Device, Folder, Form, Mounted, PluggedDisk};
 use crate::disks::{prepare, present, qcow2, users};
 
 /// How long the kernel is given to let go of a file system that nobody has mounted any more.
@@ -24,7 +24,7 @@ const FREE: Duration = Duration::from_secs(3);
 pub(super) fn detach(
     container: &Container<'_>,
     folder: &Folder,
-    shown: &Shown,
+    shown: &PluggedDisk,
 ) -> Result<(), Fault> {
     match &shown.form {
         Some(Form::Mounted(mounted)) => mount(container, folder, shown, mounted)?,
@@ -35,7 +35,7 @@ pub(super) fn detach(
     folder.forget(shown.disk.id).map_err(step("forgetting it"))
 }
 
-fn in_use(shown: &Shown, by: &[String]) -> Fault {
+fn in_use(shown: &PluggedDisk, by: &[String]) -> Fault {
     let by = match by {
         [] => String::new(),
         names => format!(" by {}", names.join(", ")),
@@ -49,7 +49,7 @@ fn in_use(shown: &Shown, by: &[String]) -> Fault {
 fn mount(
     container: &Container<'_>,
     folder: &Folder,
-    shown: &Shown,
+    shown: &PluggedDisk,
     mounted: &Mounted,
 ) -> Result<(), Fault> {
     let found = container.find(mounted)?;
@@ -89,7 +89,7 @@ fn mount(
 fn put_back(
     container: &Container<'_>,
     folder: &Folder,
-    shown: &Shown,
+    shown: &PluggedDisk,
     looped: &Loop,
 ) -> Result<(), Fault> {
     let (disk, mut shown) = (&shown.disk, shown.clone());
@@ -113,7 +113,7 @@ pub(super) fn freed(looped: &Loop, limit: Duration) -> io::Result<bool> {
     })
 }
 
-fn devices(container: &Container<'_>, shown: &Shown, device: &Device) -> Result<(), Fault> {
+fn devices(container: &Container<'_>, shown: &PluggedDisk, device: &Device) -> Result<(), Fault> {
     let numbers: Vec<u64> = device
         .nodes
         .iter()

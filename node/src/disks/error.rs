@@ -101,7 +101,7 @@ pub enum Fault {
     Owners(Errno),
     /// The place in the container.
     #[error("it cannot be shown at {place}: {what}")]
-    Place {
+    MountPoint {
         /// Where.
         place: String,
         /// Why not.

@@ -12,10 +12,10 @@ use crate::disks::error::{Fault, step};
 use crate::disks::file_system;
 use crate::disks::loop_device::{self, Loops};
 use crate::disks::stage::{self, DEV};
-use crate::disks::state::{Form, Shown};
+use crate::disks::state::{Form, PluggedDisk};
 
 /// Lets a container see that the file of a disk has become longer.
-pub(super) fn grow(shown: &Shown) -> Result<(), Fault> {
+pub(super) fn grow(shown: &PluggedDisk) -> Result<(), Fault> {
     let disk = &shown.disk;
     let growing = step::<io::Error>("growing its loop device");
     match &shown.form {
@@ -51,7 +51,7 @@ pub(super) fn grow(shown: &Shown) -> Result<(), Fault> {
 }
 
 /// Brings what was written to a disk into its file.
-pub(super) fn sync(container: &Container<'_>, shown: &Shown) -> Result<(), Fault> {
+pub(super) fn sync(container: &Container<'_>, shown: &PluggedDisk) -> Result<(), Fault> {
     let failed = || step::<io::Error>("bringing it to its file");
     let looped = match &shown.form {
         Some(Form::Mounted(mounted)) => {

@@ -11,7 +11,7 @@ use onedock_common::{ContainerId, DiskId, VmId};
 use crate::disks::container::Container;
 use crate::disks::error::{DiskError, Fault, of};
 use crate::disks::slots::Slots;
-use crate::disks::state::{Access, Folder, Shown};
+use crate::disks::state::{Access, Folder, PluggedDisk};
 use crate::disks::{attach, cleanup, detach, live, qcow2};
 use crate::namespace::Process;
 use crate::record::{Records, Vm};
@@ -179,7 +179,7 @@ fn on_shown(
     vm: VmId,
     id: &ContainerId,
     disk: DiskId,
-    work: impl FnOnce(&Container<'_>, &Folder, &Shown) -> Result<(), DiskError>,
+    work: impl FnOnce(&Container<'_>, &Folder, &PluggedDisk) -> Result<(), DiskError>,
 ) -> Result<(), DiskError> {
     within(vm, id, |container, folder| {
         let shown = folder.read(disk).map_err(DiskError::State)?;

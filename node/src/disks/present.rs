@@ -12,14 +12,14 @@ use onedock_common::state::boot::{Disk, DiskSource};
 use crate::disks::container::Container;
 use crate::disks::error::{Fault, step};
 use crate::disks::prepare::Prepared;
-use crate::disks::state::{Folder, Form, Shown};
+use crate::disks::state::{Folder, Form, PluggedDisk};
 use crate::disks::sys;
 
 /// Brings what was prepared into the container.
 pub(super) fn present(
     container: &Container<'_>,
     folder: &Folder,
-    shown: &mut Shown,
+    shown: &mut PluggedDisk,
     staged: Prepared,
 ) -> Result<Option<String>, Fault> {
     let disk = &shown.disk;

@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(60);
 
 /// A disk in a container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Shown {
+pub(super) struct PluggedDisk {
     /// As it was asked for.
     pub(super) disk: Disk,
     /// Whether the call that shows it came to its end.
@@ -135,7 +135,7 @@ impl Folder {
         self.path.join(format!("{disk}.{kind}"))
     }
 
-    pub(super) fn read(&self, disk: DiskId) -> io::Result<Option<Shown>> {
+    pub(super) fn read(&self, disk: DiskId) -> io::Result<Option<PluggedDisk>> {
         match files::read_bounded(&self.file(disk, "json"), LIMIT) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -143,7 +143,7 @@ impl Folder {
         }
     }
 
-    pub(super) fn write(&self, shown: &Shown) -> io::Result<()> {
+    pub(super) fn write(&self, shown: &PluggedDisk) -> io::Result<()> {
         let bytes = serde_json::to_vec(shown)?;
         files::replace(&self.file(shown.disk.id, "json"), &bytes, 0o600)
     }

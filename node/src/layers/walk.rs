@@ -83,7 +83,7 @@ impl<'a, W: Write> Walk<'a, W> {
     /// names. The root has an entry of its own only when it differs from that of the layer
     /// `below` and from what the engine gives every container.
     pub(super) fn run(mut self, root: OwnedFd, below: Option<FileStat>) -> Result<(), PackError> {
-        let found = self.look(root)?;
+        let found = self.inspect(root)?;
         let of = |stat: &FileStat| (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
         let plain = (found.stat.st_mode & 0o7777) == 0o755
             && self.ids.user(found.stat.st_uid) == 0
@@ -132,7 +132,7 @@ impl<'a, W: Write> Walk<'a, W> {
         }
         self.path.extend(name.to_bytes());
         let found = match opened {
-            Ok(fd) => self.look(fd)?,
+            Ok(fd) => self.inspect(fd)?,
             // It went since the folder was listed.
             Err(Errno::ENOENT) => {
                 self.path.truncate(above);
@@ -317,7 +317,7 @@ impl<'a, W: Write> Walk<'a, W> {
         }
     }
 
-    fn look(&self, fd: OwnedFd) -> Result<Found, PackError> {
+    fn inspect(&self, fd: OwnedFd) -> Result<Found, PackError> {
         let unreadable = |errno| self.unreadable(errno);
         let stat = fstat(&fd).map_err(unreadable)?;
         let attributes = Attributes::read(&fd, self.ids).map_err(unreadable)?;

@@ -11,10 +11,10 @@ use onedock_common::state::boot::BootSpec;
 use onedock_common::state::lock::VmLock;
 use onedock_node::request::Request;
 
-use super::disks::{Disks, look};
-use super::start::taken_back;
+use super::disks::{Disks, staged_disk};
+use super::start::with_rollback;
 use super::{LOCK_WAIT, running};
-use crate::plan::disks::{self as planned, Place};
+use crate::plan::disks::{self as planned, PlannedDisk};
 use crate::request::DiskRequest;
 use crate::{Host, attributes, plan};
 use onedock_node::client::Root;
@@ -35,18 +35,18 @@ pub(super) async fn run<E: Engine, R: Root>(
         return Ok(Answer::done().with_notes(notes));
     }
     let mut spec = running::spec(host, &container)?;
-    let others: Vec<Place> = spec.disks.iter().map(Place::from).collect();
+    let others: Vec<PlannedDisk> = spec.disks.iter().map(PlannedDisk::from).collect();
     // An attach whose answer was lost.
     if let Some(there) = spec.disks.iter().find(|there| there.id == disk.id) {
         host.root.call(&plug(vm.id, &container, there)).await?;
         return Ok(Answer::done());
     }
-    let staged = look(&vm, &request.system_dir, disk.id)?;
-    let place = planned::one(disk, staged.seen(), &others)?;
-    if let Some(hidden) = planned::hides(&place, &others) {
+    let staged = staged_disk(&vm, &request.system_dir, disk.id)?;
+    let planned_disk = planned::one(disk, staged.form(), &others)?;
+    if let Some(hidden) = planned::hides(&planned_disk, &others) {
         bail!(
             "DISK {} would be mounted over DISK {}; give it another MOUNTPOINT",
-            place.id,
+            planned_disk.id,
             hidden.id
         );
     }
@@ -55,7 +55,9 @@ pub(super) async fn run<E: Engine, R: Root>(
     let mut disks = Disks::new(host, &vm, &request.system_dir);
     let mut asked = false;
     let done = async {
-        let ready = disks.prepare(disk, staged, place, &mut notes).await?;
+        let ready = disks
+            .prepare(disk, staged, planned_disk, &mut notes)
+            .await?;
         asked = true;
         host.root.call(&plug(vm.id, &container, &ready)).await?;
         insert(&mut spec, ready);
@@ -76,7 +78,7 @@ pub(super) async fn run<E: Engine, R: Root>(
         };
         disks.undo().await.and(unplugged)
     };
-    Err(taken_back(error, undo).await)
+    Err(with_rollback(error, undo).await)
 }
 
 /// The disk that the call is about: ATTACH=YES in the document, and the one of the path.
@@ -108,7 +110,7 @@ pub(super) async fn allow<E: Engine, R>(
         return Ok(());
     };
     let back = async { Ok(host.engine.limit(&container.id, limits, before).await?) };
-    Err(taken_back(error, back).await)
+    Err(with_rollback(error, back).await)
 }
 
 pub(super) fn plug(vm: VmId, container: &ContainerInfo, disk: &boot::Disk) -> Request {

@@ -12,7 +12,7 @@ use onedock_common::state::lock::VmLock;
 
 use super::attach_disk::{allow, concerned, plug, unplug};
 use super::shutdown::settle;
-use super::start::taken_back;
+use super::start::with_rollback;
 use super::{LOCK_WAIT, running};
 use crate::Host;
 use crate::plan::disks as planned;
@@ -76,7 +76,7 @@ pub(super) async fn run<E: Engine, R: Root>(
                 None => Ok(()),
             }
         };
-        return Err(taken_back(error, back).await);
+        return Err(with_rollback(error, back).await);
     }
     extracted::forget_disk(&host.paths, vm.id, disk.id)?;
     Ok(Answer::done().with_notes(notes))

@@ -1,5 +1,5 @@
-//! The disks of a VM on their way from the VM's folder into the boot spec: looked at, made as
-//! large as the template says, given their file system, and what was made for them taken back.
+//! The disks of a VM on their way from the VM's folder into the boot spec: read, made as
+//! large as the template says, given their file system, and what was made for them removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +16,8 @@ use onedock_common::state::journal;
 use onedock_common::state::vm_folder;
 use onedock_common::{ContainerId, DiskId};
 
-use super::making::{Making, Part};
-use crate::plan::disks::{self as planned, Place, Seen};
+use super::creation::{ContainerCreation, Part};
+use crate::plan::disks::{self as planned, DiskForm, PlannedDisk};
 use crate::{Host, iso, plan};
 
 /// What lies at `disk.<n>`, and its descriptor where it is a container.
@@ -28,16 +28,16 @@ pub(super) enum Staged {
 }
 
 impl Staged {
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn form(&self) -> DiskForm {
         match self {
-            Self::Container(_) => Seen::Container,
-            Self::File => Seen::File,
+            Self::Container(_) => DiskForm::Container,
+            Self::File => DiskForm::File,
         }
     }
 }
 
-/// Looks at one disk in the VM's folder.
-pub(super) fn look(vm: &Vm, system_dir: &Path, disk: DiskId) -> anyhow::Result<Staged> {
+/// What one disk in the VM's folder is.
+pub(super) fn staged_disk(vm: &Vm, system_dir: &Path, disk: DiskId) -> anyhow::Result<Staged> {
     let path = vm_folder::disk(system_dir, disk);
     match Descriptor::find(&path)? {
         Some(DiskKind::Container(descriptor)) => {
@@ -61,15 +61,15 @@ pub(super) fn look(vm: &Vm, system_dir: &Path, disk: DiskId) -> anyhow::Result<S
     }
 }
 
-/// Looks at all disks of the template.
-pub(super) fn look_all(vm: &Vm, system_dir: &Path) -> anyhow::Result<BTreeMap<DiskId, Staged>> {
+/// What the disks of the template are.
+pub(super) fn staged_disks(vm: &Vm, system_dir: &Path) -> anyhow::Result<BTreeMap<DiskId, Staged>> {
     vm.disks
         .iter()
-        .map(|disk| Ok((disk.id, look(vm, system_dir, disk.id)?)))
+        .map(|disk| Ok((disk.id, staged_disk(vm, system_dir, disk.id)?)))
         .collect()
 }
 
-/// What one call makes for a VM's disks, to be taken back when the call fails.
+/// What one call makes for a VM's disks, to be removed when the call fails.
 pub(super) struct Disks<'a, E, R> {
     host: &'a Host<E, R>,
     vm: &'a Vm,
@@ -89,12 +89,12 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
         }
     }
 
-    /// Makes one disk ready to be shown at its place.
+    /// Makes one disk ready to be shown in the container.
     pub(super) async fn prepare(
         &mut self,
         disk: &Disk,
         staged: Staged,
-        place: Place,
+        planned: PlannedDisk,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<boot::Disk> {
         let source = match staged {
@@ -102,11 +102,11 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
             Staged::File => self.file(disk, notes).await?,
         };
         Ok(boot::Disk {
-            id: place.id,
+            id: planned.id,
             source,
-            mount: place.mount,
-            device: place.device,
-            read_only: place.read_only,
+            mount: planned.mount,
+            device: planned.device,
+            read_only: planned.read_only,
         })
     }
 
@@ -154,7 +154,7 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
     ) -> anyhow::Result<PathBuf> {
         let disk = descriptor.disk;
         let engine = &self.host.engine;
-        let making = Making {
+        let creation = ContainerCreation {
             engine,
             paths: &self.host.paths,
             vm: self.vm.id,
@@ -165,12 +165,12 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
             Some(id) => id,
             None => {
                 let asked = plan::tree(self.vm, &descriptor);
-                let id = making.create(asked, notes).await?;
+                let id = creation.create(asked, notes).await?;
                 self.trees.push((id.clone(), descriptor.clone()));
                 id
             }
         };
-        making.remember(
+        creation.remember(
             &mut descriptor,
             &vm_folder::disk(self.system_dir, disk),
             &id,

@@ -3,6 +3,7 @@
 mod attach_disk;
 mod cancel;
 mod context;
+mod creation;
 mod deploy;
 mod detach_disk;
 #[cfg(test)]
@@ -17,7 +18,6 @@ mod fake_node;
 mod fault_tests;
 #[cfg(test)]
 mod hotplug_tests;
-mod making;
 #[cfg(test)]
 mod power_tests;
 mod prereconfigure;

@@ -10,7 +10,7 @@ use onedock_common::state::files;
 use onedock_common::state::lock::VmLock;
 
 use super::shutdown::{How, end_this};
-use super::start::taken_back;
+use super::start::with_rollback;
 use super::{LOCK_WAIT, running};
 use crate::Host;
 use crate::checkpoint::{Checkpoint, Saved};
@@ -69,5 +69,5 @@ async fn freeze<E: Engine, R>(
         files::remove(&request.checkpoint)?;
         Ok(host.engine.unpause(&container.id).await?)
     };
-    Err(taken_back(error, goes_on).await)
+    Err(with_rollback(error, goes_on).await)
 }

@@ -14,20 +14,18 @@ use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::{self, BootSpec};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::state::vm_folder;
+use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use tokio::time::timeout;
 
+use super::creation::{ContainerCreation, Part};
 use super::disks::{Disks, Staged};
-use super::making::{Making, Part};
 use super::{context, disks, ending, running};
-use crate::plan::disks::{self as planned, Place};
+use crate::plan::disks::{self as planned, PlannedDisk};
 use crate::{Host, labels, plan};
 
 /// How long taking back may last: an engine that hangs has had its time before.
 const UNDO: Duration = Duration::from_secs(30);
-
-/// The kinds of system datastore (TM_MAD) that a VM can lie in.
-const SYSTEMS: [&str; 4] = ["onedock", "ssh", "shared", "local"];
 
 /// One start of a VM.
 pub(super) struct Start<'a, E, R> {
@@ -48,9 +46,9 @@ impl<E: Engine, R> Start<'_, E, R> {
     pub(super) async fn run(&self) -> anyhow::Result<Answer> {
         let name = ContainerName::of(self.vm.id).to_string();
         self.ensure_supported()?;
-        let mut staged = disks::look_all(self.vm, self.system_dir)?;
-        let seen: BTreeMap<_, _> = staged.iter().map(|(id, s)| (*id, s.seen())).collect();
-        let root = planned::root(self.vm, &seen).context(
+        let mut staged = disks::staged_disks(self.vm, self.system_dir)?;
+        let forms: BTreeMap<_, _> = staged.iter().map(|(id, s)| (*id, s.form())).collect();
+        let root = planned::root(self.vm, &forms).context(
             "the VM has no disk of an image from a datastore with DS_MAD=onedock; a container is made of such an image",
         )?;
         let Some(Staged::Container(mut descriptor)) = staged.remove(&root) else {
@@ -66,12 +64,12 @@ impl<E: Engine, R> Start<'_, E, R> {
             if container.paused {
                 self.host.engine.unpause(&container.id).await?;
             }
-            self.making(root)
+            self.creation(root)
                 .remember(&mut descriptor, &path, &container.id)?;
             return Ok(Answer::line(name));
         }
         let image = self.image(&descriptor).await?;
-        let places = planned::all(self.vm, root, &seen)?;
+        let planned_disks = planned::all(self.vm, root, &forms)?;
         // What the template says wrong is refused before anything is made.
         let terminal = match &before {
             Before::Ours(container) => container.terminal,
@@ -86,7 +84,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         let mut notes = Vec::new();
         let mut disks = Disks::new(self.host, self.vm, self.system_dir);
         let started = async {
-            self.prepare(&mut disks, places, staged, &mut spec, &mut notes)
+            self.prepare(&mut disks, planned_disks, staged, &mut spec, &mut notes)
                 .await?;
             match before {
                 Before::Ours(container) => {
@@ -101,7 +99,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         };
         match started.await {
             Ok(()) => Ok(Answer::line(name).with_notes(notes)),
-            Err(error) => Err(taken_back(error, disks.undo()).await),
+            Err(error) => Err(with_rollback(error, disks.undo()).await),
         }
     }
 
@@ -109,12 +107,8 @@ impl<E: Engine, R> Start<'_, E, R> {
         let Some(placement) = &self.vm.placement else {
             return Ok(());
         };
-        ensure!(
-            SYSTEMS.contains(&placement.tm_mad.as_str()),
-            "the VM's system datastore {} has TM_MAD={}, which this driver does not support; use one with TM_MAD=onedock, ssh, shared or local",
-            placement.datastore,
-            placement.tm_mad
-        );
+        let kind: Result<SystemDatastore, _> = placement.tm_mad.parse();
+        kind.with_context(|| format!("the VM's system datastore is {}", placement.datastore))?;
         Ok(())
     }
 
@@ -129,8 +123,8 @@ impl<E: Engine, R> Start<'_, E, R> {
         plan::boot(self.vm, descriptor, image, config, None, terminal, &boot_id)
     }
 
-    fn making(&self, disk: DiskId) -> Making<'_, E> {
-        Making {
+    fn creation(&self, disk: DiskId) -> ContainerCreation<'_, E> {
+        ContainerCreation {
             engine: &self.host.engine,
             paths: &self.host.paths,
             vm: self.vm.id,
@@ -202,14 +196,17 @@ impl<E: Engine, R> Start<'_, E, R> {
     async fn prepare(
         &self,
         disks: &mut Disks<'_, E, R>,
-        places: Vec<Place>,
+        planned_disks: Vec<PlannedDisk>,
         mut staged: BTreeMap<DiskId, Staged>,
         spec: &mut BootSpec,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
-        for place in places {
-            if let (Some(disk), Some(staged)) = (self.vm.disk(place.id), staged.remove(&place.id)) {
-                let ready = disks.prepare(disk, staged, place, notes).await?;
+        for planned_disk in planned_disks {
+            if let (Some(disk), Some(staged)) = (
+                self.vm.disk(planned_disk.id),
+                staged.remove(&planned_disk.id),
+            ) {
+                let ready = disks.prepare(disk, staged, planned_disk, notes).await?;
                 spec.disks.push(ready);
             }
         }
@@ -235,10 +232,10 @@ impl<E: Engine, R> Start<'_, E, R> {
         spec: &BootSpec,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
-        let making = self.making(descriptor.disk);
+        let creation = self.creation(descriptor.disk);
         let asked = plan::container(self.vm, descriptor, image);
-        let id = making.create(asked, notes).await?;
-        let started = match making.remember(descriptor, path, &id) {
+        let id = creation.create(asked, notes).await?;
+        let started = match creation.remember(descriptor, path, &id) {
             Ok(()) => self.start(&id, spec).await,
             Err(e) => Err(e),
         };
@@ -250,7 +247,7 @@ impl<E: Engine, R> Start<'_, E, R> {
             descriptor.write(path)?;
             Ok(())
         };
-        Err(taken_back(error, removed).await)
+        Err(with_rollback(error, removed).await)
     }
 
     /// Starts the container that is there; one that does not start is left stopped.
@@ -261,7 +258,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         container: &ContainerInfo,
         spec: &BootSpec,
     ) -> anyhow::Result<()> {
-        self.making(descriptor.disk)
+        self.creation(descriptor.disk)
             .remember(descriptor, path, &container.id)?;
         let limits = plan::limits(self.vm);
         if container.limits != limits {
@@ -276,7 +273,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         };
         // An answer that was lost may have left it running, while `oned` believes it is not.
         let stopped = async { Ok(self.host.engine.kill(&container.id).await?) };
-        Err(taken_back(error, stopped).await)
+        Err(with_rollback(error, stopped).await)
     }
 
     /// Starts, and watches the first process for a short time: what dies in it never ran.
@@ -304,7 +301,7 @@ impl<E: Engine, R> Start<'_, E, R> {
 }
 
 /// The error that an action ends with; it tells both if taking back fails too.
-pub(super) async fn taken_back(
+pub(super) async fn with_rollback(
     error: anyhow::Error,
     undo: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Error {

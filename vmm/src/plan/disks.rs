@@ -1,4 +1,4 @@
-//! From the DISKs of a template to what is shown in the container, and where. Pure.
+//! From the DISKs of a template to what the container has of them, and where. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use onedock_common::types::names::{DeviceName, MountPath};
 
 /// What lies at `disk.<n>` of the VM's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum DiskForm {
     /// A container's descriptor.
     Container,
     /// A disk in a file.
@@ -20,7 +20,7 @@ pub enum Seen {
 
 /// Where a disk is shown in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct PlannedDisk {
     /// DISK/DISK_ID.
     pub id: DiskId,
     /// Where it is mounted; `None`: only its device is shown.
@@ -31,7 +31,7 @@ pub struct Place {
     pub read_only: bool,
 }
 
-impl From<&boot::Disk> for Place {
+impl From<&boot::Disk> for PlannedDisk {
     fn from(disk: &boot::Disk) -> Self {
         Self {
             id: disk.id,
@@ -44,8 +44,8 @@ impl From<&boot::Disk> for Place {
 
 /// The disk that is the VM's container: the first one in OS/BOOT that is a container, else the
 /// first in the order of the disks.
-pub fn root(vm: &Vm, seen: &BTreeMap<DiskId, Seen>) -> Option<DiskId> {
-    let is_container = |id: &DiskId| seen.get(id) == Some(&Seen::Container);
+pub fn root(vm: &Vm, forms: &BTreeMap<DiskId, DiskForm>) -> Option<DiskId> {
+    let is_container = |id: &DiskId| forms.get(id) == Some(&DiskForm::Container);
     let booted = vm.boot_order.as_deref().unwrap_or_default().split(',');
     booted
         .filter_map(|word| word.trim().strip_prefix("disk")?.parse().ok())
@@ -99,7 +99,11 @@ pub fn file_system(disk: &Disk) -> anyhow::Result<Option<Fs>> {
 }
 
 /// Where all disks beside the root disk are shown, in the order of their ids.
-pub fn all(vm: &Vm, root: DiskId, seen: &BTreeMap<DiskId, Seen>) -> anyhow::Result<Vec<Place>> {
+pub fn all(
+    vm: &Vm,
+    root: DiskId,
+    forms: &BTreeMap<DiskId, DiskForm>,
+) -> anyhow::Result<Vec<PlannedDisk>> {
     let mut disks: Vec<&Disk> = vm
         .disks
         .iter()
@@ -108,27 +112,27 @@ pub fn all(vm: &Vm, root: DiskId, seen: &BTreeMap<DiskId, Seen>) -> anyhow::Resu
     disks.sort_by_key(|disk| disk.id);
     // A name that the template gives stands before one that is found here.
     disks.sort_by_key(|disk| named_device(disk).is_none());
-    let mut places: Vec<Place> = Vec::new();
+    let mut planned_disks: Vec<PlannedDisk> = Vec::new();
     for disk in disks {
-        let seen = seen.get(&disk.id).copied().unwrap_or(Seen::File);
-        let place = one(disk, seen, &places)?;
-        places.push(place);
+        let form = forms.get(&disk.id).copied().unwrap_or(DiskForm::File);
+        let planned_disk = one(disk, form, &planned_disks)?;
+        planned_disks.push(planned_disk);
     }
-    places.sort_by_key(|place| place.id);
-    if let Some((outer, inner)) = hidden(&places) {
+    planned_disks.sort_by_key(|planned_disk| planned_disk.id);
+    if let Some((outer, inner)) = hidden(&planned_disks) {
         bail!(
             "DISK {} would be mounted over DISK {}; give them other MOUNTPOINTs, or the outer one the lower id",
             outer.id,
             inner.id
         );
     }
-    Ok(places)
+    Ok(planned_disks)
 }
 
 /// Where one disk is shown beside those that are there.
-pub fn one(disk: &Disk, seen: Seen, others: &[Place]) -> anyhow::Result<Place> {
+pub fn one(disk: &Disk, form: DiskForm, others: &[PlannedDisk]) -> anyhow::Result<PlannedDisk> {
     let id = disk.id;
-    let mount = mount(disk, seen)?;
+    let mount = mount(disk, form)?;
     let device = match named_device(disk) {
         Some(name) => name.parse().with_context(|| format!("DISK {id}, TARGET"))?,
         None => free_device(id, others)?,
@@ -146,7 +150,7 @@ pub fn one(disk: &Disk, seen: Seen, others: &[Place]) -> anyhow::Result<Place> {
             other.id
         );
     }
-    Ok(Place {
+    Ok(PlannedDisk {
         id,
         mount,
         device,
@@ -155,18 +159,18 @@ pub fn one(disk: &Disk, seen: Seen, others: &[Place]) -> anyhow::Result<Place> {
 }
 
 /// Where the mount of a further disk would hide one that is there.
-pub fn hides<'a>(place: &Place, others: &'a [Place]) -> Option<&'a Place> {
+pub fn hides<'a>(planned_disk: &PlannedDisk, others: &'a [PlannedDisk]) -> Option<&'a PlannedDisk> {
     others
         .iter()
-        .find(|other| other.id != place.id && is_beneath(place, other))
+        .find(|other| other.id != planned_disk.id && is_beneath(planned_disk, other))
 }
 
 /// MOUNTPOINT, else a TARGET that is a path, else `/media/disk.<id>`.
-fn mount(disk: &Disk, seen: Seen) -> anyhow::Result<Option<MountPath>> {
+fn mount(disk: &Disk, form: DiskForm) -> anyhow::Result<Option<MountPath>> {
     let id = disk.id;
     if disk.device {
         ensure!(
-            seen == Seen::File,
+            form == DiskForm::File,
             "DISK {id} has DEVICE=YES, but its image is one of a container, which has no device; take DEVICE out of the template"
         );
         return Ok(None);
@@ -185,7 +189,7 @@ fn named_device(disk: &Disk) -> Option<&str> {
 }
 
 /// `vda`, `vdb`, … by the disk's id, or the next one that is free.
-fn free_device(id: DiskId, others: &[Place]) -> anyhow::Result<DeviceName> {
+fn free_device(id: DiskId, others: &[PlannedDisk]) -> anyhow::Result<DeviceName> {
     (0..700)
         .filter_map(|n| {
             format!("vd{}", letters(id.get().checked_add(n)?))
@@ -210,14 +214,14 @@ fn letters(mut n: u32) -> String {
 }
 
 /// The first disk whose mount would hide that of one with a lower id, which is mounted before.
-fn hidden(places: &[Place]) -> Option<(&Place, &Place)> {
-    places.iter().enumerate().find_map(|(n, outer)| {
-        let inner = hides(outer, places.get(..n)?)?;
+fn hidden(planned_disks: &[PlannedDisk]) -> Option<(&PlannedDisk, &PlannedDisk)> {
+    planned_disks.iter().enumerate().find_map(|(n, outer)| {
+        let inner = hides(outer, planned_disks.get(..n)?)?;
         Some((outer, inner))
     })
 }
 
-fn is_beneath(outer: &Place, inner: &Place) -> bool {
+fn is_beneath(outer: &PlannedDisk, inner: &PlannedDisk) -> bool {
     let (Some(outer), Some(inner)) = (&outer.mount, &inner.mount) else {
         return false;
     };
@@ -242,21 +246,21 @@ mod tests {
         RECORDED.iter().map(read).collect()
     }
 
-    fn seen(containers: &[u32], files: &[u32]) -> BTreeMap<DiskId, Seen> {
-        let of = |ids: &[u32], seen| {
+    fn forms(containers: &[u32], files: &[u32]) -> BTreeMap<DiskId, DiskForm> {
+        let of = |ids: &[u32], form| {
             ids.iter()
-                .map(|id| (DiskId::new(*id), seen))
+                .map(|id| (DiskId::new(*id), form))
                 .collect::<Vec<_>>()
         };
-        of(containers, Seen::Container)
+        of(containers, DiskForm::Container)
             .into_iter()
-            .chain(of(files, Seen::File))
+            .chain(of(files, DiskForm::File))
             .collect()
     }
 
-    fn places(vm: &Vm) -> anyhow::Result<Vec<String>> {
-        let seen = seen(&[0, 3], &[1, 2, 4]);
-        Ok(all(vm, DiskId::new(0), &seen)?
+    fn planned_disks(vm: &Vm) -> anyhow::Result<Vec<String>> {
+        let forms = forms(&[0, 3], &[1, 2, 4]);
+        Ok(all(vm, DiskId::new(0), &forms)?
             .iter()
             .map(|p| {
                 let mount = p.mount.as_ref().map_or("-", |m| m.as_str());
@@ -281,7 +285,7 @@ mod tests {
             ],
         ];
         for (vm, expected) in vms().iter().zip(expected) {
-            assert_eq!(places(vm).unwrap(), expected);
+            assert_eq!(planned_disks(vm).unwrap(), expected);
             assert_eq!(swap(vm.disks.iter()), 32 << 20);
             let fs: Vec<_> = vm.disks.iter().map(|d| file_system(d).unwrap()).collect();
             assert_eq!(fs, [None, Some(Fs::Ext4), None, None, None]);
@@ -293,7 +297,7 @@ mod tests {
     #[test]
     fn the_root_is_the_first_container_of_os_boot_else_the_first_of_all() {
         for mut vm in vms() {
-            let seen = seen(&[0, 3], &[1, 2, 4]);
+            let forms = forms(&[0, 3], &[1, 2, 4]);
             for (order, id) in [
                 (Some("disk3,disk0"), 3),
                 (Some("nic0, disk1,disk3"), 3),
@@ -301,9 +305,9 @@ mod tests {
                 (None, 0),
             ] {
                 vm.boot_order = order.map(str::to_owned);
-                assert_eq!(root(&vm, &seen), Some(DiskId::new(id)), "{order:?}");
+                assert_eq!(root(&vm, &forms), Some(DiskId::new(id)), "{order:?}");
             }
-            assert_eq!(root(&vm, &self::seen(&[], &[0, 1, 2, 3, 4])), None);
+            assert_eq!(root(&vm, &self::forms(&[], &[0, 1, 2, 3, 4])), None);
         }
     }
 
@@ -314,13 +318,16 @@ mod tests {
             vm.disks[4].mountpoint = Some("/srv//cd".into());
             vm.disks[2].device = true;
             vm.disks[2].target = None;
-            let places = places(&vm).unwrap();
-            assert_eq!(places[0], "1 /srv/one vdb rw");
-            assert_eq!(places[1], "2 - vdc rw");
-            assert!(places[3].starts_with("4 /srv/cd "), "{places:?}");
+            let planned_disks = planned_disks(&vm).unwrap();
+            assert_eq!(planned_disks[0], "1 /srv/one vdb rw");
+            assert_eq!(planned_disks[1], "2 - vdc rw");
+            assert!(
+                planned_disks[3].starts_with("4 /srv/cd "),
+                "{planned_disks:?}"
+            );
             assert_eq!(swap(vm.disks.iter()), 0);
             vm.disks[1].device = true;
-            assert_eq!(self::places(&vm).unwrap()[0], "1 - vdb rw");
+            assert_eq!(self::planned_disks(&vm).unwrap()[0], "1 - vdb rw");
         }
     }
 
@@ -359,7 +366,7 @@ mod tests {
         for (text, change) in change {
             for mut vm in vms() {
                 change(&mut vm);
-                let error = places(&vm)
+                let error = planned_disks(&vm)
                     .map(drop)
                     .and_then(|()| file_system(&vm.disks[1]).map(drop))
                     .unwrap_err();
@@ -375,7 +382,7 @@ mod tests {
             [letters(0), letters(25), letters(26), letters(701)],
             ["a", "z", "aa", "zz"]
         );
-        let taken = Place {
+        let taken = PlannedDisk {
             id: DiskId::new(9),
             mount: None,
             device: "vdb".parse().unwrap(),

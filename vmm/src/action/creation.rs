@@ -1,4 +1,4 @@
-//! Making a container for a disk: the VM's own, or the tree of a further disk. What is asked of
+//! ContainerCreation a container for a disk: the VM's own, or the tree of a further disk. What is asked of
 //! the engine is noted before, so that whoever deletes the VM finds what a call that was cut off
 //! may still bring.
 
@@ -23,7 +23,7 @@ pub(super) enum Part {
 }
 
 /// One container to make.
-pub(super) struct Making<'a, E> {
+pub(super) struct ContainerCreation<'a, E> {
     pub(super) engine: &'a E,
     pub(super) paths: &'a Paths,
     pub(super) vm: VmId,
@@ -31,7 +31,7 @@ pub(super) struct Making<'a, E> {
     pub(super) part: Part,
 }
 
-impl<E: Engine> Making<'_, E> {
+impl<E: Engine> ContainerCreation<'_, E> {
     /// Makes it. A note for the VM's log where its size could not be bounded.
     pub(super) async fn create(
         &self,
