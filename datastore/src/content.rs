@@ -56,7 +56,7 @@ impl Content {
             );
         }
         let volume = disk_file::inspect(&file.path())
-            .with_context(|| format!("{name} cannot be kept as a disk"))?;
+            .with_context(|| format!("{name} cannot be stored as a disk"))?;
         Ok(Self::Disk(DiskMeta {
             format: volume.format,
             size: match volume.format {
@@ -72,7 +72,7 @@ impl Content {
 }
 
 /// A tar archive, or what an archive is packed with. One with the mark of POSIX is an archive even
-/// when its header is damaged, which is said when it is read.
+/// when its header is damaged, which is an error when it is read.
 fn is_archive(beginning: &[u8]) -> bool {
     let has_mark = beginning.get(257..262) == Some(b"ustar");
     has_mark || is_tar(beginning) || is_compressed(beginning)
@@ -89,7 +89,7 @@ fn fill(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// What a disk is kept as in an image of this kind.
+/// The format in which a disk is stored in an image of this kind.
 pub(crate) fn as_image(
     meta: DiskMeta,
     kind: Option<ImageKind>,

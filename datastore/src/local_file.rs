@@ -20,7 +20,7 @@ pub(crate) enum FileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The datastore forbids it.

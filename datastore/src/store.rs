@@ -56,7 +56,7 @@ impl Store {
         self.images.client()
     }
 
-    /// The registry that images are kept in.
+    /// The registry that stores the images.
     fn registry(&self) -> anyhow::Result<&RegistryName> {
         self.registry.as_ref().context(
             "no private registry is named; run 'onedock setup registry', or set LOCAL_SERVER in onedock.conf or REGISTRY in the datastore",
@@ -80,7 +80,7 @@ impl Store {
                 .any(|host| host == own)
     }
 
-    /// Where image `id` is kept.
+    /// Where image `id` is stored.
     pub(crate) fn repository(&self, id: ImageId) -> anyhow::Result<Repository> {
         Ok(Repository::new(
             self.registry()?.clone(),
@@ -88,7 +88,7 @@ impl Store {
         ))
     }
 
-    /// Whether images are kept in repositories of this name.
+    /// Whether images are stored in repositories of this name.
     pub(crate) fn is_image(repository: &Repository) -> bool {
         let number = repository.path().as_str().strip_prefix(PREFIX);
         number.is_some_and(|n| n.parse::<ImageId>().is_ok())

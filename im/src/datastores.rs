@@ -99,7 +99,7 @@ impl Prober {
     /// an earlier call.
     pub fn probe(&self) -> String {
         if self.running.swap(true, Ordering::AcqRel) {
-            tracing::warn!(location = %self.location.display(), "a file system still has not told its size");
+            tracing::warn!(location = %self.location.display(), "a file system still has not answered with its size");
             return String::new();
         }
         let (give, take) = mpsc::channel();

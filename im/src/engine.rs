@@ -89,7 +89,7 @@ pub struct Listed {
 pub struct Listing {
     /// In the engine's order; a VM may be there twice.
     pub containers: Vec<Listed>,
-    /// False when an entry could not be read: then it cannot be said who is missing.
+    /// False when an entry could not be read: then it is not known who is missing.
     pub complete: bool,
 }
 

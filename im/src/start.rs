@@ -49,13 +49,13 @@ pub enum StartError {
     /// The process could not be started or spoken to.
     #[error("the monitor agent cannot be started ({0})")]
     Spawn(io::Error),
-    /// It said nothing in time.
+    /// It gave no answer in time.
     #[error("the monitor agent did not finish its first probes within {} s", DEADLINE.as_secs())]
     Slow,
     /// It ended without a word.
     #[error("the monitor agent ended without a word; see {0}")]
     Died(PathBuf),
-    /// What it said itself.
+    /// Its own error.
     #[error("{0}")]
     Failed(String),
 }

@@ -244,7 +244,7 @@ impl Tracker {
 }
 
 impl Vm {
-    /// Says nothing of the VM for a while, and forgets what was said.
+    /// Reports nothing of the VM for a while, and forgets what was reported.
     fn suppress(&mut self, now: Instant) {
         self.suppressed_until = Some(now + SUPPRESSED);
         self.observed = None;

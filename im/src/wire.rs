@@ -144,7 +144,7 @@ pub fn datagrams(records: &[String]) -> Vec<String> {
     out
 }
 
-/// What the probes said at the start; an empty part is one that had nothing to say.
+/// The output of the probes at the start; a probe may have none.
 #[derive(Debug, Clone, Default)]
 pub struct First {
     /// SYSTEM_HOST.

@@ -75,7 +75,7 @@ pub enum Request {
 pub struct Answer {
     /// Always true; what failed is one line on standard error and exit code 1.
     pub done: bool,
-    /// What whoever asked should be told all the same.
+    /// What the caller should report although it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Of [`Request::BoundLayer`]: the engine's storage keeps no quota for the layer, which is bounded

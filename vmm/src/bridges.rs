@@ -10,7 +10,7 @@ pub(crate) const LINKS: &str = "/sys/class/net";
 
 /// A line for each NIC whose MTU is above its bridge's: what is larger than the bridge's MTU
 /// reaches other VMs on the bridge, but not the host and not what lies behind it. The kernel
-/// takes it without a word. A bridge that is not there is told by whoever plugs the NIC.
+/// takes it without an error. A bridge that is missing is reported where the NIC is plugged.
 pub(crate) fn larger_mtu(nics: &[Nic], links: &Path) -> Vec<String> {
     nics.iter()
         .filter(|nic| nic.bridge_kind == BridgeKind::Linux)

@@ -149,7 +149,7 @@ fn dns(vm: &Vm, config: &Config) -> Vec<NameServer> {
     servers
 }
 
-/// Entrypoint of the image, then DOCKERRUN of the disk, else as it was kept with the image, else
+/// Entrypoint of the image, then DOCKERRUN of the disk, else the one stored with the image, else
 /// ONEDOCK_DEFAULT_DOCKERRUN, else the image's command, as in ONEDock.
 fn command(
     vm: &Vm,

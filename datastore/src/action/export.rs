@@ -106,7 +106,7 @@ fn sweep(folder: &Path) {
     }
 }
 
-/// An exported file that goes unless it is kept.
+/// An exported file that is removed unless the export succeeds.
 struct Unfinished(PathBuf);
 
 impl Unfinished {

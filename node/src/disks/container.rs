@@ -85,8 +85,8 @@ impl<'a> Container<'a> {
                     .map_err(Fault::from)
                     .and_then(|target| {
                         let dev = root.dev().and_then(fstat).map(|stat| stat.st_dev);
-                        let kind = fstatfs(&target).map_err(step("examining its place"))?;
-                        let stat = fstat(&target).map_err(step("examining its place"))?;
+                        let kind = fstatfs(&target).map_err(step("examining its mount point"))?;
+                        let stat = fstat(&target).map_err(step("examining its mount point"))?;
                         let kernels = KERNELS.contains(&kind.filesystem_type());
                         if kernels || dev == Ok(stat.st_dev) {
                             return Err(Fault::MountPoint {

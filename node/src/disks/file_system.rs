@@ -87,7 +87,7 @@ pub(super) fn take(kind: &str) -> Result<(OwnedFd, Mounted), Fault> {
     Ok((mount, mounted))
 }
 
-/// Clears the stage's place, when nothing of it is to be kept.
+/// Clears the stage's mount point, of which nothing is needed any more.
 pub(super) fn clear() {
     let _ = umount2(MOUNT, MntFlags::MNT_DETACH);
 }

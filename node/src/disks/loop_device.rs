@@ -28,7 +28,7 @@ const RACES: usize = 64;
 
 /// How long a device that is open is waited for before it is left to its users.
 const GLANCE: Duration = Duration::from_millis(200);
-/// How long a device that is looked at is tried to be removed.
+/// How long the removal of a device that udev has open is tried.
 const REMOVAL: Duration = Duration::from_millis(40);
 
 /// A loop device in use, known again by the file behind it.

@@ -54,7 +54,7 @@ impl Slots {
         self.0.join(slot.0.to_string())
     }
 
-    /// Takes a slot for a container. `note` is told of each one that is tried before it is taken.
+    /// Takes a slot for a container. `note` is called with each one that is tried before it is taken.
     pub(crate) fn take(
         &self,
         vm: VmId,

@@ -177,7 +177,7 @@ pub(super) fn map_owners(mount: impl AsFd, user: impl AsFd) -> nix::Result<()> {
         propagation: 0,
         user_namespace: u64::try_from(user.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?,
     };
-    // SAFETY: both descriptors are open; the structure has the size that is told and outlives
+    // SAFETY: both descriptors are open; the structure has the size that is given and outlives
     // the call.
     let done = unsafe {
         libc::syscall(

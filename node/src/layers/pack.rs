@@ -7,7 +7,7 @@
 //!
 //! Whoever runs in the container has made all that is read here. Nothing is opened by path: each
 //! step is one name beneath an open folder, links are read and never followed, devices and pipes
-//! are looked at and never opened.
+//! are examined and never opened.
 //!
 //! An archive without entries (two blocks of zeros) means that the container has changed nothing.
 

@@ -34,7 +34,7 @@ pub enum ChainError {
         /// iptables or ip6tables.
         tool: &'static str,
         args: String,
-        /// What it said.
+        /// Its error.
         reason: String,
     },
     #[error("{path} cannot be locked: {source}")]

@@ -120,7 +120,7 @@ fn is_of(link: &Link, vm: VmId) -> bool {
         .is_some_and(|alias| alias.starts_with(&ours))
 }
 
-/// Whether the NICs can be plugged, as far as can be told before there is a container: an engine
+/// Whether the NICs can be plugged, as far as can be known before there is a container: an engine
 /// takes a refused `create` better than a refused `start`.
 pub fn check(vm: VmId, nics: &[Nic]) -> Result<(), PlugError> {
     if nics.is_empty() {

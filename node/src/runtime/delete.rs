@@ -28,14 +28,14 @@ pub(crate) fn delete(
     if !status.success() && state.is_none_or(|state| state.exists()) {
         return Ok(exec::code_of(status));
     }
-    // A container of which the real runtime knows nothing any more is deleted, whatever it said.
+    // A container of which the real runtime knows nothing any more is deleted, whatever it answered.
     if let Some(vm) = &record.vm {
         // The container is gone; what cannot be removed here must not make the engine believe
         // otherwise.
         if let Err(e) = remove_rest(vm) {
             engine_log::write(call, "warning", &error::one_line(&e));
         }
-        // Of disks that are still in use, it is kept what they are.
+        // The record of disks that are still in use stays.
         if let Err(e) = disks::settle(id, vm) {
             engine_log::write(call, "warning", &error::one_line(&e));
             return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 /// The ioctls of the loop driver are 0x4C00 to 0x4CFF (`include/uapi/linux/loop.h`).
 const LOOP: u32 = 0x4C00;
-/// The bits that tell them from all others; the kernel looks at no more than 32.
+/// The bits that distinguish them; the kernel looks at no more than 32.
 const BITS: std::ops::Range<u32> = 8..32;
 const IOCTL: &str = "ioctl";
 const ALLOW: &str = "SCMP_ACT_ALLOW";

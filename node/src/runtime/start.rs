@@ -74,7 +74,7 @@ fn plug_and_start(
     Ok(status)
 }
 
-/// Takes back what the VM has, when it does not start; the reason is told already. An engine
+/// Takes back what the VM has, when it does not start; the reason is reported already. An engine
 /// (20.10) that is told of a failed start neither deletes the container nor ends its waiting
 /// first process, and then refuses every further start ("id already in use"), but it cleans up
 /// when that process ends. By then it has unmounted the root, so that the mount points made in

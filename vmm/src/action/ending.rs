@@ -3,7 +3,7 @@
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::types::text::folded;
 
-/// How many of the last lines are told.
+/// How many of the last lines are reported.
 const LINES: u32 = 10;
 /// How much of them, in bytes.
 const LIMIT: usize = 400;

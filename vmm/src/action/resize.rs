@@ -27,7 +27,7 @@ pub(super) async fn run<E: Engine, R>(
             .engine
             .memory_held(&container.id)
             .await
-            .context("what the VM's processes hold of its memory cannot be told")?;
+            .context("what the VM's processes hold of its memory cannot be read")?;
         if let Some(held) =
             held.filter(|held| i64::try_from(*held).is_ok_and(|h| h >= limits.memory))
         {

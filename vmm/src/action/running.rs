@@ -66,7 +66,7 @@ pub(super) fn ensure_same(vm: &Vm, name: ContainerName) -> anyhow::Result<()> {
 pub(super) fn ensure_runs(container: &ContainerInfo, vm: VmId) -> anyhow::Result<()> {
     ensure!(
         container.running,
-        "VM {vm} does not run any more (exit code {}); its state is told within a second",
+        "VM {vm} does not run any more (exit code {}); its state is reported within a second",
         container.exit_code
     );
     ensure!(

@@ -30,7 +30,7 @@ pub(super) async fn run<E: Engine, R: Root>(
     running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
-    let boot_id = boot_id().context("this boot of the host cannot be told")?;
+    let boot_id = boot_id().context("this boot of the host cannot be read")?;
     let checkpoint = |saved| Checkpoint::new(vm.id, saved, container.id.clone(), boot_id.clone());
     if vm.lcm_state == SUSPEND {
         return freeze(host, request, &container, &checkpoint(Saved::Frozen)).await;

@@ -118,7 +118,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         image: &ImageInfo,
         terminal: bool,
     ) -> anyhow::Result<BootSpec> {
-        let boot_id = boot::boot_id().context("this boot of the host cannot be told")?;
+        let boot_id = boot::boot_id().context("this boot of the host cannot be read")?;
         let config = &self.host.config;
         plan::boot(self.vm, descriptor, image, config, None, terminal, &boot_id)
     }
@@ -214,7 +214,7 @@ impl<E: Engine, R> Start<'_, E, R> {
     }
 
     /// What ended the VM since it was last started from here: `oned` hears of it only as
-    /// POWEROFF, so it is told to the VM's log now.
+    /// POWEROFF, so it is written to the VM's log now.
     async fn last_end(&self, container: &ContainerInfo) -> Option<String> {
         if !ending::is_telling(container) {
             return None;
@@ -313,5 +313,5 @@ pub(super) async fn with_rollback(
             UNDO.as_secs()
         ),
     };
-    anyhow::anyhow!("{error:#}; and what this call did could not be taken back: {also}")
+    anyhow::anyhow!("{error:#}; and what this call did could not be undone: {also}")
 }

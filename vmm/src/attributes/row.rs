@@ -52,7 +52,7 @@ pub enum Verdict {
     Refused,
     /// The VM's log has a line.
     Logged,
-    /// Nothing is said.
+    /// Nothing is logged.
     WithoutMeaning,
     /// It is done: by these drivers, or by OpenNebula itself.
     Supported,

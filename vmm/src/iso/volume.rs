@@ -199,7 +199,7 @@ impl<'a> Volume<'a> {
         self.root
     }
 
-    /// Reads the folder that begins at a block. `path` is for what is said of it.
+    /// Reads the folder that begins at a block. `path` is for its errors.
     pub(super) fn folder(&self, block: u64, path: &str) -> Result<Folder, Bad> {
         let what = || format!("the folder {path}");
         let damaged = || Bad::Damaged(format!("{} is damaged", what()));

@@ -331,7 +331,7 @@ mod tests {
         }
     }
 
-    /// What is said of a template after this change.
+    /// The error of a template after this change.
     type Change = (&'static str, fn(&mut Vm));
 
     #[test]
