@@ -41,7 +41,7 @@ pub(crate) fn send(folder: &Path, out: &mut impl Write) -> Result<()> {
     archive.into_inner()?.finish().with_context(unread)
 }
 
-/// Puts what arrives in vm_path of what is there under the same names, when all of it has arrived.
+/// Puts what arrives in the place of what is there under the same names, when all of it has arrived.
 pub(crate) fn receive(folder: &Path, input: &mut impl Read) -> Result<()> {
     let unwritten = || format!("{} cannot be written", folder.display());
     let staging = Staging::beside(&vm_folder::received(folder))?;

@@ -1,4 +1,4 @@
-//! ContainerCreation a container for a disk: the VM's own, or the tree of a further disk. What is asked of
+//! Making a container for a disk: the VM's own, or the tree of a further disk. What is asked of
 //! the engine is noted before, so that whoever deletes the VM finds what a call that was cut off
 //! may still bring.
 

@@ -107,8 +107,9 @@ impl<E: Engine, R> Start<'_, E, R> {
         let Some(placement) = &self.vm.placement else {
             return Ok(());
         };
-        let kind: Result<SystemDatastore, _> = placement.tm_mad.parse();
-        kind.with_context(|| format!("the VM's system datastore is {}", placement.datastore))?;
+        if let Err(error) = placement.tm_mad.parse::<SystemDatastore>() {
+            bail!("system datastore {}: {error}", placement.datastore);
+        }
         Ok(())
     }
 
