@@ -200,6 +200,11 @@ impl<'a> Unpack<'a> {
         Ok(place)
     }
 
+    /// Counts an entry that is not unpacked.
+    pub fn skip(&mut self) -> Result<(), UnpackError> {
+        self.count()
+    }
+
     fn count(&mut self) -> Result<(), UnpackError> {
         self.entries += 1;
         if self.entries <= self.rule.entries {

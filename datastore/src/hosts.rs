@@ -57,8 +57,10 @@ fn onehost(one_location: Option<&OsStr>) -> PathBuf {
 async fn of_program(onehost: &Path) -> BTreeSet<Platform> {
     let answer = Command::local(onehost)
         .args(["list", "-x"])
-        // A host's name may have any letter, which Ruby refuses to print under C.
+        // A host's name may have any letter, which Ruby refuses to print under C; and which Ruby it is
+        // `oned`'s PATH says.
         .env("LC_ALL", "C.UTF-8")
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .within(LIMIT)
         .keeping(LARGEST)
         .output();

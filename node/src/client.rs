@@ -15,6 +15,7 @@ use onedock_common::process::{self, Output, ProcessError, gather};
 use onedock_common::types::text::folded;
 use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::request::{Answer, LIMIT, Request};
@@ -104,9 +105,9 @@ impl Helper {
             }
         });
         // Its standard output is the archive; what is left to gather is the reason of a failure.
-        let ended = tokio::spawn(async move { gather(&mut child, LIMIT).await });
+        let mut ended = Packer(tokio::spawn(async move { gather(&mut child, LIMIT).await }));
         let end = async move {
-            let output = ended.await.map_err(io::Error::other)??;
+            let output = (&mut ended.0).await.map_err(io::Error::other)??;
             succeeded(&output)
                 .map_err(|e| io::Error::other(format!("the layer cannot be packed: {e}")))
         };
@@ -145,6 +146,15 @@ impl Helper {
 
     fn name(&self) -> std::path::Display<'_> {
         self.0.display()
+    }
+}
+
+/// The packing program, which ends with who reads its archive.
+struct Packer(JoinHandle<io::Result<Output>>);
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Handle;
 use crate::types::text::folded;
+use crate::wait;
 
 /// How long the outputs of a program that has ended are read on: a service that it has started may
 /// hold them open.
@@ -72,11 +73,13 @@ pub(super) fn gather(
     }
     let stdout = Collected::begin(child.stdout.take(), most);
     let stderr = Collected::begin(child.stderr.take(), most);
-    let ended = Handle::of(&child).and_then(|handle| handle.ends_within(limit));
-    if !matches!(ended, Ok(true)) {
+    if !ends_within(&mut child, limit)? {
         child.kill()?;
-        child.wait()?;
-        return ended.map(|_| None);
+        // One that waits for a disk does not die of it, and is not waited for.
+        if ends_within(&mut child, AFTER_THE_END)? {
+            child.wait()?;
+        }
+        return Ok(None);
     }
     let status = child.wait()?;
     Ok(Some(Output {
@@ -84,6 +87,14 @@ pub(super) fn gather(
         stdout: stdout.end(),
         stderr: stderr.end(),
     }))
+}
+
+/// A kernel without handles of processes (before 5.3, or behind a filter) is asked again and again.
+fn ends_within(child: &mut Child, limit: Duration) -> io::Result<bool> {
+    match Handle::of(child) {
+        Ok(handle) => handle.ends_within(limit),
+        Err(_) => Ok(wait::until_ok(limit, || child.try_wait())?.is_some()),
+    }
 }
 
 /// An output that a thread reads, so that its writer is never held up.

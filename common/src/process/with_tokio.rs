@@ -4,10 +4,11 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Child;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::output::AFTER_THE_END;
-use super::{Command, Output, ProcessError};
+use super::{Command, Handle, Output, ProcessError};
 
 impl Command {
     /// As [`Command::run`]. A call that is dropped kills its program.
@@ -35,15 +36,25 @@ impl Command {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(source)) => Err(self.lost(source)),
             Err(_) => {
-                // Dead before the answer, so that it writes nothing afterwards. One of another user
-                // (sudo) cannot be killed.
-                if child.start_kill().is_ok() {
+                // Dead before the answer, so that it writes nothing afterwards; but one of another
+                // user (sudo) cannot be killed, and one that waits for a disk does not die of it.
+                if child.start_kill().is_ok() && has_ended(&child).await {
                     let _ = child.wait().await;
                 }
                 Err(self.late())
             }
         }
     }
+}
+
+/// Whether a program that was killed ends soon.
+async fn has_ended(child: &Child) -> bool {
+    let handle = child.id().map(|pid| Handle::open(pid.cast_signed()));
+    let Some(Ok(handle)) = handle else {
+        return false;
+    };
+    let ended = spawn_blocking(move || handle.ends_within(AFTER_THE_END)).await;
+    matches!(ended, Ok(Ok(true)))
 }
 
 /// Reads a program's outputs to their end and waits for it; the first `most` bytes of each are kept.

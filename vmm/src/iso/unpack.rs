@@ -70,6 +70,7 @@ impl<'a> Unpack<'a> {
                 let place = path.join(plain_name(&entry.name)?);
                 // Of two with one name the kernel finds the first.
                 if !names.insert(entry.name.clone()) {
+                    self.files.skip()?;
                     continue;
                 }
                 match entry.kind {
@@ -98,7 +99,7 @@ impl<'a> Unpack<'a> {
             }
             Kind::File(extents) => self.file(extents, entry.attributes, path)?,
             // Devices and pipes have no place on a CD.
-            Kind::Link(_) | Kind::Folder(_) | Kind::Other => {}
+            Kind::Link(_) | Kind::Folder(_) | Kind::Other => self.files.skip()?,
         }
         Ok(())
     }
