@@ -1,0 +1,173 @@
+use super::*;
+
+#[test]
+fn a_quota_that_was_lifted_is_the_same_as_none() {
+    let id = "ab".repeat(32);
+    let quota = |text: &str| {
+        let answer = format!(
+            r#"{{"Id":"{id}","State":{{"Running":true}},"HostConfig":{{"CpuQuota":{text}}}}}"#
+        );
+        let answer: ContainerInspectResponse = serde_json::from_str(&answer).unwrap();
+        container(answer).unwrap().limits.cpu_quota_us
+    };
+    assert_eq!((quota("-1"), quota("0"), quota("50000")), (0, 0, 50_000));
+    assert_eq!(quota(&BEYOND_ANY_HOST_US.to_string()), 0);
+}
+
+#[test]
+fn a_volume_path_is_the_one_that_the_engine_mounts() {
+    for (path, mounted) in [
+        ("/data", "/data"),
+        ("/a/../data/", "/data"),
+        ("//srv/./x", "/srv/x"),
+        ("/../..", "/"),
+    ] {
+        assert_eq!(cleaned(path), Path::new(mounted), "{path}");
+    }
+}
+
+fn spec(terminal: bool) -> CreateSpec {
+    CreateSpec {
+        name: crate::ContainerName::of(crate::VmId::new(5)),
+        image: format!("docker://front:5000/x@sha256:{}", "ab".repeat(32))
+            .parse()
+            .unwrap(),
+        hostname: "web".parse().unwrap(),
+        labels: std::collections::BTreeMap::new(),
+        cmd: None,
+        runtime: "onedock",
+        terminal,
+        no_volume_at: vec!["/etc/hosts"],
+        limits: Limits {
+            cpu_shares: 512,
+            cpu_quota_us: 0,
+            memory: 1 << 28,
+            swap: 0,
+        },
+        storage_mib: None,
+    }
+}
+
+#[test]
+fn the_engine_is_asked_for_this_container_and_nothing_else() {
+    let asked = CreateSpec {
+        labels: [("org.opennebula.vm".to_owned(), "5".to_owned())].into(),
+        cmd: Some(vec!["/init".to_owned()]),
+        limits: Limits {
+            cpu_shares: 512,
+            cpu_quota_us: 50_000,
+            memory: 1 << 28,
+            swap: 1 << 20,
+        },
+        storage_mib: Some(74),
+        ..spec(false)
+    };
+    let body = serde_json::to_value(create_body(&asked)).unwrap();
+    let expected = serde_json::json!({
+        "Hostname": "web",
+        "Image": format!("front:5000/x@sha256:{}", "ab".repeat(32)),
+        "Cmd": ["/init"],
+        "Tty": false,
+        "OpenStdin": false,
+        "Labels": {"org.opennebula.vm": "5"},
+        "HostConfig": {
+            "NetworkMode": "none",
+            "Runtime": "onedock",
+            "RestartPolicy": {"Name": "no"},
+            "CpuShares": 512,
+            "CpuPeriod": 100_000,
+            "CpuQuota": 50_000,
+            "Memory": 1 << 28,
+            "MemorySwap": (1 << 28) + (1 << 20),
+            "Tmpfs": {"/etc/hosts": ""},
+            "StorageOpt": {"size": "74M"},
+            "LogConfig": {
+                "Type": "json-file",
+                "Config": {"max-size": "10m", "max-file": "2"},
+            },
+        },
+    });
+    assert_eq!(body, expected);
+    let update = serde_json::to_value(update_body(asked.limits, QuotaChange::Leave)).unwrap();
+    let expected = serde_json::json!({
+        "CpuShares": 512, "Memory": 1 << 28, "MemorySwap": (1 << 28) + (1 << 20),
+    });
+    assert_eq!(update, expected);
+}
+
+#[test]
+fn a_login_names_its_user_its_password_and_its_registry() {
+    let repository: Repository = "front:5000/x".parse().unwrap();
+    let login = Credential {
+        user: "node".into(),
+        password: "secret".into(),
+    };
+    let login = credentials(&repository, Some(&login)).unwrap();
+    assert_eq!(login.username.as_deref(), Some("node"));
+    assert_eq!(login.password.as_deref(), Some("secret"));
+    assert_eq!(login.serveraddress.as_deref(), Some("front:5000"));
+    assert!(credentials(&repository, None).is_none());
+}
+
+#[test]
+fn the_bound_of_a_root_disk_is_in_mib_and_none_where_none_is_asked_for() {
+    for (storage_mib, option) in [(None, None), (Some(74), Some("74M"))] {
+        let bounded = CreateSpec {
+            storage_mib,
+            ..spec(true)
+        };
+        let options = create_body(&bounded).host_config.unwrap().storage_opt;
+        let size = options.map(|options| options["size"].clone());
+        assert_eq!(size.as_deref(), option);
+    }
+}
+
+#[test]
+fn a_vm_has_a_terminal_whose_input_stays_open_and_a_tree_has_none() {
+    for terminal in [true, false] {
+        let body = create_body(&spec(terminal));
+        assert_eq!(body.tty, Some(terminal));
+        assert_eq!(body.open_stdin, Some(terminal));
+        // An engine closes the input with its first reader where this is set.
+        assert_eq!(body.stdin_once, None);
+        let tmpfs = body.host_config.unwrap().tmpfs.unwrap();
+        assert_eq!(tmpfs.keys().collect::<Vec<_>>(), ["/etc/hosts"]);
+    }
+}
+
+#[test]
+fn a_vm_without_vcpu_has_no_quota_in_any_update() {
+    let limits = |cpu_quota_us| Limits {
+        cpu_shares: 512,
+        cpu_quota_us,
+        memory: 1 << 28,
+        swap: 0,
+    };
+    for (before, after, expected) in [
+        (0, 0, None),
+        (0, 50_000, Some(50_000)),
+        (50_000, 200_000, Some(200_000)),
+        (200_000, 200_000, Some(200_000)),
+        (50_000, 0, Some(-1)),
+    ] {
+        let change = QuotaChange::between(limits(before), limits(after));
+        let body = update_body(limits(after), change);
+        assert_eq!(body.cpu_quota, expected, "{before} to {after}");
+        let bounds = expected.is_some_and(|quota| quota > 0);
+        assert_eq!(body.cpu_period, bounds.then_some(CPU_PERIOD_US));
+        assert_eq!(body.cpu_shares, Some(512));
+    }
+}
+
+#[test]
+fn fault_42_only_a_wait_that_was_answered_says_that_a_container_has_gone() {
+    let answered = |status_code| {
+        is_answer_of_wait(&Error::DockerResponseServerError {
+            status_code,
+            message: "x".into(),
+        })
+    };
+    assert!(answered(404));
+    assert!(!answered(500));
+    assert!(!is_answer_of_wait(&Error::RequestTimeoutError));
+}
