@@ -2,6 +2,7 @@
 //! `remotes` folder so that it travels with the drivers to every host. Only assignments are
 //! read; nothing in it is executed.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,18 +97,18 @@ impl Config {
     /// that the running binary lies in (`remotes/onedock/<architecture>/<binary>`). No file
     /// means all defaults.
     pub fn load() -> Result<Self, ConfigError> {
-        match Self::file() {
+        let program = std::env::current_exe().ok();
+        match Self::file(std::env::var_os("ONEDOCK_CONF"), program.as_deref()) {
             Some(path) => Self::read(&path),
             None => Ok(Self::default()),
         }
     }
 
-    fn file() -> Option<PathBuf> {
-        if let Some(path) = std::env::var_os("ONEDOCK_CONF") {
+    fn file(named: Option<OsString>, program: Option<&Path>) -> Option<PathBuf> {
+        if let Some(path) = named {
             return Some(path.into());
         }
-        let program = std::env::current_exe().ok()?;
-        Some(program.parent()?.parent()?.parent()?.join("onedock.conf"))
+        Some(program?.ancestors().nth(3)?.join("onedock.conf"))
     }
 
     /// Reads one file; one that is not there means all defaults.
@@ -229,6 +230,36 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("onedock.conf"))
+    }
+
+    #[test]
+    fn the_file_lies_in_the_remotes_folder_of_the_program_or_where_the_variable_says() {
+        let program = Path::new("/var/tmp/one/onedock/x86_64/onedock-vmm");
+        assert_eq!(
+            Config::file(None, Some(program)),
+            Some("/var/tmp/one/onedock.conf".into())
+        );
+        assert_eq!(
+            Config::file(Some("/etc/own.conf".into()), Some(program)),
+            Some("/etc/own.conf".into())
+        );
+        assert_eq!(Config::file(None, None), None);
+        assert_eq!(Config::file(None, Some(Path::new("/x"))), None);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_means_the_defaults_and_one_that_cannot_be_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("onedock.conf");
+        let missing = Config::read(&path).unwrap();
+        assert_eq!(missing.deploy_watch, Config::default().deploy_watch);
+        // A file of a few kilobytes, most of them comments.
+        let comments = format!("# {}\n", "x".repeat(70)).repeat(100);
+        std::fs::write(&path, format!("{comments}ONEDOCK_DEPLOY_WATCH_MS=7\n")).unwrap();
+        let read = Config::read(&path).unwrap();
+        assert_eq!(read.deploy_watch, Duration::from_millis(7));
+        let error = Config::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&dir.path().display().to_string()), "{error}");
     }
 
     #[test]
