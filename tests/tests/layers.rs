@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The crates without a circle of modules.
-const WITHOUT_CIRCLES: [&str; 8] = [
+/// The crates of the product.
+const WITHOUT_CIRCLES: [&str; 9] = [
+    "cli",
     "common",
     "datastore",
     "im",
@@ -44,11 +45,11 @@ fn files(folder: &Path, module: &Module, found: &mut BTreeMap<Module, String>) {
         match (path.is_dir(), name.as_str()) {
             (_, "tests" | "bin") => {}
             (true, _) => files(&path, &child, found),
-            (false, "lib" | "main" | "mod") => {
-                found.insert(module.clone(), fs::read_to_string(&path).unwrap());
-            }
-            (false, _) => {
-                found.insert(child, fs::read_to_string(&path).unwrap());
+            (false, stem) => {
+                let root = matches!(stem, "lib" | "main" | "mod");
+                let module = if root { module.clone() } else { child };
+                let text = fs::read_to_string(&path).unwrap();
+                *found.entry(module).or_default() += &format!("{text}\n");
             }
         }
     }
@@ -79,31 +80,36 @@ fn paths(tree: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a file names. Comments, tests and re-exports do not count.
+/// The declaration of a `use`, whoever may see it.
+fn declaration(line: &str) -> Option<&str> {
+    let line = match line.strip_prefix("pub") {
+        Some(rest) => rest.split_once(") ").map_or(rest, |(_, rest)| rest),
+        None => line,
+    };
+    line.trim_start().strip_prefix("use ")
+}
+
+/// What a file names. Comments and tests do not count.
 fn named(text: &str) -> Vec<String> {
     let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
     let (mut found, mut code) = (Vec::new(), String::new());
     let mut lines = text.lines().map(str::trim_start);
     while let Some(line) = lines.next() {
-        let declared = line
-            .trim_start_matches("pub")
-            .trim_start_matches(|c| c != 'u');
-        if !(line.starts_with("use ") || line.starts_with("pub") && declared.starts_with("use ")) {
+        let Some(tree) = declaration(line) else {
             code.push_str(if line.starts_with("//") { "" } else { line });
             code.push('\n');
             continue;
-        }
-        let mut tree = line.to_owned();
+        };
+        let mut tree = tree.to_owned();
         while !tree.ends_with(';') {
             tree.push_str(lines.next().unwrap());
         }
-        if let Some(tree) = tree.strip_prefix("use ") {
-            found.extend(paths(tree.trim_end_matches(';')));
-        }
+        found.extend(paths(tree.trim_end_matches(';')));
     }
     let end = |c: char| !(c.is_alphanumeric() || c == '_' || c == ':');
     for start in ["crate::", "super::"] {
-        for (at, _) in code.match_indices(start) {
+        let whole = |(at, _): &(usize, &str)| !code[..*at].ends_with(':');
+        for (at, _) in code.match_indices(start).filter(whole) {
             found.push(code[at..].split(end).next().unwrap().to_owned());
         }
     }
@@ -135,7 +141,8 @@ fn resolve(path: &str, module: &Module, all: &BTreeMap<Module, String>) -> Optio
     Some(base)
 }
 
-/// Which modules use which.
+/// Which modules use which. A module and the parts of it are one: what it shares with them, and
+/// what it calls of them, does not count.
 fn uses(name: &str) -> Uses {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut all = BTreeMap::new();
@@ -144,7 +151,8 @@ fn uses(name: &str) -> Uses {
     let of = |module: &Module, text: &str| -> BTreeSet<Module> {
         let paths = named(text).into_iter();
         let used = paths.filter_map(|path| resolve(&path, module, &all));
-        used.filter(|used| used != module).collect()
+        used.filter(|used| !used.starts_with(module) && !module.starts_with(used))
+            .collect()
     };
     let uses = all
         .iter()
@@ -176,15 +184,24 @@ fn a_circle_is_found_and_a_chain_is_none() {
     };
     assert!(uses(&[("a", "b"), ("b", "c"), ("a", "c")]).is_empty());
     assert_eq!(uses(&[("a", "b"), ("b", "a"), ("c", "d")]), ["a", "b"]);
+    // What leads into a circle is named with it.
+    assert_eq!(uses(&[("a", "b"), ("b", "a"), ("c", "a")]), ["a", "b", "c"]);
 }
 
 #[test]
 fn what_a_file_uses_is_found() {
     let text = "//! crate::no\nuse super::a::{B, c::D};\npub(crate) use e::F;\nuse std::fs;\n\
-        fn f() {\n    crate::g::h();\n}\n#[cfg(test)]\nmod tests {\n    use crate::i;\n}\n";
+        pub(super) use super::super::k;\nfn f() {\n    crate::g::h();\n}\n#[cfg(test)]\nmod tests {\n    use crate::i;\n}\n";
     assert_eq!(
         named(text),
-        ["super::a::B", "super::a::c::D", "std::fs", "crate::g::h"]
+        [
+            "super::a::B",
+            "super::a::c::D",
+            "e::F",
+            "std::fs",
+            "super::super::k",
+            "crate::g::h"
+        ]
     );
     let module = |path: &str| path.split("::").map(str::to_owned).collect::<Module>();
     let all = ["x::a", "x::a::c", "x::y", "g"].map(|m| (module(m), String::new()));

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use onedock_common::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::chunk_writer::{CHUNK, ChunkWriter};
 use super::gzip::Gzip;
@@ -36,6 +36,8 @@ pub(crate) struct LayerStream<'a> {
     ahead: Vec<Bytes>,
     feed: Option<mpsc::Sender<Bytes>>,
     packed: mpsc::Receiver<io::Result<Bytes>>,
+    /// Comes when the packer has written all of it; that no more chunk comes may be its failure.
+    packed_whole: oneshot::Receiver<()>,
     buffer: BytesMut,
     plain: Sha256,
     hasher: Sha256,
@@ -56,6 +58,7 @@ impl<'a> LayerStream<'a> {
     ) -> Result<Option<Self>, Error> {
         let (feed, plain) = mpsc::channel(WAITING);
         let (sender, packed) = mpsc::channel(WAITING);
+        let (all, packed_whole) = oneshot::channel();
         let mut layer = Self {
             image,
             reader: Some(Box::pin(reader)),
@@ -63,6 +66,7 @@ impl<'a> LayerStream<'a> {
             ahead: Vec::new(),
             feed: Some(feed),
             packed,
+            packed_whole,
             buffer: BytesMut::new(),
             plain: Sha256::new(),
             hasher: Sha256::new(),
@@ -78,8 +82,10 @@ impl<'a> LayerStream<'a> {
             layer.read().await?;
         }
         tokio::task::spawn_blocking(move || {
-            if let Err(e) = pack(plain, sender.clone()) {
-                drop(sender.blocking_send(Err(e)));
+            // The mark goes before the last sender does.
+            match pack(plain, sender.clone()) {
+                Ok(()) => drop(all.send(())),
+                Err(e) => drop(sender.blocking_send(Err(e))),
             }
         });
         Ok(Some(layer))
@@ -130,7 +136,10 @@ impl<'a> LayerStream<'a> {
 
     fn accept(&mut self, chunk: Option<io::Result<Bytes>>) -> Result<Option<Bytes>, Error> {
         match chunk {
-            None if self.reader.is_none() && self.ahead.is_empty() => {
+            None if self.reader.is_none()
+                && self.ahead.is_empty()
+                && self.packed_whole.try_recv().is_ok() =>
+            {
                 self.whole = true;
                 Ok(None)
             }
@@ -201,4 +210,38 @@ fn pack(
         gzip.write(&chunk)?;
     }
     gzip.finish()?.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An archive with one empty file.
+    fn archive() -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_cksum();
+        tar.append_data(&mut header, "file", io::empty()).unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    async fn packed(stops_early: bool) -> Result<PackedLayer, Error> {
+        let archive = archive();
+        let layer = LayerStream::open("x".into(), archive.as_slice(), 0, 1 << 20).await?;
+        let mut layer = layer.unwrap();
+        if stops_early {
+            // As a packer that panics leaves it.
+            layer.packed_whole = oneshot::channel().1;
+        }
+        while layer.next().await?.is_some() {}
+        layer.finished("application/vnd.oci.image.layer.v1.tar+gzip")
+    }
+
+    #[tokio::test]
+    async fn a_layer_whose_packer_stops_without_its_end_mark_is_never_taken_for_whole() {
+        assert!(packed(false).await.is_ok());
+        let error = packed(true).await.unwrap_err().to_string();
+        assert!(error.contains("its packing ended early"), "{error}");
+    }
 }

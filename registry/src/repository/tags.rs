@@ -43,7 +43,7 @@ impl RemoteRepository {
             let link = response.headers().get(LINK).and_then(|l| l.to_str().ok());
             let link = link
                 .and_then(next_page)
-                .map(|page| self.endpoint.own_url(page));
+                .map(|page| self.endpoint.own_url("a list of tags", page));
             let link = link.transpose()?;
             let bytes = read_all(&self.endpoint, &mut response, PAGE_LIMIT, &request.what).await?;
             no_page(&self.endpoint, &bytes, &request.what)?;

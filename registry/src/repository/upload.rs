@@ -128,7 +128,7 @@ impl RemoteRepository {
         let location = location
             .and_then(|l| l.to_str().ok())
             .ok_or_else(|| self.endpoint.refuse("its upload has no Location"))?;
-        self.endpoint.own_url(location)
+        self.endpoint.own_url("an upload", location)
     }
 
     /// Cancels an upload session; the registry would purge it by itself after a week.

@@ -139,11 +139,12 @@ impl Endpoint {
     /// Resolves an address that this registry gave: of an upload, or of a list's next page. It must
     /// be on the same host; scheme and port are taken from the base, because a registry behind a
     /// proxy that ends TLS often does not know them.
-    pub(crate) fn own_url(&self, address: &str) -> Result<Url, Error> {
-        let no_url = || self.refuse("it gives an address that is not a URL");
+    /// `what` it is of, for the error.
+    pub(crate) fn own_url(&self, what: &str, address: &str) -> Result<Url, Error> {
+        let no_url = || self.refuse(format!("its address of {what} is not a URL"));
         let mut url = self.base.join(address).map_err(|_| no_url())?;
         if url.host_str() != self.base.host_str() || !url.username().is_empty() {
-            return Err(self.refuse("it sends the request to another host"));
+            return Err(self.refuse(format!("its address of {what} is on another host")));
         }
         url.set_scheme(self.base.scheme()).map_err(|()| no_url())?;
         url.set_port(self.base.port()).map_err(|()| no_url())?;
@@ -282,7 +283,7 @@ mod tests {
             ("https://u@r.example:5000/v2/x", None),
             ("https://", None),
         ] {
-            let found = endpoint.own_url(address).ok();
+            let found = endpoint.own_url("an upload", address).ok();
             assert_eq!(found.as_ref().map(Url::as_str), url, "{address}");
         }
     }
