@@ -326,4 +326,20 @@ mod tests {
             assert!(error.contains(line), "{error}");
         }
     }
+
+    #[test]
+    fn logins_certificates_and_mirrors_are_where_the_site_says() {
+        let config = parse(
+            "ONEDOCK_REGISTRY_AUTH=/etc/one/auth.json\nONEDOCK_CERTS_DIR=/etc/one/certs\n\
+             ONEDOCK_REGISTRY_MIRRORS=docker.io=https://mirror.lan/",
+        );
+        let config = config.unwrap();
+        assert_eq!(config.auth_file, Path::new("/etc/one/auth.json"));
+        assert_eq!(config.certs_dir, Path::new("/etc/one/certs"));
+        assert_eq!(config.mirrors.len(), 1);
+        for url in ["http://mirror.lan", "https://mirror.lan"] {
+            assert!(read_mirror(&format!("docker.io={url}")).is_ok(), "{url}");
+        }
+        assert!(read_mirror("docker.io=ftp://mirror.lan").is_err());
+    }
 }

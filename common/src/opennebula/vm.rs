@@ -405,4 +405,63 @@ mod tests {
             assert!(error.starts_with(path), "{error}");
         }
     }
+
+    fn vm(text: &str) -> Result<Vm, XmlError> {
+        Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX)
+    }
+
+    #[test]
+    fn the_capacity_ends_where_opennebula_and_the_kernel_end() {
+        let cpu = "<CPU><![CDATA[0.5]]>";
+        let vcpu = "<VCPU><![CDATA[1]]>";
+        let memory = "<MEMORY><![CDATA[256]]>";
+        for (from, value, good) in [
+            (cpu, "0", false),
+            (cpu, "4096", true),
+            (cpu, "4096.5", false),
+            (vcpu, "0", false),
+            (vcpu, "4096", true),
+            (vcpu, "4097", false),
+            (memory, "1073741824", true),
+            (memory, "1073741825", false),
+        ] {
+            let text = RECORDED.replace(
+                from,
+                &format!("{}<![CDATA[{value}]]>", &from[..=from.find('>').unwrap()]),
+            );
+            assert!(text != RECORDED || value == "1", "{from}");
+            assert_eq!(vm(&text).is_ok(), good, "{from} {value}");
+        }
+    }
+
+    #[test]
+    fn a_disk_is_found_by_its_id_and_by_what_is_done_to_it() {
+        let one = vm(RECORDED).unwrap();
+        for disk in &one.disks {
+            assert_eq!(one.disk(disk.id).map(|found| found.id), Some(disk.id));
+        }
+        assert!(one.disk(DiskId::new(77)).is_none());
+        assert!(one.attached().is_none());
+        let second = RECORDED.replace(
+            "<DISK_ID><![CDATA[1]]>",
+            "<ATTACH><![CDATA[YES]]></ATTACH><DISK_ID><![CDATA[1]]>",
+        );
+        assert_ne!(second, RECORDED);
+        let second = vm(&second).unwrap();
+        assert_eq!(second.attached().map(|disk| disk.id), Some(DiskId::new(1)));
+    }
+
+    #[test]
+    fn a_cdrom_and_a_disk_that_says_so_can_only_be_read() {
+        for (added, read_only) in [
+            ("<READONLY>YES</READONLY><TYPE>FILE</TYPE>", true),
+            ("<READONLY>NO</READONLY><TYPE>cdrom</TYPE>", true),
+            ("<READONLY>NO</READONLY><TYPE>FILE</TYPE>", false),
+        ] {
+            let text = format!("<DISK><DISK_ID>1</DISK_ID>{added}</DISK>");
+            let document = Element::document(text.as_bytes(), "DISK").unwrap();
+            let disk = Disk::from_node(&document.node()).unwrap();
+            assert_eq!(disk.read_only, read_only, "{added}");
+        }
+    }
 }

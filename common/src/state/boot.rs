@@ -332,4 +332,27 @@ mod tests {
             assert!(BootSpec::read(&paths, &id).is_err(), "{to}");
         }
     }
+
+    #[test]
+    fn a_spec_that_cannot_be_read_is_an_error_and_never_a_container_that_is_no_vm() {
+        let (_dir, paths, id) = temporary();
+        fs::create_dir(paths.boot_spec(&id)).unwrap();
+        assert!(BootSpec::read(&paths, &id).is_err());
+    }
+
+    #[test]
+    fn a_command_of_many_words_is_no_too_large_spec() {
+        let (_dir, paths, id) = temporary();
+        let mut long = spec();
+        long.args = vec!["x".repeat(1000); 8];
+        long.write(&paths, &id).unwrap();
+        assert_eq!(BootSpec::read(&paths, &id).unwrap(), Some(long));
+    }
+
+    #[test]
+    fn this_boot_has_the_kernel_s_id_without_its_line_end() {
+        let id = boot_id().unwrap();
+        assert_eq!((id.len(), id.matches('-').count()), (36, 4), "{id}");
+        assert_eq!(boot_id().unwrap(), id);
+    }
 }

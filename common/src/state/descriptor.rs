@@ -268,4 +268,46 @@ mod tests {
             assert!(error.contains("disk.0"), "{error}");
         }
     }
+
+    #[test]
+    fn a_disk_with_many_snapshots_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = vm_folder::disk(dir.path(), DiskId::new(0));
+        let mut many = descriptor();
+        many.snapshots = (0..60)
+            .map(|id| Snapshot {
+                id: SnapshotId::new(id),
+                image: many.image.clone(),
+                bytes: 1,
+            })
+            .collect();
+        many.write(&path).unwrap();
+        assert_eq!(Descriptor::read(&path).unwrap(), many);
+    }
+
+    #[test]
+    fn what_lies_at_a_disk_is_found_and_what_cannot_be_read_is_never_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = vm_folder::disk(dir.path(), DiskId::new(0));
+        assert_eq!(Descriptor::find(&path).unwrap(), None);
+        descriptor().write(&path).unwrap();
+        let found = Descriptor::find(&path).unwrap();
+        assert_eq!(found, Some(DiskKind::Container(Box::new(descriptor()))));
+        // Its parent is no folder.
+        assert!(Descriptor::find(&path.join("disk.1")).is_err());
+        let unreadable = Descriptor::read(dir.path()).unwrap_err();
+        assert!(
+            matches!(unreadable, DescriptorError::Io { .. }),
+            "{unreadable}"
+        );
+        let folder = vm_folder::disk(dir.path(), DiskId::new(1));
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(Descriptor::find(&folder).unwrap(), Some(DiskKind::Folder));
+        // The largest descriptor is damaged, one byte more is a disk that begins so.
+        let large = "{".to_owned() + &" ".repeat(usize::try_from(LIMIT).unwrap() - 1);
+        fs::write(&path, &large).unwrap();
+        assert!(Descriptor::find(&path).is_err());
+        fs::write(&path, large + " ").unwrap();
+        assert_eq!(Descriptor::find(&path).unwrap(), Some(DiskKind::File));
+    }
 }

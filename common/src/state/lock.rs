@@ -281,4 +281,14 @@ mod tests {
         assert!(VmLock::try_shared(&paths, VM).is_err());
         assert!(!dir.path().join("victim").exists());
     }
+
+    #[test]
+    fn a_pipe_in_place_of_the_lock_file_holds_nobody_up() {
+        let (_dir, paths) = temporary();
+        let path = paths.vm_lock(VM);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _ = VmLock::try_shared(&paths, VM);
+        assert!(VmLock::acquire(&paths, VM, Duration::ZERO).is_err());
+    }
 }

@@ -122,6 +122,9 @@ fn what_the_kernel_would_refuse_with_a_number_is_refused_with_its_reason() {
         let error = nics(&text).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
+    let least = "<MTU>1280</MTU>\n   <NAME><![CDATA[NIC1";
+    let enough = with(1, "<IP6>fd00::5</IP6>").replace(mtu, least);
+    assert_eq!(nics(&enough).unwrap()[1].mtu, Some(1280));
     // Without IPv6, and on another bridge, neither is wrong.
     assert_eq!(
         nics(&RECORDED.replace(mtu, small)).unwrap()[1].mtu,

@@ -99,3 +99,50 @@ pub(super) fn read_mtu(text: &str) -> Result<u32, String> {
         .filter(|mtu| (68..=65535).contains(mtu))
         .ok_or_else(bad)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_is_read_as_it_is_written_and_any_other_is_quoted() {
+        for (text, method) in [
+            ("static", Method::Static),
+            ("DHCP", Method::Dhcp),
+            ("skip", Method::Skip),
+        ] {
+            assert_eq!(read_method(text), Ok(method));
+        }
+        for (text, bridge) in [
+            ("linux", BridgeKind::Linux),
+            ("openvswitch", BridgeKind::OpenVSwitch),
+            ("openvswitch_dpdk", BridgeKind::OpenVSwitch),
+        ] {
+            assert_eq!(read_bridge(text), Ok(bridge));
+        }
+        for (text, prefix) in [("0", 0), ("64", 64), ("128", 128)] {
+            assert_eq!(prefix_of_ipv6(text), Ok(prefix));
+        }
+        for (text, yes) in [
+            ("YES", true),
+            ("t", true),
+            ("1", true),
+            ("no", false),
+            ("", false),
+        ] {
+            assert_eq!(is_true(text), yes, "{text}");
+        }
+        for error in [
+            read_method("odd").unwrap_err(),
+            read_bridge("odd").unwrap_err(),
+            prefix_of_ipv6("odd").unwrap_err(),
+            prefix_of_mask("odd").unwrap_err(),
+            read_mtu("odd").unwrap_err(),
+        ] {
+            assert!(error.starts_with("\"odd\" is not"), "{error}");
+        }
+        assert!(prefix_of_ipv6("129").is_err());
+        let long = read_method(&"x".repeat(1000)).unwrap_err();
+        assert!(long.len() < 100, "{long}");
+    }
+}
