@@ -108,4 +108,21 @@ mod tests {
             assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_layer_without_a_quota_is_said_and_nothing_else_of_it() {
+        let plain = Answer {
+            done: true,
+            note: None,
+            unbounded: false,
+        };
+        assert_eq!(serde_json::to_string(&plain).unwrap(), r#"{"done":true}"#);
+        let unbounded = Answer {
+            unbounded: true,
+            ..plain
+        };
+        let text = serde_json::to_string(&unbounded).unwrap();
+        assert_eq!(text, r#"{"done":true,"unbounded":true}"#);
+        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), unbounded);
+    }
 }

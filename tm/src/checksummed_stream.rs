@@ -141,4 +141,24 @@ mod tests {
         changed[5000] ^= 1;
         assert!(read(&changed).is_err());
     }
+
+    #[test]
+    fn what_is_written_at_once_is_sent_in_pieces_that_the_receiver_takes() {
+        let mut sent = Vec::new();
+        let mut sender = Sender::new(&mut sent);
+        sender.write_all(&[1; 10]).unwrap();
+        sender.write_all(&vec![2; 3 * PIECE]).unwrap();
+        sender.finish().unwrap();
+        let (mut at, mut pieces) = (0, Vec::new());
+        loop {
+            let length = u32::from_be_bytes(sent[at..at + 4].try_into().unwrap());
+            let length = usize::try_from(length).unwrap();
+            at += 4 + length;
+            if length == 0 {
+                break;
+            }
+            pieces.push(length);
+        }
+        assert_eq!(pieces, [PIECE, PIECE, PIECE, 10]);
+    }
 }

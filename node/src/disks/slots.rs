@@ -126,4 +126,53 @@ mod tests {
         slots.give_back(first, &one).unwrap();
         assert_eq!(slots.take(VmId::new(5), &two, |_| Ok(())).unwrap(), first);
     }
+
+    #[test]
+    fn the_minor_numbers_of_a_slot_are_those_of_its_sixteen_devices() {
+        let shift = loop_device::shift();
+        for (slot, first) in [(Slot(0), RESERVED), (Slot(3), RESERVED + 48)] {
+            assert_eq!(slot.indices(), first..first + 16);
+            let minors: Vec<u32> = (first..first + 16).map(|index| index << shift).collect();
+            assert_eq!(slot.minors(), minors);
+        }
+    }
+
+    #[test]
+    fn a_slot_has_only_minor_numbers_that_linux_has_and_one_taken_meanwhile_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let slots = Slots(dir.path().join("slots"));
+        let id = ContainerId::numbered(1);
+        let mut tried = Vec::new();
+        let taken = slots.take(VmId::new(5), &id, |slot| {
+            if tried.is_empty() {
+                // Another container is quicker.
+                symlink(ContainerId::numbered(2).as_str(), slots.file(slot))?;
+            }
+            tried.push(slot);
+            Ok(())
+        });
+        let taken = taken.unwrap();
+        assert_eq!(tried.len(), 2);
+        assert_eq!(tried[1], taken);
+        for slot in &tried {
+            assert!(
+                slot.minors().iter().all(|minor| *minor < MINORS),
+                "{slot:?}"
+            );
+        }
+        // One that cannot be taken for another reason is an error, and not tried for ever.
+        let gone = slots.take(VmId::new(5), &id, |_| fs::remove_dir_all(&slots.0));
+        assert!(gone.is_err());
+    }
+
+    #[test]
+    fn the_number_of_a_vm_beyond_all_slots_begins_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let slots = Slots(dir.path().join("slots"));
+        for vm in [0, 1, 61_439, 61_440, u32::MAX] {
+            let id = ContainerId::numbered(vm.into());
+            let slot = slots.take(VmId::new(vm), &id, |_| Ok(())).unwrap();
+            assert!(slot.minors().iter().all(|minor| *minor < MINORS), "{vm}");
+        }
+    }
 }

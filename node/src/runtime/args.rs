@@ -192,4 +192,28 @@ mod tests {
         }
         assert_eq!(call("create x").bundle(), PathBuf::from("."));
     }
+
+    #[test]
+    fn the_real_runtime_gets_the_call_as_it_came() {
+        let words = ["--root", "/r", "start", "x"];
+        let passed = call(&words.join(" "));
+        assert_eq!(passed.args(), words.map(OsString::from));
+    }
+
+    #[test]
+    fn the_engine_s_log_is_json_and_detailed_only_where_it_says_so() {
+        assert!(!call("--log /l --log-format text create x").log_is_json());
+        assert!(!call("--log /l create x").log_is_json());
+        assert!(call("--debug create x").debug());
+        assert!(!call("create --debug x").debug());
+    }
+
+    #[test]
+    fn a_value_of_one_option_is_not_taken_for_that_of_another() {
+        let created = call("--log=/l create --other=/o --bundle /b x");
+        assert_eq!(created.bundle(), PathBuf::from("/b"));
+        // What stands before the sub-command is not behind it.
+        let listed = call("--root /r --bundle /no start x");
+        assert_eq!(listed.bundle(), PathBuf::from("."));
+    }
 }

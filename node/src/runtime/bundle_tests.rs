@@ -306,3 +306,59 @@ fn a_damaged_configuration_is_refused() {
     fs::write(dir.path().join("config.json"), "{").unwrap();
     assert!(Bundle::read(dir.path()).is_err());
 }
+
+#[test]
+fn the_loop_devices_of_a_container_are_added_to_what_the_engine_allows() {
+    let (_dir, mut bundle) = bundle(NONE);
+    let before = value(NONE)["linux"]["resources"]["devices"].clone();
+    bundle.allow_loops(&[7, 8]).unwrap();
+    let devices = bundle.config["linux"]["resources"]["devices"]
+        .as_array()
+        .unwrap();
+    let added = devices.len() - before.as_array().unwrap().len();
+    assert_eq!(added, 2);
+    assert_eq!(
+        devices.last().unwrap(),
+        &json!({"allow": true, "type": "b", "major": 7, "minor": 8, "access": "rw"})
+    );
+    assert_eq!(&devices[..devices.len() - 2], before.as_array().unwrap());
+}
+
+#[test]
+fn what_is_mounted_somewhere_is_found_by_its_place() {
+    let (_dir, bundle) = bundle(NONE);
+    assert!(bundle.mounts_at(Path::new("/bound")));
+    assert!(!bundle.mounts_at(Path::new("/boun")));
+}
+
+#[test]
+fn the_configuration_keeps_the_mode_that_the_engine_gave_it() {
+    let (dir, bundle) = bundle(NONE);
+    let path = dir.path().join("config.json");
+    for mode in [0o600, 0o640] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        Bundle::read(dir.path()).unwrap().write().unwrap();
+        let written = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(written & 0o7777, mode);
+    }
+    drop(bundle);
+}
+
+#[test]
+fn a_configuration_of_several_megabytes_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut large = value(NONE);
+    large["annotations"] = json!({"x": "y".repeat(3 << 20)});
+    fs::write(dir.path().join("config.json"), large.to_string()).unwrap();
+    assert!(Bundle::read(dir.path()).is_ok());
+}
+
+#[test]
+fn only_a_tmpfs_at_a_file_of_the_engine_and_a_volume_stands_for_nothing() {
+    let mount = |at: &str, kind: &str| json!({"destination": at, "type": kind});
+    let volumes = [PathBuf::from("/etc/hosts"), PathBuf::from("/data")];
+    assert!(is_placeholder(&mount("/etc/hosts", "tmpfs"), &volumes));
+    assert!(!is_placeholder(&mount("/etc/hosts", "bind"), &volumes));
+    assert!(!is_placeholder(&mount("/etc/hostname", "tmpfs"), &volumes));
+    assert!(!is_placeholder(&mount("/data", "tmpfs"), &volumes));
+}

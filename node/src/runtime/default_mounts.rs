@@ -147,4 +147,15 @@ mod tests {
             assert!(!covers(Path::new(path)), "{path}");
         }
     }
+
+    #[test]
+    fn a_volume_at_dev_brings_back_nothing_that_is_not_beneath_it() {
+        let mut list = mounts(&["/dev/pts"]);
+        restore(&mut list, &["/dev".into()]);
+        assert!(places(&list).contains(&"/dev/shm"));
+        assert!(!places(&list).contains(&"/proc"), "{list:?}");
+        let mut list = mounts(&["/sys"]);
+        restore(&mut list, &["/proc".into()]);
+        assert_eq!(places(&list), ["/proc", "/sys"]);
+    }
 }
