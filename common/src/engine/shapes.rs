@@ -233,6 +233,8 @@ pub(super) fn create_body(spec: &CreateSpec) -> ContainerCreateBody {
         tty: Some(spec.terminal),
         open_stdin: Some(spec.terminal),
         labels: Some(spec.labels.clone().into_iter().collect()),
+        // A namespace of its own in which the engine does nothing: the runtime plugs the NICs.
+        network_disabled: Some(true),
         host_config: Some(HostConfig {
             network_mode: Some("none".into()),
             runtime: Some(spec.runtime.into()),

@@ -149,9 +149,9 @@ pub struct BootSpec {
     pub first: FirstProcess,
     /// In the order of their ids.
     pub nics: Vec<Nic>,
-    /// Name servers, in order; empty leaves those of the engine's `resolv.conf`.
+    /// Name servers, in order; empty stands for those of the host.
     pub dns: Vec<NameServer>,
-    /// Search domains, in place of the engine's; empty without name servers leaves the engine's.
+    /// Search domains, in place of the host's; empty without name servers stands for the host's.
     pub search: Vec<SearchDomain>,
     /// The folder on the host with the context files, shown read-only at `/context` and `/mnt`.
     pub context: Option<PathBuf>,

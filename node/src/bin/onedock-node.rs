@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use nix::sys::stat::{Mode, umask};
 use onedock_node::layers::pack;
 use onedock_node::layers::quota::{self, QuotaError};
 use onedock_node::network::plug;
@@ -14,6 +15,8 @@ use onedock_node::request::{Answer, LIMIT, Request};
 use onedock_node::{disks, runtime};
 
 fn main() -> ExitCode {
+    // sudo may leave the caller's.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     std::panic::set_hook(Box::new(|_| {}));
     let line = match std::panic::catch_unwind(run) {
         Ok(Ok(())) => return ExitCode::SUCCESS,

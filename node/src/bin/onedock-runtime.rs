@@ -3,10 +3,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use nix::sys::stat::{Mode, umask};
 use onedock_node::runtime::{self, Call};
 
 fn main() -> ExitCode {
     let call = Call::new(std::env::args_os().skip(1));
+    // That of dockerd is 0 from 29.6 on.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     std::panic::set_hook(Box::new(|_| {}));
     let done = std::panic::catch_unwind(|| runtime::run(&call));
     let line = match done {

@@ -12,7 +12,6 @@ use onedock_common::state::files;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::runtime::etc_files::Content;
 use crate::runtime::{default_mounts, etc_files, seccomp};
 
 /// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
@@ -43,9 +42,6 @@ pub enum BundleError {
     /// A boot spec without a command.
     #[error("the VM's boot spec has no command; power the VM off and resume it")]
     NoCommand,
-    /// One of the engine's files is missing.
-    #[error("the engine mounts no file of its own at {0}; the VM's content cannot be put there")]
-    NoFile(&'static str),
 }
 
 /// A bundle with its configuration.
@@ -65,13 +61,6 @@ pub(crate) struct Extra<'a> {
     pub init: Option<&'a Path>,
     /// Files of the engine in whose place the image has a folder, which no file can be mounted on.
     pub folders_in_place_of_files: Vec<&'static str>,
-}
-
-/// What the edit asks the caller to do.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Todo {
-    /// Files of the engine to fill, with their content.
-    pub files: Vec<(PathBuf, Content)>,
 }
 
 impl Bundle {
@@ -139,29 +128,25 @@ impl Bundle {
         spec: &BootSpec,
         container: &ContainerId,
         extra: &Extra<'_>,
-    ) -> Result<Todo, BundleError> {
+    ) -> Result<(), BundleError> {
         let config = self
             .config
             .as_object_mut()
             .ok_or(BundleError::Shape("object"))?;
         own_network(config)?;
-        drop_network_hook(config);
         drop_lifted_quota(config);
         process(config, spec)?;
         config.insert("hostname".into(), json!(spec.hostname));
         let mounts = self.mounts_mut()?;
-        let mut todo = Todo::default();
         mounts.retain(|mount| {
-            let hidden = |target: &&str| is_engine_file(mount, target, container);
-            !extra.folders_in_place_of_files.iter().any(hidden)
+            !etc_files::TARGETS
+                .iter()
+                .any(|target| is_engine_file(mount, target, container))
         });
-        for (target, content) in etc_files::contents(spec) {
-            if extra.folders_in_place_of_files.contains(&target) {
-                continue;
+        for target in etc_files::TARGETS {
+            if !extra.folders_in_place_of_files.contains(&target) {
+                mounts.push(bind(&etc_files::file(container, target), target, "rw"));
             }
-            let source = engine_file(mounts, target, container);
-            todo.files
-                .push((source.ok_or(BundleError::NoFile(target))?, content));
         }
         if let Some((source, targets)) = &extra.context {
             for target in targets {
@@ -171,7 +156,7 @@ impl Bundle {
         if let Some(init) = extra.init {
             mounts.push(read_only(init, INIT));
         }
-        Ok(todo)
+        Ok(())
     }
 
     /// Lets the container open the loop devices of these minor numbers. What the engine allows
@@ -238,24 +223,6 @@ fn own_network(config: &Map<String, Value>) -> Result<(), BundleError> {
         Ok(())
     } else {
         Err(BundleError::SharedNetwork)
-    }
-}
-
-/// Drops the hook by which engines before 27 run themselves again, to be handed the network
-/// namespace (`libnetwork-setkey`): half of the start time, and network "none" needs none of it.
-fn drop_network_hook(config: &mut Map<String, Value>) {
-    let Some(hooks) = config.get_mut("hooks").and_then(Value::as_object_mut) else {
-        return;
-    };
-    for list in hooks.values_mut().filter_map(Value::as_array_mut) {
-        list.retain(|hook| {
-            let args = hook.get("args").and_then(Value::as_array);
-            args.and_then(|args| args.first()) != Some(&json!("libnetwork-setkey"))
-        });
-    }
-    hooks.retain(|_, list| list.as_array().is_none_or(|list| !list.is_empty()));
-    if hooks.is_empty() {
-        config.remove("hooks");
     }
 }
 
@@ -359,20 +326,16 @@ fn is_engine_file(mount: &Value, target: &str, container: &ContainerId) -> bool 
             .is_some_and(|source| etc_files::is_the_engines(source, target, container.as_str()))
 }
 
-fn engine_file(mounts: &[Value], target: &str, container: &ContainerId) -> Option<PathBuf> {
-    mounts
-        .iter()
-        .find(|mount| is_engine_file(mount, target, container))
-        .and_then(source)
-        .map(Path::to_owned)
+fn read_only(source: &Path, target: &str) -> Value {
+    bind(source, target, "ro")
 }
 
-fn read_only(source: &Path, target: &str) -> Value {
+fn bind(source: &Path, target: &str, access: &str) -> Value {
     json!({
         "destination": target,
         "type": "bind",
         "source": source,
-        "options": ["bind", "ro", "nosuid", "nodev", "rprivate"],
+        "options": ["bind", access, "nosuid", "nodev", "rprivate"],
     })
 }
 

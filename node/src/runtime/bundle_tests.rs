@@ -60,17 +60,23 @@ fn expected() -> Value {
     all["hostname"] = json!("web01");
     all["process"]["args"] = json!(["/bin/httpd", "-f; $(x)"]);
     all["process"]["env"][1] = json!("HOSTNAME=web01");
-    all.as_object_mut().unwrap().remove("hooks").unwrap();
     let mounts = all["mounts"].as_array_mut().unwrap();
     assert_eq!(mounts.remove(7)["destination"], "/data");
-    for (source, target) in [
-        ("/ds/0/5/disk.1", "/context"),
-        ("/ds/0/5/disk.1", "/mnt"),
-        ("/usr/lib/onedock/onedock-init", "/dev/onedock-init"),
+    for engines in ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"] {
+        assert_eq!(mounts.remove(9)["destination"], engines);
+    }
+    let etc = |name: &str| format!("/run/onedock/etc/{ID}/{name}");
+    for (source, target, access) in [
+        (etc("hosts").as_str(), "/etc/hosts", "rw"),
+        (&etc("hostname"), "/etc/hostname", "rw"),
+        (&etc("resolv.conf"), "/etc/resolv.conf", "rw"),
+        ("/ds/0/5/disk.1", "/context", "ro"),
+        ("/ds/0/5/disk.1", "/mnt", "ro"),
+        ("/usr/lib/onedock/onedock-init", "/dev/onedock-init", "ro"),
     ] {
         mounts.push(
             json!({"destination": target, "type": "bind", "source": source,
-            "options": ["bind", "ro", "nosuid", "nodev", "rprivate"]}),
+            "options": ["bind", access, "nosuid", "nodev", "rprivate"]}),
         );
     }
     all
@@ -83,16 +89,8 @@ fn the_engines_configuration_becomes_the_vms_and_nothing_else_changes() {
     assert_eq!(bundle.root_owner(), (0, 0));
     let folders = bundle.drop_volumes(&spec().volumes).unwrap();
     assert_eq!(folders, [PathBuf::from("/data")]);
-    let todo = bundle.complete(&spec(), &id(), &extra()).unwrap();
+    bundle.complete(&spec(), &id(), &extra()).unwrap();
     assert_eq!(bundle.config, expected());
-    let files: Vec<&str> = todo
-        .files
-        .iter()
-        .map(|(path, _)| path.to_str().unwrap())
-        .collect();
-    let folder = format!("/var/lib/docker/containers/{ID}");
-    let names = ["hosts", "hostname", "resolv.conf"].map(|name| format!("{folder}/{name}"));
-    assert_eq!(files, names);
 
     bundle.write().unwrap();
     assert_eq!(
@@ -102,11 +100,15 @@ fn the_engines_configuration_becomes_the_vms_and_nothing_else_changes() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+/// As engines write it for a container that was created with `NetworkDisabled`.
 #[test]
-fn an_engine_without_the_network_hook_is_served_alike() {
-    let mut newer = value(NONE);
-    newer.as_object_mut().unwrap().remove("hooks");
-    let (_dir, mut bundle) = bundle(&serde_json::to_vec(&newer).unwrap());
+fn where_the_engine_mounts_no_files_of_its_own_the_vm_has_them_all_the_same() {
+    let mut without = value(NONE);
+    without["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| !etc_files::TARGETS.contains(&mount["destination"].as_str().unwrap()));
+    let (_dir, mut bundle) = bundle(&serde_json::to_vec(&without).unwrap());
     bundle.drop_volumes(&spec().volumes).unwrap();
     bundle.complete(&spec(), &id(), &extra()).unwrap();
     assert_eq!(bundle.config, expected());
@@ -160,8 +162,14 @@ fn a_volume_over_a_file_of_the_engine_gives_way_to_it_and_another_tmpfs_stays() 
         .drop_volumes(&["/etc/hosts".into(), "/etc/other".into()])
         .unwrap();
     assert_eq!(bundle.config["mounts"].as_array().unwrap().len(), count - 1);
-    let todo = bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
-    assert_eq!(todo.files.len(), 3);
+    bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
+    let mounts = bundle.config["mounts"].as_array().unwrap();
+    let at: Vec<_> = mounts
+        .iter()
+        .filter(|m| m["destination"] == "/etc/hosts")
+        .map(|m| m["type"].as_str())
+        .collect();
+    assert_eq!(at, [Some("bind")]);
 }
 
 #[test]
@@ -171,15 +179,14 @@ fn a_folder_in_place_of_a_file_of_the_engine_is_left_to_the_image() {
         folders_in_place_of_files: vec!["/etc/hosts"],
         ..Extra::default()
     };
-    let todo = bundle.complete(&spec(), &id(), &extra).unwrap();
-    assert_eq!(todo.files.len(), 2);
+    bundle.complete(&spec(), &id(), &extra).unwrap();
     let mounts = bundle.config["mounts"].as_array().unwrap();
     let at = |place: &str| mounts.iter().filter(|m| m["destination"] == place).count();
     assert_eq!((at("/etc/hosts"), at("/etc/hostname")), (0, 1));
 }
 
 #[test]
-fn other_hooks_and_what_this_version_does_not_know_survive() {
+fn hooks_and_what_this_version_does_not_know_survive() {
     let mut newer = value(NONE);
     newer["hooks"]["prestart"]
         .as_array_mut()
@@ -190,11 +197,7 @@ fn other_hooks_and_what_this_version_does_not_know_survive() {
     newer["linux"]["memoryPolicy"] = json!({"limit": 18_446_744_073_709_551_615_u64, "x": -1});
     let (_dir, mut bundle) = bundle(&serde_json::to_vec(&newer).unwrap());
     bundle.complete(&spec(), &id(), &Extra::default()).unwrap();
-    assert_eq!(
-        bundle.config["hooks"],
-        json!({"prestart": [{"path": "/bin/nvidia"}],
-            "poststop": [{"path": "/bin/x", "timeout": 3}]})
-    );
+    assert_eq!(bundle.config["hooks"], newer["hooks"]);
     assert_eq!(bundle.config["domainname"], "example");
     assert_eq!(
         bundle.config["linux"]["memoryPolicy"],
@@ -234,20 +237,6 @@ fn keep_alive_runs_init_whatever_the_command_is() {
 }
 
 #[test]
-fn without_name_servers_the_engines_file_stays() {
-    let (_dir, mut bundle) = bundle(NONE);
-    let mut spec = spec();
-    spec.dns.clear();
-    let todo = bundle.complete(&spec, &id(), &Extra::default()).unwrap();
-    assert!(
-        !todo
-            .files
-            .iter()
-            .any(|(path, _)| path.ends_with("resolv.conf"))
-    );
-}
-
-#[test]
 fn attack_3_a_container_in_the_hosts_network_gets_no_nics() {
     let (_dir, mut bundle) = bundle(HOST);
     let refused = bundle.complete(&spec(), &id(), &extra());
@@ -255,11 +244,23 @@ fn attack_3_a_container_in_the_hosts_network_gets_no_nics() {
 }
 
 #[test]
-fn a_file_that_is_not_the_engines_is_never_written() {
+fn a_bind_that_is_not_the_engines_own_file_stays_beneath_the_vms() {
     let (_dir, mut bundle) = bundle(NONE);
     let other: ContainerId = "ab".repeat(32).parse().unwrap();
-    let refused = bundle.complete(&spec(), &other, &extra());
-    assert!(matches!(refused, Err(BundleError::NoFile("/etc/hosts"))));
+    bundle.complete(&spec(), &other, &extra()).unwrap();
+    let mounts = bundle.config["mounts"].as_array().unwrap();
+    let at_hosts: Vec<_> = mounts
+        .iter()
+        .filter(|m| m["destination"] == "/etc/hosts")
+        .map(|m| m["source"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        at_hosts,
+        [
+            format!("/var/lib/docker/containers/{ID}/hosts"),
+            format!("/run/onedock/etc/{other}/hosts")
+        ]
+    );
 }
 
 #[test]

@@ -247,13 +247,16 @@ fn complete(
         }
     }
 
-    let todo = bundle.complete(spec, id, &extra)?;
+    bundle.complete(spec, id, &extra)?;
     for path in &volumes {
         root.folder(path)?;
     }
-    for (path, content) in todo.files {
-        etc_files::write(&path, &content).map_err(|source| CallError::File { path, source })?;
-    }
+    etc_files::lay(id, &etc_files::contents(spec), bundle.root_owner()).map_err(|source| {
+        CallError::File {
+            path: etc_files::folder(id),
+            source,
+        }
+    })?;
     Ok(bundle.write()?)
 }
 
@@ -297,6 +300,7 @@ fn undo(call: &Call, id: &ContainerId, record: &Record) {
 }
 
 fn forget(id: &ContainerId, record: &Record) {
+    let _ = etc_files::remove(id);
     if let Some(vm) = &record.vm
         && let Ok(root) = Root::open(&vm.root, (0, 0))
     {

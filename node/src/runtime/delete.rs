@@ -10,7 +10,7 @@ use crate::network::plug;
 use crate::record::{Record, Records, Vm};
 use crate::runtime::args::Call;
 use crate::runtime::error::CallError;
-use crate::runtime::{engine_log, error, exec};
+use crate::runtime::{engine_log, error, etc_files, exec};
 
 pub(crate) fn delete(
     call: &Call,
@@ -32,7 +32,7 @@ pub(crate) fn delete(
     if let Some(vm) = &record.vm {
         // The container is gone; what cannot be removed here must not make the engine believe
         // otherwise.
-        if let Err(e) = remove_rest(vm) {
+        if let Err(e) = remove_rest(id, vm) {
             engine_log::write(call, "warning", &error::one_line(&e));
         }
         // The record of disks that are still in use stays.
@@ -45,7 +45,8 @@ pub(crate) fn delete(
     Ok(ExitCode::SUCCESS)
 }
 
-fn remove_rest(vm: &Vm) -> Result<(), CallError> {
+fn remove_rest(id: &ContainerId, vm: &Vm) -> Result<(), CallError> {
+    let etc = etc_files::remove(id);
     let hosts: Vec<IfName> = vm.nics.iter().map(|nic| nic.host.clone()).collect();
     let pulled = plug::pull_after_death(vm.id, &hosts);
     // Without its root mounted there is nothing to remove from it.
@@ -54,5 +55,9 @@ fn remove_rest(vm: &Vm) -> Result<(), CallError> {
             root.remove_stub(name)?;
         }
     }
-    Ok(pulled?)
+    pulled?;
+    etc.map_err(|source| CallError::File {
+        path: etc_files::folder(id),
+        source,
+    })
 }

@@ -68,7 +68,7 @@ pub enum CallError {
         /// What the system answered.
         source: io::Error,
     },
-    /// The engine's own file.
+    /// The VM's files in /etc.
     #[error("{path} cannot be written: {source}")]
     File {
         path: PathBuf,

@@ -1,44 +1,56 @@
-//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a VM. The engine mounts files of its
-//! own folder there; ours is written into those same files, so that `docker cp` shows what the
-//! VM sees, a change reaches a running VM, and nothing more has to be removed in the end.
+//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a VM, made anew at every start. The engine
+//! brings none to a container without its network, and where it does, it may write into them again
+//! after `create` (from 28.0 on).
+//!
+//! They lie in a file system in memory that is mounted for this container alone in
+//! `/run/onedock/etc/<container id>`: the VM may write to them, and what it writes is bounded and counts
+//! as memory of its own, so that they are no way to fill the host's disk.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
 
-use onedock_common::SearchDomain;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use onedock_common::state::boot::BootSpec;
+use onedock_common::state::files;
+use onedock_common::{ContainerId, SearchDomain};
 
-/// What a file is to contain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// This text.
-    Text(String),
-    /// What the engine wrote into it, with these search domains in place of its own. A VM that
-    /// brings domains and no name server has the servers of its host, as without any of them.
-    Search(Vec<SearchDomain>),
-}
+use crate::state_folder::{self, RUN};
 
-/// The files that the engine mounts in every container.
+/// Where the files are in the container.
 pub(crate) const TARGETS: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
-/// The files that take content of this VM: where they are in the container, and what is in them.
-pub(crate) fn contents(spec: &BootSpec) -> Vec<(&'static str, Content)> {
-    let mut files = vec![
-        ("/etc/hosts", Content::Text(hosts(spec))),
-        (
-            "/etc/hostname",
-            Content::Text(format!("{}\n", spec.hostname)),
-        ),
-    ];
-    if !spec.dns.is_empty() {
-        files.push(("/etc/resolv.conf", Content::Text(resolv_conf(spec))));
-    } else if !spec.search.is_empty() {
-        files.push(("/etc/resolv.conf", Content::Search(spec.search.clone())));
-    }
-    files
+/// The host's list of name servers, and the one behind it where systemd-resolved answers on a
+/// loopback address, which is none of the container's.
+const HOST_RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// The longest list of name servers that is read, in bytes.
+const LIMIT: u64 = 64 * 1024;
+
+/// What the files of one VM may hold together.
+const SIZE: &str = "mode=711,size=4m,nr_inodes=16";
+
+/// The files of a VM: where they are in the container, and what is in them.
+pub(crate) fn contents(spec: &BootSpec) -> [(&'static str, String); 3] {
+    let [hosts_at, hostname_at, resolv_conf_at] = TARGETS;
+    let resolv_conf = if spec.dns.is_empty() {
+        of_the_host(&HOST_RESOLV_CONF.map(read), &spec.search)
+    } else {
+        resolv_conf(spec)
+    };
+    [
+        (hosts_at, hosts(spec)),
+        (hostname_at, format!("{}\n", spec.hostname)),
+        (resolv_conf_at, resolv_conf),
+    ]
+}
+
+fn read(path: &str) -> String {
+    let bytes = files::read_bounded(Path::new(path), LIMIT).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn hosts(spec: &BootSpec) -> String {
@@ -82,18 +94,36 @@ fn search_line(domains: &[SearchDomain]) -> String {
     format!("search {}\n", domains.join(" "))
 }
 
-/// A `resolv.conf` with these search domains in place of its own.
-fn with_search(text: &str, domains: &[SearchDomain]) -> String {
-    let is_search = |line: &&str| {
-        let word = line.split_whitespace().next();
-        matches!(word, Some("search" | "domain"))
+/// The first list that names a server which a container can reach, without those that it cannot;
+/// with these search domains, if any, in place of the host's.
+fn of_the_host(lists: &[String], domains: &[SearchDomain]) -> String {
+    let reachable = |list: &&String| list.lines().any(|line| server(line) == Some(true));
+    let Some(list) = lists.iter().find(reachable).or(lists.first()) else {
+        return String::new();
     };
-    let mut kept: String = text
-        .lines()
-        .filter(|line| !is_search(line))
-        .fold(String::new(), |all, line| all + line + "\n");
-    kept.push_str(&search_line(domains));
-    kept
+    let mut text = String::new();
+    for line in list.lines() {
+        let word = line.split_whitespace().next();
+        let replaced = !domains.is_empty() && matches!(word, Some("search" | "domain"));
+        if !replaced && server(line) != Some(false) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    if !domains.is_empty() {
+        text.push_str(&search_line(domains));
+    }
+    text
+}
+
+/// Whether the name server of this line answers in a container too; `None` for any other line.
+fn server(line: &str) -> Option<bool> {
+    let mut words = line.split_whitespace();
+    if words.next() != Some("nameserver") {
+        return None;
+    }
+    let address = words.next()?.parse::<std::net::IpAddr>().ok();
+    Some(address.is_some_and(|address| !address.is_loopback()))
 }
 
 /// Whether `source` is the engine's file for `target`: `…/<container id>/<name of the target>`.
@@ -103,32 +133,62 @@ pub(crate) fn is_the_engines(source: &Path, target: &str, container: &str) -> bo
         && source.parent().and_then(Path::file_name) == Some(container.as_ref())
 }
 
-/// The longest file of the engine's that is read, in bytes.
-const LIMIT: u64 = 64 * 1024;
+/// The folder with the files of a container, on the host.
+pub(crate) fn folder(container: &ContainerId) -> PathBuf {
+    Path::new(RUN).join("etc").join(container.as_str())
+}
 
-/// Writes into the file that the engine mounts: the same file, because a mount holds on to it.
-pub(crate) fn write(source: &Path, content: &Content) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC)
-        .open(source)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("is not a regular file"));
-    }
-    let text = match content {
-        Content::Text(text) => text.clone(),
-        Content::Search(domains) => {
-            let mut bytes = Vec::new();
-            io::Read::by_ref(&mut file)
-                .take(LIMIT)
-                .read_to_end(&mut bytes)?;
-            with_search(&String::from_utf8_lossy(&bytes), domains)
+/// The file for `target`, on the host.
+pub(crate) fn file(container: &ContainerId, target: &str) -> PathBuf {
+    let name = Path::new(target).file_name().unwrap_or_default();
+    folder(container).join(name)
+}
+
+/// Lays the files of a container, in place of those of an earlier start; `owner` are the host's ids of
+/// the container's root user. Each is there whole or the call fails.
+pub(crate) fn lay(
+    container: &ContainerId,
+    contents: &[(&str, String)],
+    owner: (u32, u32),
+) -> io::Result<()> {
+    remove(container)?;
+    let folder = folder(container);
+    if let Some(parent) = folder.parent() {
+        state_folder::make(parent)?;
+        // A container in a user namespace has its mounts made by a user that is not the host's root.
+        for path in [Path::new(RUN), parent] {
+            fs::set_permissions(path, Permissions::from_mode(0o711))?;
         }
-    };
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(text.as_bytes())
+    }
+    fs::create_dir(&folder)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("onedock"), &folder, Some("tmpfs"), flags, Some(SIZE))?;
+    for (target, text) in contents {
+        let mut new = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(file(container, target))?;
+        new.set_permissions(Permissions::from_mode(0o644))?;
+        fchown(&new, Some(owner.0), Some(owner.1))?;
+        new.write_all(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Removes the files of a container, if there are any. One that runs has them until it ends.
+pub(crate) fn remove(container: &ContainerId) -> io::Result<()> {
+    let folder = folder(container);
+    loop {
+        match umount2(&folder, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => return Ok(()),
+            // Nothing is mounted there (any more).
+            Err(Errno::EINVAL) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    fs::remove_dir(&folder)
 }
 
 #[cfg(test)]
@@ -161,54 +221,46 @@ mod tests {
     }
 
     #[test]
-    fn name_servers_are_written_only_when_there_are_some() {
+    fn the_name_servers_of_a_vm_stand_before_its_search_domains() {
         let mut spec = spec();
-        assert_eq!(contents(&spec).len(), 2);
         spec.dns = vec!["1.1.1.1".parse().unwrap(), "fd00::53".parse().unwrap()];
         spec.search = vec!["lan".parse().unwrap(), "example.com".parse().unwrap()];
         let text = "nameserver 1.1.1.1\nnameserver fd00::53\nsearch lan example.com\n";
-        assert_eq!(contents(&spec)[2].1, Content::Text(text.to_owned()));
+        let [hosts, hostname, resolv_conf] = contents(&spec);
+        assert_eq!(resolv_conf, ("/etc/resolv.conf", text.to_owned()));
+        assert_eq!(hostname, ("/etc/hostname", "web.lan\n".to_owned()));
+        assert_eq!(hosts.0, "/etc/hosts");
     }
 
     #[test]
-    fn search_domains_count_without_name_servers_beside_those_of_the_engine() {
-        let mut spec = spec();
-        spec.search = vec!["lan".parse().unwrap(), "_x.example.com".parse().unwrap()];
-        let (place, content) = &contents(&spec)[2];
-        assert_eq!(*place, "/etc/resolv.conf");
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("resolv.conf");
-        let engines =
-            "# by the engine\nnameserver 10.0.0.2\nsearch host.example\ndomain x\noptions ndots:2";
-        let expected =
-            "# by the engine\nnameserver 10.0.0.2\noptions ndots:2\nsearch lan _x.example.com\n";
-        std::fs::write(&file, engines).unwrap();
-        for _ in 0..2 {
-            write(&file, content).unwrap();
-            assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+    fn search_domains_count_without_name_servers_beside_those_of_the_host() {
+        let domains = ["lan".parse().unwrap(), "_x.example.com".parse().unwrap()];
+        let host = "# by DHCP\nnameserver 10.0.0.2\nsearch host.example\ndomain x\noptions ndots:2";
+        assert_eq!(
+            of_the_host(&[host.to_owned()], &domains),
+            "# by DHCP\nnameserver 10.0.0.2\noptions ndots:2\nsearch lan _x.example.com\n"
+        );
+        assert_eq!(of_the_host(&[host.to_owned()], &[]), format!("{host}\n"));
+    }
+
+    #[test]
+    fn a_name_server_on_the_hosts_loopback_is_none_of_the_vms() {
+        let stub = "nameserver 127.0.0.53\noptions edns0\n".to_owned();
+        let behind = "nameserver 10.0.0.2\nnameserver ::1\nnameserver fe80::1%eth0\n".to_owned();
+        let both = [stub.clone(), behind];
+        assert_eq!(of_the_host(&both, &[]), "nameserver 10.0.0.2\n");
+        assert_eq!(of_the_host(&[stub, String::new()], &[]), "options edns0\n");
+        let own = ["nameserver 9.9.9.9\n", "nameserver 10.0.0.2\n"].map(str::to_owned);
+        assert_eq!(of_the_host(&own, &[]), "nameserver 9.9.9.9\n");
+        assert_eq!(of_the_host(&[], &[]), "");
+    }
+
+    #[test]
+    fn only_a_file_in_the_containers_own_folder_is_the_engines() {
+        let is = |source: &str| is_the_engines(Path::new(source), "/etc/hosts", "ab");
+        assert!(is("/d/containers/ab/hosts"));
+        for other in ["/etc/hosts", "/d/ab/hostname", "d/ab/hosts"] {
+            assert!(!is(other), "{other}");
         }
-    }
-
-    #[test]
-    fn only_the_engines_own_file_is_written_and_no_link() {
-        assert!(is_the_engines(
-            Path::new("/d/containers/ab/hosts"),
-            "/etc/hosts",
-            "ab"
-        ));
-        assert!(!is_the_engines(Path::new("/etc/hosts"), "/etc/hosts", "ab"));
-        assert!(!is_the_engines(
-            Path::new("/d/ab/hostname"),
-            "/etc/hosts",
-            "ab"
-        ));
-        let dir = tempfile::tempdir().unwrap();
-        let (file, link) = (dir.path().join("f"), dir.path().join("l"));
-        std::fs::write(&file, "a longer text than the new one").unwrap();
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        let text = Content::Text("x".to_owned());
-        assert!(write(&link, &text).is_err());
-        write(&file, &text).unwrap();
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "x");
     }
 }
