@@ -11,7 +11,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use onedock_common::ContainerId;
 use onedock_common::process::{self, Output, ProcessError, gather};
+use onedock_common::state::paths::Paths;
 use onedock_common::types::text::folded;
 use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 use tokio::process::{Child, ChildStdout, Command};
@@ -35,6 +37,23 @@ pub trait Root {
     ///
     /// The program's own reason in one line, an answer of another version, or none in time.
     fn call(&self, request: &Request) -> impl Future<Output = anyhow::Result<Answer>>;
+}
+
+/// Lets root forget where the layers of a removed container were, if that is recorded.
+///
+/// # Errors
+///
+/// Those of the call.
+pub async fn forget_layer(
+    root: &impl Root,
+    paths: &Paths,
+    container: &ContainerId,
+) -> anyhow::Result<()> {
+    if paths.layer_record(container).exists() {
+        let container = container.clone();
+        root.call(&Request::ForgetLayer { container }).await?;
+    }
+    Ok(())
 }
 
 /// `onedock-node` through sudo, without sudo where the driver is root already.
@@ -85,14 +104,14 @@ impl Helper {
         self.0.exists()
     }
 
-    /// Begins to pack the layer in `folder`; `whole`: with the layers below.
+    /// Begins to pack the layer of `container`; `whole`: with the layers below.
     ///
     /// # Errors
     ///
     /// The program cannot be run.
-    pub fn pack_layer(&self, folder: &Path, whole: bool) -> anyhow::Result<Archive> {
+    pub fn pack_layer(&self, container: &ContainerId, whole: bool) -> anyhow::Result<Archive> {
         let request = Request::PackLayer {
-            layer: folder.to_owned(),
+            container: container.clone(),
             whole,
         };
         let mut child = self.spawn()?;
@@ -173,7 +192,7 @@ fn succeeded(output: &Output) -> anyhow::Result<()> {
 const fn deadline(request: &Request) -> Duration {
     Duration::from_secs(match request {
         Request::Unplug { .. } => 10,
-        Request::BoundLayer { .. } => 60,
+        Request::BoundLayer { .. } | Request::ForgetLayer { .. } => 60,
         // A disk would be shown of which OpenNebula believes that it is not. Root waits a minute
         // for another call, and checks and grows a file system in up to three runs of two minutes;
         // only the growth of an ext2, which has no journal, is not bound.
@@ -286,7 +305,7 @@ mod tests {
 
     async fn packed(helper: &Helper) -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut archive = helper.pack_layer(Path::new("/none"), false)?;
+        let mut archive = helper.pack_layer(&"ab".repeat(32).parse()?, false)?;
         archive.read_to_end(&mut bytes).await?;
         Ok(bytes)
     }

@@ -22,6 +22,8 @@ pub mod disks;
 #[cfg(feature = "root")]
 pub mod layers;
 #[cfg(feature = "root")]
+mod mountinfo;
+#[cfg(feature = "root")]
 pub mod namespace;
 #[cfg(feature = "root")]
 pub mod network;

@@ -1,7 +1,5 @@
 //! What `oneadmin` may ask of `onedock-node`: one JSON object on its standard input.
 
-use std::path::PathBuf;
-
 use onedock_common::state::boot::Disk;
 use onedock_common::{ContainerId, DiskId, IfName, VmId};
 use serde::{Deserialize, Serialize};
@@ -55,18 +53,18 @@ pub enum Request {
     /// the answer: extended attributes, hard links, device nodes and what was deleted with it, the
     /// drivers' own mount points without.
     PackLayer {
-        /// The folder of the layer (`…/overlay2/<64 digits>`).
-        layer: PathBuf,
+        container: ContainerId,
         /// The whole tree with the layers below, not only the changes.
         whole: bool,
     },
     /// Bound what a layer may hold, where the engine's storage keeps a project quota for it.
     BoundLayer {
-        /// The folder of the layer.
-        layer: PathBuf,
+        container: ContainerId,
         /// The bound in MiB.
         size_mib: u64,
     },
+    /// Remove what is recorded of a container's layer when that is gone.
+    ForgetLayer { container: ContainerId },
 }
 
 /// The answer on standard output: one JSON object on one line.

@@ -23,6 +23,7 @@ made_paths() {
 /var/lib/docker
 /var/lib/one
 /var/lib/onedock
+/var/lib/onedock-layers
 /var/lib/onedock-registry
 /var/log/onedock-dockerd.log
 /var/log/onedock-registry.log

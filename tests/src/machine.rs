@@ -244,7 +244,11 @@ fn enter(folder: &Path, setting: &Setting) -> Result<Namespaces> {
         own_folder(&state, name, path, hidden)?;
     }
     tmpfs(Path::new("/run"))?;
-    for path in ["/etc/onedock", "/var/lib/onedock"] {
+    for path in [
+        "/etc/onedock",
+        "/var/lib/onedock",
+        "/var/lib/onedock-layers",
+    ] {
         fs::create_dir_all(path)?;
         tmpfs(Path::new(path))?;
     }

@@ -1,12 +1,14 @@
 //! A host of a test's own: an engine that runs containers by the `onedock-runtime` under test, in
 //! front of runc or crun.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use onedock_common::state::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
 use onedock_common::state::paths::Paths;
 use onedock_common::{ContainerId, NicId, VmId};
+use serde_json::Value;
 
 use crate::engine_server::{Options, PrivateEngine};
 
@@ -56,10 +58,12 @@ impl TestHost {
         Ok(())
     }
 
-    /// Creates a container as `deploy` does: without a network, by the runtime under test.
+    /// Creates a container as `deploy` does: without a network, by the runtime under test. A command
+    /// may follow the image, behind a blank.
     pub fn create(&self, options: &[&str], image: &str) -> Result<ContainerId> {
         let fixed = ["create", "--network=none", "--runtime=onedock"];
-        let arguments = [&fixed, options, &[image]].concat();
+        let image: Vec<&str> = image.split(' ').collect();
+        let arguments = [&fixed, options, &image].concat();
         Ok(self.engine.docker(&arguments)?.parse()?)
     }
 
@@ -87,6 +91,38 @@ impl TestHost {
         let output = self.engine.output("docker", &["start", id.as_str()])?;
         ensure!(!output.status.success(), "the start was not refused");
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Lets the runtime record the layers of a container that never runs.
+    pub fn record(&self, id: &ContainerId) -> Result<()> {
+        let mut spec = boot_spec(1)?;
+        spec.first = FirstProcess::Never;
+        spec.args.clear();
+        self.write_boot_spec(id, &spec)?;
+        let refused = self.refused_start(id)?;
+        ensure!(
+            refused.contains("the container is a disk of VM 1, and runs nothing"),
+            "{refused}"
+        );
+        Ok(())
+    }
+
+    /// The folder with what the container has changed, as the runtime has recorded it.
+    pub fn upper(&self, id: &ContainerId) -> Result<PathBuf> {
+        let record = self.document(&Paths::system().layer_record(id))?;
+        Ok(record["upper"].as_str().context("no layer")?.into())
+    }
+
+    /// Where the engine has mounted the root of a running VM.
+    pub fn root(&self, id: &ContainerId) -> Result<PathBuf> {
+        let record = Path::new("/run/onedock/containers").join(format!("{id}.json"));
+        let record = self.document(&record)?;
+        Ok(record["vm"]["root"].as_str().context("no root")?.into())
+    }
+
+    fn document(&self, path: &Path) -> Result<Value> {
+        let bytes = self.engine.inside(|| Ok(fs::read(path)?))?;
+        Ok(serde_json::from_slice(&bytes)?)
     }
 
     /// Whether the container's first process runs.

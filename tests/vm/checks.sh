@@ -77,7 +77,7 @@ belongings() {
     losetup -ln -O NAME,BACK-FILE | sed 's/^/loop /'
     find /sys/fs/cgroup -type d -name 'docker-*' | sed 's/^/cgroup /'
     ps -eo args= | awk '/containerd-shim|onedock-(runtime|init|vmm|tm|node)|qemu-storage-daemon/ && !/awk/ { print "process " $0 }'
-    find /var/lib/onedock /var/lib/one -mindepth 1 -not -path /var/lib/onedock/onedock.log \
+    find /var/lib/onedock /var/lib/onedock-layers /var/lib/one -mindepth 1 -not -path /var/lib/onedock/onedock.log \
         -not -path '/var/lib/onedock/lock/*' -not -path "$played" -not -path "$played/lock" \
         -not -path "$played/vms" -not -path "$played/images" -not -path "$played/datastores" \
         -not -path "$played/datastores/1000001" -not -name .monitor | sed 's/^/file /'

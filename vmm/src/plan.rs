@@ -68,6 +68,24 @@ pub fn tree(vm: &Vm, descriptor: &Descriptor) -> CreateSpec {
     }
 }
 
+/// The boot spec of such a container, whose start only lets the runtime record its layers.
+pub fn boot_tree(vm: &Vm, boot_id: &str) -> BootSpec {
+    BootSpec {
+        version: boot::VERSION,
+        vm: vm.id,
+        boot_id: boot_id.to_owned(),
+        hostname: vm.hostname(),
+        args: Vec::new(),
+        first: FirstProcess::Never,
+        nics: Vec::new(),
+        dns: Vec::new(),
+        search: Vec::new(),
+        context: None,
+        volumes: Vec::new(),
+        disks: Vec::new(),
+    }
+}
+
 /// Weight of 1024 a CPU; VCPU, where it is given, bounds hard; memory with as much swap as the
 /// VM's swap disks have.
 #[expect(

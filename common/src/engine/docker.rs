@@ -389,14 +389,6 @@ impl Engine for Docker {
         }
     }
 
-    async fn layer(&self, container: &ContainerId) -> Result<Option<PathBuf>, EngineError> {
-        let request = self
-            .client
-            .inspect_container(container.as_str(), None::<InspectContainerOptions>);
-        let answer = self.within("inspect", QUICK, request).await?;
-        Ok(shapes::layer(answer))
-    }
-
     async fn sizes(&self) -> Result<Vec<LayerSize>, EngineError> {
         let ours = HashMap::from([(
             "label".to_owned(),

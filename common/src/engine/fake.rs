@@ -49,7 +49,7 @@ struct State {
     refused: Option<(&'static str, u32)>,
     /// So many calls of `named` do not see a container that is there.
     unseen: u32,
-    /// Where layers lie; `None`: the engine's storage has no such folders.
+    /// Where the runtime records layers; `None`: the engine's storage is no overlay.
     layers: Option<PathBuf>,
     /// It can bound no layer.
     unbounded: bool,
@@ -135,9 +135,9 @@ impl FakeEngine {
         self.state.borrow_mut().unseen = calls;
     }
 
-    /// Lets every container have its layer in a folder beneath this one.
-    pub fn keep_layers(&self, folder: &std::path::Path) {
-        self.state.borrow_mut().layers = Some(folder.to_owned());
+    /// Lets the runtime record layers in this folder.
+    pub fn record_layers(&self, folder: PathBuf) {
+        self.state.borrow_mut().layers = Some(folder);
     }
 
     /// Stages a further image.
@@ -352,7 +352,22 @@ impl Engine for FakeEngine {
         self.answering("start").await;
         self.call("start", |s| {
             let dies = s.dies_with;
+            let layers = s.layers.clone();
             let found = find(s, container)?;
+            // The runtime refuses the tree of a disk, and records it where it can.
+            if found.name.contains("-disk-") {
+                if let Some(folder) = layers {
+                    let record = folder.join(format!("{container}.json"));
+                    std::fs::create_dir_all(folder)
+                        .and_then(|()| std::fs::write(record, "{}"))
+                        .unwrap();
+                }
+                return Err(EngineError::Refused {
+                    call: "start",
+                    status: 500,
+                    message: "the container is a disk of VM 5, and runs nothing".into(),
+                });
+            }
             if found.info.paused {
                 return Err(EngineError::Conflict {
                     call: "start",
@@ -469,14 +484,6 @@ impl Engine for FakeEngine {
                 found.info.paused = false;
             }
             Ok(())
-        })
-    }
-
-    async fn layer(&self, container: &ContainerId) -> Result<Option<PathBuf>, EngineError> {
-        self.call("layer", |s| {
-            find(s, container)?;
-            let folder = s.layers.as_ref();
-            Ok(folder.map(|f| f.join("overlay2").join(container.as_str())))
         })
     }
 

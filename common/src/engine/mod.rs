@@ -266,12 +266,6 @@ pub trait Engine {
     fn pause(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
     /// Lets them go on; one that is not frozen is left so.
     fn unpause(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
-    /// The folder of its own layer (`…/overlay2/<64 digits>`, with `diff`, `work` and `lower`);
-    /// `None` where the engine's storage has no such folder.
-    fn layer(
-        &self,
-        container: &ContainerId,
-    ) -> impl Future<Output = Result<Option<PathBuf>, EngineError>>;
     /// What the layers of all VMs' disks take. The engine walks each of them.
     fn sizes(&self) -> impl Future<Output = Result<Vec<LayerSize>, EngineError>>;
     /// The last lines that it wrote, at most `lines`.

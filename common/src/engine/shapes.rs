@@ -135,21 +135,6 @@ pub(super) fn cleaned(path: &str) -> PathBuf {
     clean
 }
 
-/// The folder of a container's layer, where the engine stores it as overlay2 does.
-pub(super) fn layer(answer: ContainerInspectResponse) -> Option<PathBuf> {
-    let upper = answer
-        .graph_driver?
-        .data
-        .get("UpperDir")
-        .map(PathBuf::from)?;
-    let folder = upper.parent()?;
-    let digits = folder.file_name()?.to_str()?;
-    let of_overlay = folder.parent()?.file_name()? == "overlay2"
-        && upper.file_name()? == "diff"
-        && digits.parse::<crate::types::ids::ContainerId>().is_ok();
-    of_overlay.then(|| folder.to_owned())
-}
-
 /// A login in the engine's form.
 pub(super) fn credentials(
     repository: &Repository,

@@ -69,6 +69,7 @@ fn the_engine_is_asked_for_this_container_and_nothing_else() {
         "Cmd": ["/init"],
         "Tty": false,
         "OpenStdin": false,
+        "NetworkDisabled": true,
         "Labels": {"org.opennebula.vm": "5"},
         "HostConfig": {
             "NetworkMode": "none",

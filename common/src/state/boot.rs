@@ -22,7 +22,7 @@ use crate::types::names::{DeviceName, Hostname, IfName, Mac, MountPath};
 /// The version that this build writes. It reads the earlier ones too, so that a VM which runs while
 /// the drivers are upgraded can be rebooted and shut down: the first had no disks, the second one
 /// metric for the routes of both families.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 const OLDEST: u32 = 1;
 /// The first version in which the routes of IPv6 have a metric of their own.
 const SEPARATE_METRICS: u32 = 3;
@@ -67,6 +67,9 @@ pub enum FirstProcess {
     /// `onedock-init` is process 1 and lives until it is told to stop: for an image without a
     /// command, and for a bare shell in a container that has no terminal.
     KeepAlive,
+    /// None: the container is a disk of the VM. What its tree is laid of is recorded, and the start
+    /// is refused.
+    Never,
 }
 
 /// One NIC, plugged while the container is created but its process does not run yet.
@@ -122,9 +125,8 @@ pub enum DiskSource {
     Raw(PathBuf),
     /// A file in qcow2 format.
     Qcow2(PathBuf),
-    /// The tree of an image: the folder of the layer of a container that never runs, in the
-    /// engine's storage (`…/overlay2/<64 digits>`, with `diff`, `work` and `lower` in it).
-    Tree(PathBuf),
+    /// The tree of an image: that of a container which never runs ([`FirstProcess::Never`]).
+    Tree(ContainerId),
     /// A folder, shown read-only: the files of a CD on a kernel that cannot mount one.
     Folder(PathBuf),
 }
@@ -320,8 +322,8 @@ mod tests {
             ("one-5-0", "../../etc"),
             ("\"vm\":5", "\"vm\":-5"),
             ("\"dns\"", "\"dnz\""),
-            ("\"version\":3", "\"version\":4"),
-            ("\"version\":3", "\"version\":0"),
+            ("\"version\":4", "\"version\":5"),
+            ("\"version\":4", "\"version\":0"),
             ("/srv/data", "/srv/../etc"),
             ("\"vdb\"", "\"null\""),
             ("10.77.0.42/24", "10.77.0.42/64"),

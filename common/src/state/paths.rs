@@ -44,6 +44,19 @@ impl Paths {
         self.boot_dir().join(format!("{container}.json"))
     }
 
+    /// Where root records of which folders the trees of containers are laid: not in the state folder,
+    /// which belongs to `oneadmin`, but beside it.
+    pub fn layers_dir(&self) -> PathBuf {
+        let mut path = self.state.clone().into_os_string();
+        path.push("-layers");
+        path.into()
+    }
+
+    /// The record of one container's layers.
+    pub fn layer_record(&self, container: &ContainerId) -> PathBuf {
+        self.layers_dir().join(format!("{container}.json"))
+    }
+
     /// The lock that serialises the actions on one VM.
     pub fn vm_lock(&self, vm: VmId) -> PathBuf {
         self.lock_dir().join(format!("{VM_LOCK}{vm}"))

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use nix::sys::stat::{Mode, umask};
-use onedock_node::layers::pack;
+use onedock_common::state::paths::Paths;
 use onedock_node::layers::quota::{self, QuotaError};
+use onedock_node::layers::{PackError, pack, record};
 use onedock_node::network::plug;
 use onedock_node::request::{Answer, LIMIT, Request};
 use onedock_node::{disks, runtime};
@@ -41,17 +42,24 @@ fn run() -> anyhow::Result<()> {
     }
     let mut note = None;
     let mut unbounded = false;
+    let paths = Paths::system();
     match serde_json::from_slice(&bytes).context("the request is not one of this version")? {
         Request::Unplug { vm, host_ends } => plug::pull(vm, &host_ends)?,
-        Request::PackLayer { layer, whole } => {
+        Request::PackLayer { container, whole } => {
             // Not through `Stdout`, which looks for the ends of lines.
             let out = io::stdout().as_fd().try_clone_to_owned()?;
-            return Ok(pack::pack(&layer, whole, File::from(out))?);
+            return Ok(pack::pack(&paths, &container, whole, File::from(out))?);
         }
-        Request::BoundLayer { layer, size_mib } => match quota::limit(&layer, size_mib) {
-            Err(QuotaError::NoQuota) => unbounded = true,
+        Request::BoundLayer {
+            container,
+            size_mib,
+        } => match quota::limit(&paths, &container, size_mib) {
+            Err(QuotaError::NoQuota | QuotaError::Layer(PackError::Unknown { .. })) => {
+                unbounded = true
+            }
             done => done?,
         },
+        Request::ForgetLayer { container } => record::forget(&paths, &container)?,
         Request::PlugDisk {
             vm,
             container,

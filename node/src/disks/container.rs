@@ -20,8 +20,9 @@ use crate::disks::error::{Fault, step};
 use crate::disks::loop_device::MAJOR;
 use crate::disks::slots::Slot;
 use crate::disks::state::{Device, Mounted};
-use crate::disks::{loop_device, mountinfo, sys};
+use crate::disks::{loop_device, sys};
 use crate::layers::rootfs::Root;
+use crate::mountinfo;
 use crate::namespace::{Mounts, NamespaceError, Process};
 use crate::record::Vm;
 

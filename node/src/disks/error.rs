@@ -10,6 +10,7 @@ use onedock_common::types::names::{DeviceName, MountPath};
 use onedock_common::{ContainerId, DiskId, VmId};
 use thiserror::Error;
 
+use crate::layers::PackError;
 use crate::layers::rootfs::RootError;
 use crate::namespace::NamespaceError;
 
@@ -76,6 +77,9 @@ pub enum Fault {
         /// What it should be.
         wanted: &'static str,
     },
+    /// The tree of an image.
+    #[error(transparent)]
+    Layer(#[from] PackError),
     /// A damaged qcow2 file, or one that leads to other files.
     #[error(transparent)]
     Image(#[from] DiskFileError),

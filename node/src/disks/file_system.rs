@@ -14,7 +14,8 @@ use nix::sys::stat::fstat;
 use crate::disks::error::{Fault, step};
 use crate::disks::stage::MOUNT;
 use crate::disks::state::Mounted;
-use crate::disks::{mountinfo, program, sys};
+use crate::disks::{program, sys};
+use crate::mountinfo;
 
 /// The longest that growing a file system may take.
 const GROW: Duration = Duration::from_secs(120);

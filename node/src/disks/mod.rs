@@ -15,7 +15,6 @@ mod error;
 mod file_system;
 mod live;
 mod loop_device;
-mod mountinfo;
 mod operations;
 mod prepare;
 mod present;

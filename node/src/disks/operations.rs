@@ -38,10 +38,11 @@ pub(crate) fn check(disks: &[Disk]) -> Result<(), DiskError> {
         if !names.into_iter().all(|name| seen.insert(name)) {
             return Err(DiskError::Twice(disk.id));
         }
-        let (DiskSource::Raw(path)
-        | DiskSource::Qcow2(path)
-        | DiskSource::Tree(path)
-        | DiskSource::Folder(path)) = &disk.source;
+        let path = match &disk.source {
+            DiskSource::Raw(path) | DiskSource::Qcow2(path) | DiskSource::Folder(path) => path,
+            // Whether it is there shows when it is opened.
+            DiskSource::Tree(_) => continue,
+        };
         if !path.exists() {
             return Err(DiskError::Missing {
                 disk: disk.id,

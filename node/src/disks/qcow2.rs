@@ -23,7 +23,8 @@ use onedock_common::wait;
 use crate::disks::error::{Fault, step};
 use crate::disks::stage::{self, DEV};
 use crate::disks::state::Folder;
-use crate::disks::{daemon, mountinfo, prepare, sys};
+use crate::disks::{daemon, prepare, sys};
+use crate::mountinfo;
 
 const PROGRAM: &str = "qemu-storage-daemon";
 /// The longest that the daemon may take to be ready, and to end.

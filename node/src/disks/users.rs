@@ -11,7 +11,8 @@ use nix::sys::stat::Mode;
 use onedock_common::ContainerId;
 
 use crate::disks::state::Mounted;
-use crate::disks::{mountinfo, sys};
+use crate::disks::sys;
+use crate::mountinfo;
 
 /// The most processes that are named.
 const NAMED: usize = 5;

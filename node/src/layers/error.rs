@@ -9,10 +9,28 @@ use thiserror::Error;
 /// Why there is no archive of a layer.
 #[derive(Debug, Error)]
 pub enum PackError {
-    /// The path in the request.
-    #[error("{path:?} is not the folder of a container's layer (…/overlay2/<64 digits>)")]
-    NotALayer {
-        /// The path as it was asked for.
+    /// No record: the engine's storage is no overlay, or the container was never started.
+    #[error(
+        "it is not known where the layers of container {container} are; start the VM, which records it"
+    )]
+    Unknown {
+        /// The first digits.
+        container: String,
+    },
+    #[error("the record of the layers of container {container} cannot be read: {source}")]
+    Record {
+        /// The first digits.
+        container: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The engine's storage was moved, or made anew.
+    #[error(
+        "{path} is not the folder any more that container {container} had at its last start; start the VM, which records where its layers are"
+    )]
+    Replaced {
+        /// The first digits.
+        container: String,
         path: PathBuf,
     },
     /// The folder, or one above it.
@@ -22,16 +40,6 @@ pub enum PackError {
         /// What the kernel answered; ELOOP or ENOTDIR where a link stands in a folder's place.
         errno: Errno,
     },
-    /// A folder that somebody else than the engine can change.
-    #[error("{path} does not belong to the engine alone: it is owned or writable by others")]
-    NotTheEngines { path: PathBuf },
-    /// The list of the layers below.
-    #[error("the layers below {path} cannot be read: {reason}")]
-    Below {
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
     /// The private mount.
     #[error("the layers of {path} cannot be laid over each other: {errno}")]
     Mount {
@@ -39,6 +47,8 @@ pub enum PackError {
         /// What the kernel answered.
         errno: Errno,
     },
+    #[error("there is no mount namespace for the layer's tree: {0}")]
+    Namespace(Errno),
     #[error("no thread for the layer's mount")]
     Thread(#[source] io::Error),
     /// Overlay features that leave no complete files and folders in the layer.

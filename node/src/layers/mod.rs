@@ -1,17 +1,18 @@
 //! The file trees of containers: the root file system as the runtime and the disks use it
-//! ([`rootfs`]), and the writable layer in the engine's overlay2 storage, packed as an archive
-//! ([`pack`]) and bounded ([`quota`]).
+//! ([`rootfs`]), and the writable layer in the engine's storage ([`record`] says where), packed as an
+//! archive ([`pack`]) and bounded ([`quota`]).
 
 mod entry;
 mod error;
-mod ids;
-mod layer;
+pub(crate) mod ids;
+pub(crate) mod layer;
 mod merged;
 pub mod pack;
 #[expect(unsafe_code, reason = "quotas of a project have no safe form")]
 pub mod quota;
+pub mod record;
 pub mod rootfs;
 mod walk;
 mod xattr;
 
-pub(crate) use layer::is_layer;
+pub use error::PackError;

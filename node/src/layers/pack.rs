@@ -1,5 +1,5 @@
 //! A container's writable layer as an uncompressed layer archive (OCI image specification,
-//! "Image Layer Filesystem Changeset"), read from the engine's overlay2 folder.
+//! "Image Layer Filesystem Changeset"), read from the folder in the engine's storage.
 //!
 //! The engine's own `commit` carries of the extended attributes only capabilities and knows
 //! nothing of our mount points; its archive has to be pushed by it too. This one is a stream that
@@ -12,9 +12,10 @@
 //! An archive without entries (two blocks of zeros) means that the container has changed nothing.
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use onedock_common::ContainerId;
+use onedock_common::state::paths::Paths;
 
 use crate::layers::entry::END;
 use crate::layers::error::PackError;
@@ -22,7 +23,7 @@ use crate::layers::layer::Layer;
 use crate::layers::merged;
 use crate::layers::walk::{PIECE, Walk};
 
-/// Writes the archive of the layer whose folder is `path`: its changes, or, with `whole`, the
+/// Writes the archive of the layer of `container`: its changes, or, with `whole`, the
 /// complete tree of the container without what the engine itself has laid into it.
 ///
 /// What the container changes meanwhile is there in one of its states; a file that shrinks is
@@ -31,16 +32,21 @@ use crate::layers::walk::{PIECE, Walk};
 /// # Errors
 ///
 /// [`PackError`]; the archive is then incomplete and has no end.
-pub fn pack(path: &Path, whole: bool, out: impl Write + Send) -> Result<(), PackError> {
+pub fn pack(
+    paths: &Paths,
+    container: &ContainerId,
+    whole: bool,
+    out: impl Write + Send,
+) -> Result<(), PackError> {
     allow_depth();
     let mut out = BufWriter::with_capacity(PIECE, out);
     if whole {
-        merged::within(path, |layer, root| {
+        merged::within(paths, container, |layer, root| {
             Walk::new(&mut out, layer.ids(), whole).run(root, None)
         })?;
     } else {
-        let layer = Layer::open(path)?;
-        let (root, below) = (layer.diff()?, layer.root_below()?);
+        let layer = Layer::of(paths, container)?;
+        let (root, below) = (layer.upper_again()?, layer.root_below()?);
         Walk::new(&mut out, layer.ids(), whole).run(root, below)?;
     }
     out.write_all(&END)

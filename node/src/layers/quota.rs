@@ -4,23 +4,20 @@
 //! The engine sets it when the container is created and has no call to change it. The quota is
 //! the file system's: it is in force for the running container at once, and survives restarts.
 
-use std::ffi::CString;
 use std::mem::size_of;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{OFlag, openat};
 use nix::libc;
-use nix::sys::stat::{SFlag, fstat, fstatat};
+use nix::sys::stat::Mode;
+use onedock_common::ContainerId;
+use onedock_common::state::paths::Paths;
 use thiserror::Error;
 
 use crate::layers::error::PackError;
 use crate::layers::layer::Layer;
-
-/// The device of the file system, which the engine makes at its start beside the layers.
-const DEVICE: &str = "backingFsBlockDev";
 
 /// A block of the quota calls, in bytes.
 const BLOCK: u64 = 512;
@@ -55,43 +52,30 @@ pub enum QuotaError {
     },
 }
 
-/// Lets the layer in folder `path` hold `size_mib` MiB of changes.
+/// Lets the layer of `container` hold `size_mib` MiB of changes.
 ///
 /// # Errors
 ///
 /// [`QuotaError`]; the old bound is then in force.
-pub fn limit(path: &Path, size_mib: u64) -> Result<(), QuotaError> {
+pub fn limit(paths: &Paths, container: &ContainerId, size_mib: u64) -> Result<(), QuotaError> {
     let blocks = blocks(size_mib)?;
-    let layer = Layer::open(path)?;
+    let layer = Layer::of(paths, container)?;
     let failed = |verb| {
-        move |errno| QuotaError::Failed {
-            path: path.to_owned(),
-            verb,
-            errno,
-        }
+        let path = layer.path().to_owned();
+        move |errno| QuotaError::Failed { path, verb, errno }
     };
-    let project = match project(&layer) {
+    // The layer is open by O_PATH, which no ioctl takes.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = openat(layer.upper(), ".", flags, Mode::empty()).map_err(failed("read"))?;
+    let project = match project(&folder) {
         Ok(0) | Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL) => {
             return Err(QuotaError::NoQuota);
         }
         project => project.map_err(failed("read"))?,
     };
-    // The device must be that of this very file system: one of before a host's reboot may be
-    // another's by now.
-    let own = fstat(layer.folder()).map_err(failed("read"))?.st_dev;
-    match fstatat(layer.all(), DEVICE, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(stat)
-            if stat.st_rdev == own
-                && SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFBLK => {}
-        Ok(_) | Err(Errno::ENOENT) => return Err(QuotaError::NoQuota),
-        Err(errno) => return Err(failed("read")(errno)),
-    }
-    let device = path.with_file_name(DEVICE);
-    let device =
-        CString::new(device.as_os_str().as_bytes()).map_err(|_| failed("read")(Errno::EINVAL))?;
 
     let mut quota = Quota::default();
-    match call(GET, &device, project, &mut quota) {
+    match call(GET, &folder, project, &mut quota) {
         // Counted, but not kept: mounted with pqnoenforce, or no quota at all.
         Err(Errno::ESRCH | Errno::ENOSYS) => return Err(QuotaError::NoQuota),
         // A layer that holds nothing yet has no record.
@@ -113,7 +97,7 @@ pub fn limit(path: &Path, size_mib: u64) -> Result<(), QuotaError> {
         soft: blocks,
         ..Quota::default()
     };
-    call(SET, &device, project, &mut quota).map_err(failed("changed"))
+    call(SET, &folder, project, &mut quota).map_err(failed("changed"))
 }
 
 /// So many MiB in blocks of the quota calls.
@@ -181,29 +165,32 @@ nix::ioctl_read! {
 }
 
 /// The project of the layer's folder, 0 for none.
-fn project(layer: &Layer) -> Result<u32, Errno> {
-    use nix::fcntl::{OFlag, openat};
-    use nix::sys::stat::Mode;
-    // The layer is open by O_PATH, which no ioctl takes.
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = openat(layer.folder(), ".", flags, Mode::empty())?;
+fn project(folder: &OwnedFd) -> Result<u32, Errno> {
     let mut attributes = FileAttributes::default();
     // SAFETY: the descriptor is open, and the structure is the one that the call fills in.
     unsafe { read_attributes(folder.as_raw_fd(), &raw mut attributes) }?;
     Ok(attributes.project)
 }
 
+/// `quotactl_fd`, from Linux 5.14 on: of the file system that holds `folder`, whatever its device is
+/// named.
 fn call(
     command: libc::c_int,
-    device: &CString,
+    folder: &OwnedFd,
     project: u32,
     quota: &mut Quota,
 ) -> Result<(), Errno> {
-    let id = libc::c_int::try_from(project).map_err(|_| Errno::EINVAL)?;
     let address: *mut Quota = quota;
-    // SAFETY: the device's path ends with NUL, and the structure is the one that both commands
-    // read or fill in.
-    let done = unsafe { libc::quotactl(command, device.as_ptr(), id, address.cast()) };
+    // SAFETY: the descriptor is open, and the structure is the one that both commands read or fill in.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_quotactl_fd,
+            folder.as_raw_fd(),
+            command,
+            project,
+            address,
+        )
+    };
     Errno::result(done).map(drop)
 }
 
@@ -221,16 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_without_a_project_has_no_quota() {
-        let dir = tempfile::tempdir().unwrap();
-        let layer = dir.path().join("overlay2").join("a".repeat(64));
-        std::fs::create_dir_all(&layer).unwrap();
-        if nix::unistd::geteuid().is_root() {
-            assert!(matches!(limit(&layer, 10), Err(QuotaError::NoQuota)));
+    fn a_size_that_is_none_is_refused_before_anything_is_opened() {
+        let paths = Paths::at("/nonexistent/state");
+        let container = "ab".repeat(32).parse().unwrap();
+        for size in [0, u64::MAX] {
+            let refused = limit(&paths, &container, size);
+            assert!(matches!(refused, Err(QuotaError::Size(s)) if s == size));
         }
-        assert!(matches!(limit(&layer, 0), Err(QuotaError::Size(0))));
-        assert!(matches!(limit(&layer, u64::MAX), Err(QuotaError::Size(_))));
-        let other = dir.path().join("layer");
-        assert!(matches!(limit(&other, 1), Err(QuotaError::Layer(_))));
+        let unknown = limit(&paths, &container, 1);
+        assert!(matches!(
+            unknown,
+            Err(QuotaError::Layer(PackError::Unknown { .. }))
+        ));
     }
 }

@@ -82,6 +82,11 @@ impl Root {
         }
     }
 
+    /// The host's ids of the container's root user.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        self.owner
+    }
+
     /// Makes sure that `/<name>` is a real folder, which is made when the image lacks it. A
     /// link or a file there is refused (attack 26): the mount would land where the image says.
     pub fn mount_point(&self, name: &str) -> Result<MountPoint, RootError> {

@@ -165,7 +165,11 @@ mod tests {
 
     #[test]
     fn owners_in_access_lists_and_capabilities_are_the_containers() {
-        let ids = Ids::remapped((4_000_000_000, 4_100_000_000));
+        let ids = Ids::of_bundle(&serde_json::json!({
+            "uidMappings": [{"containerID": 0, "hostID": 4_000_000_000_u32, "size": 65_536}],
+            "gidMappings": [{"containerID": 0, "hostID": 4_100_000_000_u32, "size": 65_536}],
+        }))
+        .unwrap();
         let entry =
             |tag: u16, id: u32| [&tag.to_le_bytes()[..], &[7, 0], &id.to_le_bytes()].concat();
         let list = |user, group| {

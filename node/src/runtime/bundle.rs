@@ -12,6 +12,7 @@ use onedock_common::state::files;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::layers::ids::Ids;
 use crate::runtime::{default_mounts, etc_files, seccomp};
 
 /// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
@@ -89,19 +90,10 @@ impl Bundle {
         Ok(dir.join(path))
     }
 
-    /// The host's ids of the container's root: its own, or those of a user namespace.
-    pub(crate) fn root_owner(&self) -> (u32, u32) {
-        let mapped = |key: &str| {
-            let list = self.config.pointer("/linux")?.get(key)?.as_array()?;
-            let of_root = list
-                .iter()
-                .find(|m| m.get("containerID").and_then(Value::as_u64) == Some(0))?;
-            u32::try_from(of_root.get("hostID")?.as_u64()?).ok()
-        };
-        (
-            mapped("uidMappings").unwrap_or(0),
-            mapped("gidMappings").unwrap_or(0),
-        )
+    /// The owners inside and outside the container.
+    pub(crate) fn ids(&self) -> Result<Ids, BundleError> {
+        let linux = self.config.get("linux").unwrap_or(&Value::Null);
+        Ids::of_bundle(linux).map_err(|_| BundleError::Shape("linux.uidMappings"))
     }
 
     /// Drops the engine's volumes at the image's VOLUME paths, and puts back the mounts that the
@@ -145,7 +137,7 @@ impl Bundle {
         });
         for target in etc_files::TARGETS {
             if !extra.folders_in_place_of_files.contains(&target) {
-                mounts.push(bind(&etc_files::file(container, target), target, "rw"));
+                mounts.push(etc_file(&etc_files::file(container, target), target));
             }
         }
         if let Some((source, targets)) = &extra.context {
@@ -250,6 +242,7 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
         .ok_or(BundleError::Shape("process"))?;
     let args = match spec.first {
         FirstProcess::KeepAlive => json!([INIT]),
+        FirstProcess::Never => return Err(BundleError::NoCommand),
         FirstProcess::Command if spec.args.is_empty() => return Err(BundleError::NoCommand),
         FirstProcess::Command => json!(spec.args),
     };
@@ -327,16 +320,17 @@ fn is_engine_file(mount: &Value, target: &str, container: &ContainerId) -> bool 
 }
 
 fn read_only(source: &Path, target: &str) -> Value {
-    bind(source, target, "ro")
+    bind(source, target, &["ro", "nosuid", "nodev"])
 }
 
-fn bind(source: &Path, target: &str, access: &str) -> Value {
-    json!({
-        "destination": target,
-        "type": "bind",
-        "source": source,
-        "options": ["bind", access, "nosuid", "nodev", "rprivate"],
-    })
+/// With the flags of the mount that it comes from: in a user namespace none of them can be dropped.
+fn etc_file(source: &Path, target: &str) -> Value {
+    bind(source, target, &["rw", "nosuid", "nodev", "noexec"])
+}
+
+fn bind(source: &Path, target: &str, flags: &[&str]) -> Value {
+    let options = [&["bind"], flags, &["rprivate"]].concat();
+    json!({"destination": target, "type": "bind", "source": source, "options": options})
 }
 
 #[cfg(test)]

@@ -66,17 +66,24 @@ fn expected() -> Value {
         assert_eq!(mounts.remove(9)["destination"], engines);
     }
     let etc = |name: &str| format!("/run/onedock/etc/{ID}/{name}");
-    for (source, target, access) in [
-        (etc("hosts").as_str(), "/etc/hosts", "rw"),
-        (&etc("hostname"), "/etc/hostname", "rw"),
-        (&etc("resolv.conf"), "/etc/resolv.conf", "rw"),
-        ("/ds/0/5/disk.1", "/context", "ro"),
-        ("/ds/0/5/disk.1", "/mnt", "ro"),
-        ("/usr/lib/onedock/onedock-init", "/dev/onedock-init", "ro"),
+    for (source, target) in [
+        (etc("hosts"), "/etc/hosts"),
+        (etc("hostname"), "/etc/hostname"),
+        (etc("resolv.conf"), "/etc/resolv.conf"),
     ] {
         mounts.push(
             json!({"destination": target, "type": "bind", "source": source,
-            "options": ["bind", access, "nosuid", "nodev", "rprivate"]}),
+            "options": ["bind", "rw", "nosuid", "nodev", "noexec", "rprivate"]}),
+        );
+    }
+    for (source, target) in [
+        ("/ds/0/5/disk.1", "/context"),
+        ("/ds/0/5/disk.1", "/mnt"),
+        ("/usr/lib/onedock/onedock-init", "/dev/onedock-init"),
+    ] {
+        mounts.push(
+            json!({"destination": target, "type": "bind", "source": source,
+            "options": ["bind", "ro", "nosuid", "nodev", "rprivate"]}),
         );
     }
     all
@@ -86,7 +93,7 @@ fn expected() -> Value {
 fn the_engines_configuration_becomes_the_vms_and_nothing_else_changes() {
     let (dir, mut bundle) = bundle(NONE);
     assert!(bundle.root().unwrap().ends_with("merged"));
-    assert_eq!(bundle.root_owner(), (0, 0));
+    assert_eq!(bundle.ids().unwrap().root(), (0, 0));
     let folders = bundle.drop_volumes(&spec().volumes).unwrap();
     assert_eq!(folders, [PathBuf::from("/data")]);
     bundle.complete(&spec(), &id(), &extra()).unwrap();
@@ -287,7 +294,7 @@ fn under_a_user_namespace_what_is_made_belongs_to_its_root() {
     mapped["linux"]["gidMappings"] = json!([{"containerID": 1, "hostID": 7, "size": 1},
         {"containerID": 0, "hostID": 231_072, "size": 1}]);
     let (_dir, bundle) = bundle(&serde_json::to_vec(&mapped).unwrap());
-    assert_eq!(bundle.root_owner(), (165_536, 231_072));
+    assert_eq!(bundle.ids().unwrap().root(), (165_536, 231_072));
 }
 
 #[test]

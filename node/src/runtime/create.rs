@@ -13,6 +13,7 @@ use onedock_common::state::paths::Paths;
 
 use crate::disks;
 use crate::disks::slots::{Slot, Slots};
+use crate::layers::record::LayerRecord;
 use crate::layers::rootfs::{self, FilePlace, MountPoint, Root, RootError};
 use crate::namespace::Process;
 use crate::network::{chain, plug};
@@ -48,6 +49,10 @@ pub(crate) fn create(call: &Call, id: &ContainerId) -> Result<ExitCode, CallErro
     }
     plug::check(spec.vm, &spec.nics)?;
     disks::check(&spec.disks)?;
+    record_layers(call, id)?;
+    if spec.first == FirstProcess::Never {
+        return Err(CallError::NeverRuns(spec.vm));
+    }
     if let Some(old) = left_behind(id)? {
         return Err(exec::pass(call, Some(old))?);
     }
@@ -81,6 +86,20 @@ pub(crate) fn create(call: &Call, id: &ContainerId) -> Result<ExitCode, CallErro
             Err(error)
         }
     }
+}
+
+/// Records what the container's tree is laid of, while the engine has it mounted. Without it the VM
+/// lives; only its changes have to be taken from the engine.
+fn record_layers(call: &Call, id: &ContainerId) -> Result<(), CallError> {
+    let bundle = Bundle::read(&call.bundle())?;
+    let (root, ids) = (bundle.root()?, bundle.ids()?);
+    let recorded = LayerRecord::of_mount(&root, ids)
+        .and_then(|record| record.map_or(Ok(()), |record| record.write(&Paths::system(), id)));
+    if let Err(e) = recorded {
+        let text = format!("the layers of the container are not recorded: {e}");
+        engine_log::write(call, "warning", &text);
+    }
+    Ok(())
 }
 
 /// What an earlier life of the container has left goes. A container that lives is answered: the
@@ -118,7 +137,7 @@ fn reserve(
             stubs: Vec::new(),
             nics: Vec::new(),
             disks: Vec::new(),
-            owner: bundle.root_owner(),
+            owner: bundle.ids()?.root(),
             slot: None,
             process: None,
         }),
@@ -181,7 +200,8 @@ fn prepare(
         bundle.allow_loops(&slot.minors())?;
     }
     let path = bundle.root()?;
-    let root = Root::open(&path, bundle.root_owner())?;
+    let owner = bundle.ids()?.root();
+    let root = Root::open(&path, owner)?;
     let mut stubs = Vec::new();
     let prepared = complete(call, id, spec, &mut bundle, &root, &mut stubs);
     match prepared {
@@ -191,7 +211,7 @@ fn prepare(
             stubs,
             nics: spec.nics.clone(),
             disks: spec.disks.clone(),
-            owner: bundle.root_owner(),
+            owner,
             slot,
             process: None,
         }),
@@ -234,7 +254,7 @@ fn complete(
     extra.context = context.as_deref().map(|source| (source, targets));
     let init = match spec.first {
         FirstProcess::KeepAlive => Some(find_init()?),
-        FirstProcess::Command => None,
+        FirstProcess::Command | FirstProcess::Never => None,
     };
     extra.init = init.as_deref();
     for target in etc_files::TARGETS {
@@ -251,7 +271,7 @@ fn complete(
     for path in &volumes {
         root.folder(path)?;
     }
-    etc_files::lay(id, &etc_files::contents(spec), bundle.root_owner()).map_err(|source| {
+    etc_files::lay(id, &etc_files::contents(spec), root.owner()).map_err(|source| {
         CallError::File {
             path: etc_files::folder(id),
             source,

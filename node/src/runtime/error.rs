@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
+use onedock_common::VmId;
 use onedock_common::state::boot::BootError;
 use thiserror::Error;
 
@@ -68,6 +69,9 @@ pub enum CallError {
         /// What the system answered.
         source: io::Error,
     },
+    /// A tree of files.
+    #[error("the container is a disk of VM {0}, and runs nothing")]
+    NeverRuns(VmId),
     /// The VM's files in /etc.
     #[error("{path} cannot be written: {source}")]
     File {

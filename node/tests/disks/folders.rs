@@ -1,7 +1,6 @@
 //! Trees of images and folders of the host as disks.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use onedock_common::state::boot::DiskSource;
@@ -16,7 +15,7 @@ fn the_tree_of_an_image_is_written_to_its_own_layer_or_only_read_and_a_folder_on
 -> Result<()> {
     for runtime in RUNTIMES {
         let host = DiskHost::behind(runtime, &[])?;
-        let (of, layer) = tree(&host, "tree:1")?;
+        let of = tree(&host, "tree:1")?;
         let files = host.file("files");
         fs::create_dir(&files)?;
         fs::write(files.join("a"), "a")?;
@@ -24,7 +23,7 @@ fn the_tree_of_an_image_is_written_to_its_own_layer_or_only_read_and_a_folder_on
         for path in [&files, &files.join("a")] {
             std::os::unix::fs::chown(path, Some(4321), Some(4322))?;
         }
-        let written = disk(1, DiskSource::Tree(layer.clone()), Some("/opt/tree"));
+        let written = disk(1, DiskSource::Tree(of.clone()), Some("/opt/tree"));
         let folder = disk(2, DiskSource::Folder(files.clone()), Some("/media/cd"));
         let id = host.create(vec![written.clone(), folder.clone()])?;
         host.start_container(&id)?;
@@ -68,14 +67,12 @@ fn the_tree_of_an_image_is_written_to_its_own_layer_or_only_read_and_a_folder_on
         host.nothing_left()?;
         host.engine.docker(&["rm", of.as_str()])?;
         host.remove(&id)?;
-        // Nothing else of the host is a tree.
-        for path in [PathBuf::from("/etc"), layer] {
-            let id = host.create(vec![disk(1, DiskSource::Tree(path), Some("/srv"))])?;
+        // A tree that is gone, and one that the runtime never saw.
+        let unknown = "ab".repeat(32).parse()?;
+        for (tree, reason) in [(of, "No such file"), (unknown, "it is not known where")] {
+            let id = host.create(vec![disk(1, DiskSource::Tree(tree), Some("/srv"))])?;
             let error = host.refused_start(&id)?;
-            ensure!(
-                error.contains("is not the folder of a layer") || error.contains("there is no"),
-                "{error}"
-            );
+            ensure!(error.contains(reason), "{error}");
             host.remove(&id)?;
         }
     }

@@ -233,16 +233,13 @@ pub(crate) fn read_only(mut disk: Disk) -> Disk {
     disk
 }
 
-/// The folder of the layer of a container that is never started, of an image with `/marks`.
-pub(crate) fn tree(host: &DiskHost, name: &str) -> Result<(ContainerId, PathBuf)> {
+/// A container that never runs, of an image with `/marks`; the runtime knows its layers.
+pub(crate) fn tree(host: &DiskHost, name: &str) -> Result<ContainerId> {
     let root = tempfile::tempdir_in(host.engine.folder())?;
     fs::create_dir(root.path().join("marks"))?;
     fs::write(root.path().join("marks/of-the-image"), "image\n")?;
     host.engine.import(name, root.path(), &[])?;
-    let id = host
-        .engine
-        .docker(&["create", "--network", "none", name, "x"])?;
-    let format = "{{.GraphDriver.Data.UpperDir}}";
-    let upper = PathBuf::from(host.engine.docker(&["inspect", "-f", format, &id])?);
-    Ok((id.parse()?, upper.parent().context("no layer")?.to_owned()))
+    let id = host.host.create(&[], &format!("{name} x"))?;
+    host.record(&id)?;
+    Ok(id)
 }

@@ -173,8 +173,8 @@ fn the_owners_on_a_disk_are_the_containers_under_userns_remap() -> Result<()> {
             ));
         }
         disks.push(device(4, &host.formatted("device", "ext4", 16, &[])?));
-        let (_, layer) = tree(&host, "tree:1")?;
-        disks.push(disk(5, DiskSource::Tree(layer), Some("/srv/tree")));
+        let tree = tree(&host, "tree:1")?;
+        disks.push(disk(5, DiskSource::Tree(tree), Some("/srv/tree")));
         let cd = host.file("cd");
         fs::create_dir(&cd)?;
         std::os::unix::fs::chown(&cd, Some(4321), Some(4322))?;

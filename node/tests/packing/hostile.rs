@@ -3,125 +3,138 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use onedock_common::ContainerId;
+use onedock_common::state::paths::Paths;
+use onedock_node::layers::PackError;
 use onedock_node::layers::pack::pack;
 use onedock_node::layers::rootfs::Root;
-use onedock_node::request::Request;
 use rustix::fs::{XattrFlags, setxattr};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::image;
 
-/// A folder like the engine's, with the `diff` of one layer.
-fn made() -> Result<(TempDir, PathBuf, PathBuf)> {
-    let dir = tempfile::tempdir()?;
-    let layer = dir.path().join("overlay2").join("ab".repeat(32));
-    let diff = layer.join("diff");
-    fs::create_dir_all(&diff)?;
-    Ok((dir, layer, diff))
+/// A container's layer that is recorded, in a folder of the test's own.
+struct Recorded {
+    dir: TempDir,
+    paths: Paths,
+    container: ContainerId,
+    /// The folder with its changes.
+    upper: PathBuf,
 }
 
-fn names(layer: &Path) -> Result<Vec<String>> {
-    let mut bytes = Vec::new();
-    pack(layer, false, &mut bytes)?;
-    let mut archive = tar::Archive::new(&bytes[..]);
-    let names = archive
-        .entries()?
-        .map(|entry| Ok(String::from_utf8_lossy(&entry?.path_bytes()).into_owned()));
-    names.collect()
-}
+impl Recorded {
+    fn new() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let all = fs::canonicalize(dir.path())?;
+        for name in ["upper", "work", "lower"] {
+            fs::create_dir(all.join(name))?;
+        }
+        let layer = Self {
+            paths: Paths::at(all.join("state")),
+            container: "ab".repeat(32).parse()?,
+            upper: all.join("upper"),
+            dir,
+        };
+        layer.record()?;
+        Ok(layer)
+    }
 
-fn refused(layer: &Path) -> Result<String> {
-    let request = Request::PackLayer {
-        layer: layer.to_owned(),
-        whole: false,
-    };
-    let error = image::call(&request, Stdio::null())?;
-    ensure!(!error.is_empty(), "{} was packed", layer.display());
-    ensure!(error.lines().count() == 1, "{error}");
-    Ok(error)
+    /// Writes what the runtime would.
+    fn record(&self) -> Result<()> {
+        let meta = fs::metadata(&self.upper)?;
+        let born = meta.created()?.duration_since(UNIX_EPOCH)?.as_nanos();
+        let all = self.upper.parent().unwrap();
+        let record = json!({
+            "upper": self.upper, "work": all.join("work"), "engine": null,
+            "lower": [all.join("lower")],
+            "identity": {"inode": meta.ino(), "born": born},
+            "ids": {"users": [], "groups": []},
+        });
+        fs::create_dir_all(self.paths.layers_dir())?;
+        let path = self.paths.layer_record(&self.container);
+        Ok(fs::write(path, record.to_string())?)
+    }
+
+    fn pack(&self, whole: bool) -> Result<Vec<u8>, PackError> {
+        let mut bytes = Vec::new();
+        pack(&self.paths, &self.container, whole, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let bytes = self.pack(false)?;
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let names = archive
+            .entries()?
+            .map(|entry| Ok(String::from_utf8_lossy(&entry?.path_bytes()).into_owned()));
+        names.collect()
+    }
+
+    fn refused(&self) -> Result<String> {
+        let Err(error) = self.pack(false) else {
+            bail!("{} was packed", self.upper.display());
+        };
+        Ok(error.to_string())
+    }
 }
 
 #[test]
-fn attack_49_only_the_engines_own_folder_of_a_layer_is_packed() -> Result<()> {
-    let (dir, layer, diff) = made()?;
-    let all = layer.parent().unwrap();
-    for path in [
-        PathBuf::from("/etc"),
-        all.to_owned(),
-        diff.clone(),
-        layer.strip_prefix("/")?.to_owned(),
-        all.join("..").join("overlay2").join("ab".repeat(32)),
-        all.join("AB".repeat(32)),
-        PathBuf::from(format!("{}/", layer.display())),
-    ] {
-        ensure!(refused(&path)?.contains("is not the folder of a container's layer"));
-    }
+fn attack_49_only_what_the_runtime_has_recorded_is_packed() -> Result<()> {
+    let layer = Recorded::new()?;
+    ensure!(layer.names()?.is_empty());
     // A link in place of any part.
-    let link = all.join("cd".repeat(32));
-    symlink(&layer, &link)?;
-    ensure!(refused(&link)?.contains("Not a directory"));
-    let other = dir.path().join("other");
-    fs::create_dir(&other)?;
-    symlink(all, other.join("overlay2"))?;
-    let name = "ab".repeat(32);
-    ensure!(refused(&other.join("overlay2").join(&name))?.contains("Not a directory"));
-    symlink(dir.path(), other.join("further"))?;
-    ensure!(refused(&other.join("further/overlay2").join(&name))?.contains("ELOOP"));
-    fs::rename(&diff, layer.join("real"))?;
-    symlink("real", &diff)?;
-    ensure!(refused(&layer)?.contains("Not a directory"));
-    fs::remove_file(&diff)?;
-    fs::rename(layer.join("real"), &diff)?;
-    // A tree of one's own.
-    fs::set_permissions(all, fs::Permissions::from_mode(0o777))?;
-    ensure!(refused(&layer)?.contains("does not belong to the engine alone"));
-    fs::set_permissions(all, fs::Permissions::from_mode(0o710))?;
-    chown(&layer, Some(1000), None)?;
-    ensure!(refused(&layer)?.contains("does not belong to the engine alone"));
-    chown(&layer, Some(0), None)?;
-    ensure!(names(&layer)?.is_empty());
-    Ok(())
-}
+    let other = layer.dir.path().join("other");
+    fs::rename(&layer.upper, &other)?;
+    symlink(&other, &layer.upper)?;
+    ensure!(layer.refused()?.contains("Not a directory"));
+    // Another folder at the place.
+    fs::remove_file(&layer.upper)?;
+    fs::create_dir(&layer.upper)?;
+    ensure!(layer.refused()?.contains("is not the folder any more"));
+    fs::remove_dir(&layer.upper)?;
+    fs::rename(&other, &layer.upper)?;
+    ensure!(layer.names()?.is_empty());
+    let lower = layer.dir.path().join("lower");
+    fs::remove_dir(&lower)?;
+    symlink("/etc", &lower)?;
+    ensure!(layer.refused()?.contains("Not a directory"));
+    fs::remove_file(layer.paths.layer_record(&layer.container))?;
+    ensure!(
+        layer
+            .refused()?
+            .contains("it is not known where the layers")
+    );
 
-#[test]
-fn attack_49_the_layers_below_are_layers() -> Result<()> {
-    let (_dir, layer, _) = made()?;
-    let all = layer.parent().unwrap();
-    fs::create_dir(all.join("l"))?;
-    for (link, target) in [
-        ("AAA", "/etc"),
-        ("BBB", "../../etc/diff"),
-        ("CCC", "../diff"),
-        ("DDD", "../../../diff"),
+    // The program has no other way in.
+    for request in [
+        r#"{"action":"pack_layer","layer":"/etc","whole":false}"#,
+        r#"{"action":"pack_layer","container":"../../etc","whole":false}"#,
     ] {
-        symlink(target, all.join("l").join(link))?;
-        fs::write(layer.join("lower"), format!("l/{link}"))?;
-        ensure!(refused(&layer)?.contains("which is no layer"));
-    }
-    for text in ["/etc", "l/../l/AAA", "AAA", "l/"] {
-        fs::write(layer.join("lower"), text)?;
-        ensure!(refused(&layer)?.contains("names no layer"));
+        let error = image::send(request, Stdio::null())?;
+        ensure!(error.contains("not one of this version"), "{error}");
     }
     Ok(())
 }
 
 #[test]
 fn attack_16_links_are_carried_and_never_followed() -> Result<()> {
-    let (dir, layer, diff) = made()?;
+    let layer = Recorded::new()?;
+    let (dir, diff) = (&layer.dir, &layer.upper);
     fs::write(dir.path().join("secret"), "the host's own words")?;
     symlink(dir.path(), diff.join("folder"))?;
     symlink(dir.path().join("secret"), diff.join("file"))?;
     symlink("..", diff.join("up"))?;
-    let mut bytes = Vec::new();
-    pack(&layer, false, &mut bytes)?;
+    let bytes = layer.pack(false)?;
     let text = String::from_utf8_lossy(&bytes);
-    ensure!(names(&layer)? == ["file", "folder", "up"]);
+    ensure!(layer.names()? == ["file", "folder", "up"]);
     ensure!(!text.contains("own words"));
     Ok(())
 }
@@ -129,32 +142,35 @@ fn attack_16_links_are_carried_and_never_followed() -> Result<()> {
 #[test]
 fn attack_16_names_that_would_delete_and_paths_that_nobody_can_unpack_are_refused() -> Result<()> {
     for name in [".wh.x", ".wh.", ".wh..wh..opq", ".wh..."] {
-        let (_dir, layer, diff) = made()?;
+        let layer = Recorded::new()?;
+        let diff = &layer.upper;
         fs::create_dir(diff.join("d"))?;
         fs::write(diff.join("d").join(name), "")?;
-        let error = refused(&layer)?;
+        let error = layer.refused()?;
         ensure!(
             error.contains("cannot be in an image") && error.contains("/d/.wh."),
             "{error}"
         );
     }
-    let (_dir, layer, diff) = made()?;
+    let layer = Recorded::new()?;
+    let diff = &layer.upper;
     // Deeper than a path reaches.
     let back = std::env::current_dir()?;
-    let mut at = File::open(&diff)?;
+    let mut at = File::open(diff)?;
     for _ in 0..2100 {
         nix::sys::stat::mkdirat(&at, "d", nix::sys::stat::Mode::S_IRWXU)?;
         let flags = nix::fcntl::OFlag::O_DIRECTORY;
         at = nix::fcntl::openat(&at, "d", flags, nix::sys::stat::Mode::empty())?.into();
     }
     ensure!(back == std::env::current_dir()?);
-    ensure!(refused(&layer)?.contains("more than 4095 bytes"));
+    ensure!(layer.refused()?.contains("more than 4095 bytes"));
     Ok(())
 }
 
 #[test]
 fn attack_16_marks_of_the_overlay_count_only_where_no_container_can_write_them() -> Result<()> {
-    let (_dir, layer, diff) = made()?;
+    let layer = Recorded::new()?;
+    let diff = &layer.upper;
     for name in ["a-opaque", "b-not"] {
         fs::create_dir(diff.join(name))?;
         fs::write(diff.join(name).join("x"), "")?;
@@ -168,7 +184,7 @@ fn attack_16_marks_of_the_overlay_count_only_where_no_container_can_write_them()
     set("b-not", "user.overlay.redirect", b"/etc")?;
     set("b-not/x", "trusted.overlay.whiteout", b"y")?;
     ensure!(
-        names(&layer)?
+        layer.names()?
             == [
                 "a-opaque/",
                 "a-opaque/.wh..wh..opq",
@@ -179,7 +195,7 @@ fn attack_16_marks_of_the_overlay_count_only_where_no_container_can_write_them()
     );
     for mark in ["trusted.overlay.redirect", "trusted.overlay.metacopy"] {
         set("a-opaque", mark, b"/elsewhere")?;
-        let error = refused(&layer)?;
+        let error = layer.refused()?;
         ensure!(
             error.contains("/a-opaque") && error.contains("redirect_dir=N"),
             "{error}"
@@ -191,23 +207,25 @@ fn attack_16_marks_of_the_overlay_count_only_where_no_container_can_write_them()
 
 #[test]
 fn mount_points_of_ours_are_left_out_while_they_hold_nothing() -> Result<()> {
-    let (_dir, layer, diff) = made()?;
-    let root = Root::open(&diff, (0, 0))?;
+    let layer = Recorded::new()?;
+    let diff = &layer.upper;
+    let root = Root::open(diff, (0, 0))?;
     root.mount_point("context")?;
     root.mount_point("mnt")?;
     let inner = Root::open(&diff.join("mnt"), (0, 0))?;
     inner.mount_point("disk.1")?;
-    ensure!(names(&layer)?.is_empty());
+    ensure!(layer.names()?.is_empty());
     fs::write(diff.join("mnt/disk.1/left"), "by the container")?;
-    ensure!(names(&layer)? == ["mnt/", "mnt/disk.1/", "mnt/disk.1/left"]);
+    ensure!(layer.names()? == ["mnt/", "mnt/disk.1/", "mnt/disk.1/left"]);
     Ok(())
 }
 
 #[test]
 fn a_root_folder_of_its_own_kind_is_carried() -> Result<()> {
-    let (_dir, layer, diff) = made()?;
-    fs::set_permissions(&diff, fs::Permissions::from_mode(0o700))?;
-    ensure!(names(&layer)? == ["./"]);
+    let layer = Recorded::new()?;
+    let diff = &layer.upper;
+    fs::set_permissions(diff, fs::Permissions::from_mode(0o700))?;
+    ensure!(layer.names()? == ["./"]);
     Ok(())
 }
 
@@ -215,7 +233,8 @@ fn a_root_folder_of_its_own_kind_is_carried() -> Result<()> {
 /// all while they are read: the archive stays one, and nothing from outside is in it.
 #[test]
 fn a_tree_that_changes_while_it_is_read_gives_an_archive() -> Result<()> {
-    let (dir, layer, diff) = made()?;
+    let layer = Recorded::new()?;
+    let (dir, diff) = (&layer.dir, &layer.upper);
     let secret = dir.path().join("outside");
     fs::create_dir(&secret)?;
     fs::write(secret.join("file"), "the host's own words")?;
@@ -242,8 +261,7 @@ fn a_tree_that_changes_while_it_is_read_gives_an_archive() -> Result<()> {
             }
         });
         let done = (0..200).try_for_each(|_| {
-            let mut bytes = Vec::new();
-            pack(&layer, false, &mut bytes)?;
+            let bytes = layer.pack(false)?;
             ensure!(bytes.len() % 512 == 0 && bytes.ends_with(&[0; 1024]));
             let mut archive = tar::Archive::new(&bytes[..]);
             for entry in archive.entries()? {

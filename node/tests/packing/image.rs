@@ -1,27 +1,25 @@
 //! Images made by hand from a base and a packed layer, as `docker load` takes them.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use onedock_common::Digest;
+use onedock_common::{ContainerId, Digest};
 use onedock_node::request::Request;
 use onedock_tests::engine_server::PrivateEngine;
 use serde_json::{Value, json};
 
-/// The folder of a container's layer.
-pub(crate) fn layer(engine: &PrivateEngine, container: &str) -> Result<PathBuf> {
-    let format = "{{.GraphDriver.Data.UpperDir}}";
-    let diff = engine.docker(&["inspect", "--format", format, container])?;
-    Ok(Path::new(&diff).parent().context("no layer")?.to_owned())
-}
-
 /// Packs with the real program into a file.
-pub(crate) fn pack(engine: &PrivateEngine, layer: &Path, whole: bool) -> Result<PathBuf> {
+pub(crate) fn pack(
+    engine: &PrivateEngine,
+    container: &ContainerId,
+    whole: bool,
+) -> Result<PathBuf> {
     let archive = engine.folder().join("layer.tar");
     let request = Request::PackLayer {
-        layer: layer.to_owned(),
+        container: container.clone(),
         whole,
     };
     let output = engine.inside(|| call(&request, fs::File::create(&archive)?.into()))?;
@@ -31,13 +29,18 @@ pub(crate) fn pack(engine: &PrivateEngine, layer: &Path, whole: bool) -> Result<
 
 /// Runs `onedock-node`; answers what it complained about.
 pub(crate) fn call(request: &Request, out: Stdio) -> Result<String> {
+    send(&serde_json::to_string(request)?, out)
+}
+
+/// The same with any text for a request.
+pub(crate) fn send(request: &str, out: Stdio) -> Result<String> {
     let (read, mut write) = std::io::pipe()?;
     let child = Command::new(env!("CARGO_BIN_EXE_onedock-node"))
         .stdin(read)
         .stdout(out)
         .stderr(Stdio::piped())
         .spawn()?;
-    serde_json::to_writer(&mut write, request)?;
+    write.write_all(request.as_bytes())?;
     drop(write);
     let output = child.wait_with_output()?;
     let text = String::from_utf8(output.stderr)?;
@@ -91,7 +94,10 @@ pub(crate) fn load(
     manifest[0]["Config"] = json!("config.json");
     manifest[0]["RepoTags"] = json!([name]);
     fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest)?)?;
-    let _ = fs::remove_file(folder.join("repositories"));
+    // An archive that is an OCI layout too is read as that.
+    for name in ["repositories", "index.json", "oci-layout"] {
+        let _ = fs::remove_file(folder.join(name));
+    }
     engine.run("tar", &["-C", text, "-cf", saved, "."])?;
     engine.docker(&["load", "-q", "-i", saved])?;
     fs::remove_file(saved)?;

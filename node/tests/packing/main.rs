@@ -9,27 +9,27 @@ mod tree;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
-use onedock_tests::engine_server::{Options, PrivateEngine};
+use onedock_common::ContainerId;
+use onedock_tests::engine_server::PrivateEngine;
+use onedock_tests::test_host::{CRUN, TestHost, boot_spec};
 
 use tree::Tree;
 
-/// A running container's root, as its overlay shows it. The daemon has mounted it where the
-/// engine's namespaces are.
-fn merged(engine: &PrivateEngine, container: &str) -> Result<PathBuf> {
-    Ok(image::layer(engine, container)?.join("merged"))
+/// Creates and starts a VM of `image`, which sleeps.
+fn run(host: &TestHost, name: &str, image: &str) -> Result<ContainerId> {
+    let id = host.create(&["--name", name], image)?;
+    host.write_boot_spec(&id, &boot_spec(1)?)?;
+    host.start_container(&id)?;
+    Ok(id)
 }
 
-fn run(engine: &PrivateEngine, name: &str, image: &str) -> Result<()> {
-    let arguments = ["run", "-d", "--network", "none", "--name", name, image];
-    engine.docker(&arguments).map(drop)
-}
-
-fn tree_of(engine: &PrivateEngine, container: &str) -> Result<Tree> {
-    let root = merged(engine, container)?;
-    engine.inside(|| tree::read(&root))
+/// A running container's root, as its overlay shows it.
+fn tree_of(host: &TestHost, container: &ContainerId) -> Result<Tree> {
+    let root = host.root(container)?;
+    host.engine.inside(|| tree::read(&root))
 }
 
 fn same(expected: &Tree, found: &Tree) -> Result<()> {
@@ -43,6 +43,10 @@ fn same(expected: &Tree, found: &Tree) -> Result<()> {
     Ok(())
 }
 
+fn host(arguments: &[&str]) -> Result<TestHost> {
+    TestHost::start(env!("CARGO_BIN_EXE_onedock-runtime"), CRUN, arguments)
+}
+
 /// A base with a shell and files to change.
 fn base(engine: &PrivateEngine) -> Result<()> {
     engine.busybox("shell:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
@@ -52,30 +56,29 @@ fn base(engine: &PrivateEngine) -> Result<()> {
 }
 
 /// Changes, packs, loads, runs and compares, twice over; then the whole tree in one layer.
-fn survives(engine: &PrivateEngine, shift: u32) -> Result<()> {
+fn survives(host: &TestHost, shift: u32) -> Result<ContainerId> {
+    let engine = &host.engine;
     base(engine)?;
-    run(engine, "first", "base:1")?;
-    let layer = image::layer(engine, "first")?;
-    let untouched = image::pack(engine, &layer, false)?;
+    let first = run(host, "first", "base:1")?;
+    let untouched = image::pack(engine, &first, false)?;
     ensure!(
         fs::read(&untouched)? == [0; 1024],
         "an unchanged layer has entries"
     );
 
-    let root = merged(engine, "first")?;
+    let root = host.root(&first)?;
     engine.inside(|| changes::first(&root, shift))?;
-    let expected = tree_of(engine, "first")?;
-    let archive = image::pack(engine, &layer, false)?;
+    let expected = tree_of(host, &first)?;
+    let archive = image::pack(engine, &first, false)?;
     image::load(engine, "base:1", &archive, false, "next:1")?;
-    run(engine, "then", "next:1")?;
-    same(&expected, &tree_of(engine, "then")?)?;
+    let then = run(host, "then", "next:1")?;
+    same(&expected, &tree_of(host, &then)?)?;
 
-    let root = merged(engine, "then")?;
+    let root = host.root(&then)?;
     engine.inside(|| changes::second(&root, shift))?;
-    let expected = tree_of(engine, "then")?;
-    let layer = image::layer(engine, "then")?;
+    let expected = tree_of(host, &then)?;
     for (name, whole) in [("third", false), ("whole", true)] {
-        let archive = image::pack(engine, &layer, whole)?;
+        let archive = image::pack(engine, &then, whole)?;
         if whole {
             let names = engine.run("tar", &["-tf", archive.to_str().unwrap()])?;
             ensure!(!names.contains(".wh."), "{names}");
@@ -83,28 +86,32 @@ fn survives(engine: &PrivateEngine, shift: u32) -> Result<()> {
         }
         let tag = format!("{name}:1");
         image::load(engine, "next:1", &archive, whole, &tag)?;
-        run(engine, name, &tag)?;
-        same(&expected, &tree_of(engine, name)?)?;
+        let again = run(host, name, &tag)?;
+        same(&expected, &tree_of(host, &again)?)?;
         let layers = engine.docker(&["inspect", "--format", "{{len .RootFS.Layers}}", &tag])?;
         ensure!(layers == if whole { "1" } else { "3" }, "{layers} layers");
     }
-    no_mounts(engine, &layer)
+    no_mounts(engine, &host.upper(&then)?)?;
+    Ok(first)
 }
 
 /// No overlay of ours is left in the engine's mount namespace.
-fn no_mounts(engine: &PrivateEngine, layer: &Path) -> Result<()> {
+fn no_mounts(engine: &PrivateEngine, upper: &Path) -> Result<()> {
     let mounts = engine.run("cat", &["/proc/self/mounts"])?;
-    let own = format!(" {} ", layer.display());
+    let own = format!(" {} ", upper.display());
     ensure!(!mounts.contains(&own), "{mounts}");
     Ok(())
 }
 
 #[test]
 fn a_layer_of_every_kind_of_file_is_the_same_in_the_container_of_its_image() -> Result<()> {
-    let engine = PrivateEngine::start(Options::default())?;
-    let driver = engine.docker(&["info", "--format", "{{.Driver}}"])?;
-    ensure!(driver == "overlay2", "the engine's storage is {driver}");
-    survives(&engine, 0)
+    let host = host(&[])?;
+    let driver = host.engine.docker(&["info", "--format", "{{.Driver}}"])?;
+    ensure!(
+        matches!(driver.as_str(), "overlay2" | "overlayfs"),
+        "the engine's storage is {driver}"
+    );
+    survives(&host, 0).map(drop)
 }
 
 /// The engine makes its user in the `/etc` that is its own.
@@ -113,22 +120,20 @@ fn under_userns_remap_the_layer_has_the_containers_owners() -> Result<()> {
     let data = tempfile::tempdir()?;
     // The container's root must reach its own files.
     fs::set_permissions(data.path(), fs::Permissions::from_mode(0o711))?;
-    let engine = PrivateEngine::start(Options {
-        arguments: vec![
-            "--userns-remap=default".into(),
-            format!("--data-root={}", data.path().display()),
-        ],
-        ..Options::default()
-    })?;
+    let host = host(&[
+        "--userns-remap=default",
+        &format!("--data-root={}", data.path().display()),
+    ])?;
+    let engine = &host.engine;
     let shift = engine.inside(|| {
         let table = fs::read_to_string("/etc/subuid")?;
         let line = table.lines().find(|line| line.starts_with("dockremap:"));
         Ok(line.unwrap().split(':').nth(1).unwrap().parse()?)
     })?;
-    survives(&engine, shift)?;
+    let first = survives(&host, shift)?;
 
     // A capability that the container's root has set is a plain one in the image.
-    let root = merged(&engine, "first")?;
+    let root = host.root(&first)?;
     let own = [
         &[1, 0, 0, 3][..],
         &changes::CAPABILITY[4..],
@@ -147,7 +152,7 @@ fn under_userns_remap_the_layer_has_the_containers_owners() -> Result<()> {
             flags,
         )?)
     })?;
-    let archive = image::pack(&engine, &image::layer(&engine, "first")?, false)?;
+    let archive = image::pack(engine, &first, false)?;
     let mut archive = tar::Archive::new(fs::File::open(archive)?);
     let found = archive.entries()?.find_map(|entry| {
         let mut entry = entry.ok()?;

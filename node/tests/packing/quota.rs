@@ -5,17 +5,16 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use onedock_node::request::{Answer, Request};
-use onedock_tests::engine_server::{Options, PrivateEngine};
+use onedock_tests::test_host::IMAGE;
 
-use crate::image;
+use crate::{host, image, run};
 
 #[test]
 fn a_layer_on_storage_without_quotas_is_not_bound() -> Result<()> {
-    let engine = PrivateEngine::start(Options::default())?;
-    engine.busybox("box:1", &["CMD [\"/bin/sleep\", \"1000\"]"])?;
-    engine.docker(&["create", "--name", "box", "box:1"])?;
+    let host = host(&[])?;
+    let engine = &host.engine;
     let request = Request::BoundLayer {
-        layer: image::layer(&engine, "box")?,
+        container: run(&host, "box", IMAGE)?,
         size_mib: 100,
     };
     let answer = engine.folder().join("answer");
@@ -26,7 +25,7 @@ fn a_layer_on_storage_without_quotas_is_not_bound() -> Result<()> {
     ensure!(answer.done && answer.unbounded, "{answer:?}");
 
     // What the engine says to a container that asks for one.
-    let arguments = ["create", "--storage-opt", "size=20M", "box:1"];
+    let arguments = ["create", "--storage-opt", "size=20M", IMAGE];
     let output = engine.output("docker", &arguments)?;
     let error = String::from_utf8(output.stderr)?;
     ensure!(!output.status.success());

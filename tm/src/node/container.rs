@@ -12,6 +12,7 @@ use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::{journal, vm_folder};
 use onedock_common::wait;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
+use onedock_node::client::forget_layer;
 
 use super::NodeContext;
 use crate::location::VmPath;
@@ -181,5 +182,5 @@ pub(crate) async fn remove<E: Engine>(node: &NodeContext<'_, E>, id: &ContainerI
         .remove(id)
         .await
         .context("the VM's container cannot be removed")?;
-    Ok(())
+    forget_layer(&node.helper, &node.paths, id).await
 }

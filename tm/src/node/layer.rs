@@ -36,7 +36,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for program in ["/bin/false", "/bin/true"] {
             let archive = Helper::at(program)
-                .pack_layer("/none".as_ref(), false)
+                .pack_layer(&"ab".repeat(32).parse().unwrap(), false)
                 .unwrap();
             let spooled = spool(archive, dir.path()).await;
             // As another user sudo refuses, which is an error as well.

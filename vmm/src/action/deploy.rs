@@ -8,10 +8,12 @@ use onedock_common::state::lock::VmLock;
 
 use super::start::Start;
 use super::{LOCK_WAIT, template_notes};
+use onedock_node::client::Root;
+
 use crate::Host;
 use crate::request::DeployRequest;
 
-pub(super) async fn run<E: Engine, R>(
+pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
     request: &DeployRequest,
     document: &[u8],

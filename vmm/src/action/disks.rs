@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::disk_file::{self, DiskFile, Format};
-use onedock_common::engine::Engine;
+use onedock_common::engine::{Engine, EngineError};
 use onedock_common::opennebula::vm::{Disk, Vm};
 use onedock_common::state::boot::{self, DiskSource};
 use onedock_common::state::descriptor::{Descriptor, DiskKind};
@@ -15,8 +15,10 @@ use onedock_common::state::extracted;
 use onedock_common::state::journal;
 use onedock_common::state::vm_folder;
 use onedock_common::{ContainerId, DiskId};
+use onedock_node::client::Root;
 
 use super::creation::{ContainerCreation, Part};
+use super::running;
 use crate::plan::disks::{self as planned, DiskForm, PlannedDisk};
 use crate::{Host, iso, plan};
 
@@ -78,7 +80,7 @@ pub(super) struct Disks<'a, E, R> {
     extracted: Vec<DiskId>,
 }
 
-impl<'a, E: Engine, R> Disks<'a, E, R> {
+impl<'a, E: Engine, R: Root> Disks<'a, E, R> {
     pub(super) fn new(host: &'a Host<E, R>, vm: &'a Vm, system_dir: &'a Path) -> Self {
         Self {
             host,
@@ -151,7 +153,7 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
         &mut self,
         mut descriptor: Descriptor,
         notes: &mut Vec<String>,
-    ) -> anyhow::Result<PathBuf> {
+    ) -> anyhow::Result<ContainerId> {
         let disk = descriptor.disk;
         let engine = &self.host.engine;
         let creation = ContainerCreation {
@@ -175,16 +177,38 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
             &vm_folder::disk(self.system_dir, disk),
             &id,
         )?;
-        let layer = engine.layer(&id).await;
-        let gone = matches!(&layer, Err(e) if e.is_missing());
         ensure!(
-            !gone,
+            engine.container(&id).await?.is_some(),
             "the container {} of DISK {disk} was removed behind OpenNebula's back, and what was written to the disk with it; 'onevm recover --recreate' makes a new one",
             id.short()
         );
-        layer?.with_context(|| {
-            format!("DISK {disk} is an image of a container, which can be a further disk only where the Docker engine stores layers with overlay2; this host's engine does not")
-        })
+        self.record_layers(disk, &id).await?;
+        Ok(id)
+    }
+
+    /// Lets the runtime record what the tree is laid of, if it has not: only a start of the container
+    /// shows that on every engine. The runtime refuses the start itself.
+    async fn record_layers(&self, disk: DiskId, tree: &ContainerId) -> anyhow::Result<()> {
+        let paths = &self.host.paths;
+        let recorded = || paths.layer_record(tree).exists();
+        if recorded() {
+            return Ok(());
+        }
+        let boot_id = boot::boot_id().context("this boot of the host cannot be read")?;
+        plan::boot_tree(self.vm, &boot_id).write(paths, tree)?;
+        match self.host.engine.start(tree).await {
+            Err(_) if recorded() => Ok(()),
+            Err(EngineError::Refused { message, .. }) if message.contains("runs nothing") => bail!(
+                "DISK {disk} is an image of a container, which can be a further disk only where the Docker engine lays layers over each other by the kernel (overlay2, overlayfs); this host's engine does not"
+            ),
+            Err(e) => Err(e).with_context(|| format!("the tree of DISK {disk} cannot be opened")),
+            Ok(()) => {
+                self.host.engine.kill(tree).await?;
+                bail!(
+                    "the runtime onedock of this host's Docker engine is not of this version; run 'onedock setup node' there"
+                )
+            }
+        }
     }
 
     /// Takes back what this call made; all of it is tried.
@@ -193,7 +217,7 @@ impl<'a, E: Engine, R> Disks<'a, E, R> {
         for (id, mut descriptor) in self.trees {
             let path = vm_folder::disk(self.system_dir, descriptor.disk);
             let gone = async {
-                self.host.engine.remove(&id).await?;
+                running::remove(self.host, &id).await?;
                 descriptor.container = None;
                 descriptor.write(&path)?;
                 journal::tree::settled(&self.host.paths, self.vm.id, descriptor.disk)?;

@@ -119,7 +119,7 @@ impl FakeNode {
             system_dir,
             dir,
         };
-        node.host.engine.keep_layers(Path::new("/docker"));
+        node.host.engine.record_layers(node.host.paths.layers_dir());
         node.stage(0, &image(6));
         node
     }

@@ -1,9 +1,8 @@
 //! `resize_disk`: a running VM sees a disk in its new size. The transfer manager's `resize` was
 //! before, and grew the file or could not know that the VM runs; both is well. A disk only grows.
 
-use std::path::Path;
-
 use anyhow::{Context as _, bail, ensure};
+use onedock_common::ContainerId;
 use onedock_common::disk_file::{self, Format};
 use onedock_common::engine::labels::is_disk;
 use onedock_common::engine::{ContainerInfo, Engine};
@@ -39,8 +38,7 @@ pub(super) async fn run<E: Engine, R: Root>(
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
     if is_disk(&container, vm.id, id) {
-        let layer = host.engine.layer(&container.id).await?;
-        return bound(host, request, layer.as_deref()).await;
+        return bound(host, request, &container.id).await;
     }
     if !shown {
         allow(host, &vm, &container).await?;
@@ -59,7 +57,7 @@ pub(super) async fn run<E: Engine, R: Root>(
         )
     })?;
     match &there.source {
-        DiskSource::Tree(layer) => bound(host, request, Some(layer)).await,
+        DiskSource::Tree(tree) => bound(host, request, tree).await,
         DiskSource::Folder(_) => bail!("DISK {id} is a CD, which cannot grow"),
         DiskSource::Raw(path) => {
             let size = disk_file::inspect_as(path, Format::Raw)?.size;
@@ -117,24 +115,18 @@ async fn grow<E, R: Root>(
 async fn bound<E, R: Root>(
     host: &Host<E, R>,
     request: &ResizeDiskRequest,
-    layer: Option<&Path>,
+    container: &ContainerId,
 ) -> anyhow::Result<Answer> {
-    let unbounded = || {
+    let asked = Request::BoundLayer {
+        container: container.clone(),
+        size_mib: request.size_mib,
+    };
+    if host.root.call(&asked).await?.unbounded {
         let note = format!(
             "resize_disk: DISK {} is bounded by nothing but the space of the host, because the storage of its Docker engine keeps no quotas",
             request.disk
         );
-        Ok(Answer::done().with_notes(vec![note]))
-    };
-    let Some(layer) = layer else {
-        return unbounded();
-    };
-    let asked = Request::BoundLayer {
-        layer: layer.to_owned(),
-        size_mib: request.size_mib,
-    };
-    if host.root.call(&asked).await?.unbounded {
-        return unbounded();
+        return Ok(Answer::done().with_notes(vec![note]));
     }
     Ok(Answer::done())
 }

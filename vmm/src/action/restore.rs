@@ -10,11 +10,13 @@ use onedock_common::state::lock::VmLock;
 
 use super::start::Start;
 use super::{LOCK_WAIT, running, template_notes};
+use onedock_node::client::Root;
+
 use crate::Host;
 use crate::checkpoint::{Checkpoint, Saved};
 use crate::request::CheckpointRequest;
 
-pub(super) async fn run<E: Engine, R>(
+pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
     request: &CheckpointRequest,
     document: &[u8],

@@ -5,7 +5,8 @@ use onedock_common::engine::labels::is_of_vm;
 use onedock_common::engine::{self, ContainerInfo, Engine};
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::BootSpec;
-use onedock_common::{ContainerName, VmId};
+use onedock_common::{ContainerId, ContainerName, VmId};
+use onedock_node::client::{Root, forget_layer};
 
 use crate::Host;
 
@@ -39,6 +40,16 @@ pub(super) async fn thawed<E: Engine, R>(
 ) -> anyhow::Result<ContainerInfo> {
     engine::thaw_left(&host.engine, &host.paths, vm, Some(&mut container)).await?;
     Ok(container)
+}
+
+/// Removes a container, and what is noted of it.
+pub(super) async fn remove<E: Engine, R: Root>(
+    host: &Host<E, R>,
+    container: &ContainerId,
+) -> anyhow::Result<()> {
+    host.engine.remove(container).await?;
+    BootSpec::remove(&host.paths, container)?;
+    forget_layer(&host.root, &host.paths, container).await
 }
 
 /// The VM's container, which has to be on this host.

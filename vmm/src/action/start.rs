@@ -16,6 +16,7 @@ use onedock_common::state::descriptor::Descriptor;
 use onedock_common::state::vm_folder;
 use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
+use onedock_node::client::Root;
 use tokio::time::timeout;
 
 use super::creation::{ContainerCreation, Part};
@@ -42,7 +43,7 @@ enum Before {
     Ours(ContainerInfo),
 }
 
-impl<E: Engine, R> Start<'_, E, R> {
+impl<E: Engine, R: Root> Start<'_, E, R> {
     pub(super) async fn run(&self) -> anyhow::Result<Answer> {
         let name = ContainerName::of(self.vm.id).to_string();
         self.ensure_supported()?;
@@ -171,8 +172,7 @@ impl<E: Engine, R> Start<'_, E, R> {
             container = container.id.short(),
             "removing the container of an earlier life of this VM"
         );
-        engine.remove(&container.id).await?;
-        BootSpec::remove(&self.host.paths, &container.id)?;
+        running::remove(self.host, &container.id).await?;
         Ok(Before::Nothing)
     }
 
@@ -242,8 +242,7 @@ impl<E: Engine, R> Start<'_, E, R> {
         };
         let Err(error) = started else { return Ok(()) };
         let removed = async {
-            self.host.engine.remove(&id).await?;
-            BootSpec::remove(&self.host.paths, &id)?;
+            running::remove(self.host, &id).await?;
             descriptor.container = None;
             descriptor.write(path)?;
             Ok(())

@@ -174,9 +174,9 @@ impl<E: Engine> Job<'_, E> {
         if self.job.if_running == IfRunning::Refuse {
             freeze::idle(self.node, vm, self.job.disk.disk(), Some(&container.id)).await?;
         }
-        let Some(folder) = self.node.engine.layer(&container.id).await? else {
+        if !self.node.paths.layer_record(&container.id).exists() {
             return self.by_engine(container).await.map(Some);
-        };
+        }
         let client = self.client()?;
         let depth = match client.depth(self.image).await {
             Ok(depth) => depth,
@@ -186,7 +186,7 @@ impl<E: Engine> Job<'_, E> {
         };
         let whole = depth >= DEEPEST;
         let helper = &self.node.helper;
-        let pack = || helper.pack_layer(&folder, whole);
+        let pack = || helper.pack_layer(&container.id, whole);
         let spooled = freeze::during(self.node, vm, async |running| match running {
             Some(_) => layer::spool(pack()?, self.job.disk.folder())
                 .await
@@ -230,7 +230,7 @@ impl<E: Engine> Job<'_, E> {
         Ok(Some((state, appended.bytes)))
     }
 
-    /// Where the engine's storage has no folder to pack.
+    /// Where no folder of the engine's storage is known that could be packed.
     async fn by_engine(&self, container: &ContainerInfo) -> Result<(Source, u64)> {
         let (engine, tag) = (&self.node.engine, &self.job.tag);
         let vm = self.job.disk.vm();

@@ -8,34 +8,46 @@ use std::path::PathBuf;
 
 /// One mount.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The kernel's id.
-    pub(super) id: u64,
+    pub(crate) id: u64,
     /// `major:minor` of the file system.
-    pub(super) device: String,
+    pub(crate) device: String,
     /// Where it is, as seen from the root of the process.
-    pub(super) place: PathBuf,
+    pub(crate) place: PathBuf,
+    /// The kind of its file system.
+    pub(crate) kind: String,
+    /// The options of the file system itself, as it writes them; each is to be [`decoded`].
+    pub(crate) options: Vec<u8>,
 }
 
 /// The mounts that a process sees; `pid` may be `thread-self`.
-pub(super) fn of(pid: &str) -> io::Result<Vec<Entry>> {
+pub(crate) fn of(pid: &str) -> io::Result<Vec<Entry>> {
     let bytes = fs::read(format!("/proc/{pid}/mountinfo"))?;
     Ok(bytes.split(|b| *b == b'\n').filter_map(entry).collect())
 }
 
 fn entry(line: &[u8]) -> Option<Entry> {
     let mut fields = line.split(|b| *b == b' ');
-    let mut text = || std::str::from_utf8(fields.next()?).ok();
-    let id = text()?.parse().ok()?;
-    text()?;
-    let device = text()?.to_owned();
-    fields.next()?;
-    let place = OsString::from_vec(decoded(fields.next()?)).into();
-    Some(Entry { id, device, place })
+    let text = |field: &[u8]| std::str::from_utf8(field).map(str::to_owned).ok();
+    let id = text(fields.next()?)?.parse().ok()?;
+    let device = text(fields.nth(1)?)?;
+    let place = OsString::from_vec(decoded(fields.nth(1)?)).into();
+    // Behind the mount's own options stand any number of others, and a dash.
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = text(fields.next()?)?;
+    let options = fields.nth(1)?.to_vec();
+    Some(Entry {
+        id,
+        device,
+        place,
+        kind,
+        options,
+    })
 }
 
 /// Blanks, tabs, line ends and backslashes are written as a backslash and three octal digits.
-fn decoded(field: &[u8]) -> Vec<u8> {
+pub(crate) fn decoded(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {
@@ -65,6 +77,14 @@ mod tests {
         let entry = entry(line).unwrap();
         assert_eq!((entry.id, entry.device.as_str()), (36, "98:0"));
         assert_eq!(entry.place, PathBuf::from(r"/a b\c"));
+        assert_eq!(
+            (entry.kind.as_str(), &entry.options[..]),
+            ("ext3", &b"rw"[..])
+        );
+        let plain = br"36 35 98:0 / / rw - overlay overlay rw,lowerdir=/a\040b:/c";
+        let plain = super::entry(plain).unwrap();
+        assert_eq!(plain.kind, "overlay");
+        assert_eq!(plain.options, br"rw,lowerdir=/a\040b:/c");
         assert!(super::entry(b"").is_none());
         assert!(!of("thread-self").unwrap().is_empty());
     }
