@@ -6,13 +6,20 @@
 # else none, which means Debian's.
 debian_sources() {
     local release=$1 folder=$2 host file
-    host=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
     sources=()
+    host=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
     for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
         if grep -qs '^ID=debian' /etc/os-release && [ -s "$file" ] && [ -n "$host" ]; then
             sed "s/\b$host\b/$release/g" "$file" >"$folder/${file##*/}"
-            # shellcheck disable=SC2034 # read by the caller
-            sources=("$folder/${file##*/}")
+            case $release in
+            sid)
+                # It has neither updates nor a security archive.
+                sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' "$file" |
+                    sed -n 's/.*/deb & sid main/p; q' >"$folder/sources.list"
+                sources=("$folder/sources.list")
+                ;;
+            *) sources=("$folder/${file##*/}") ;;
+            esac
             break
         fi
     done

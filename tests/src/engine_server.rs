@@ -238,6 +238,10 @@ fn daemon(folder: &Path, options: &Options) -> Result<Command> {
             .arg("--add-runtime")
             .arg(format!("onedock={}", runtime.display()));
     }
+    // Where the engine can choose (from 28 on); 29 has containerd's without being asked.
+    if std::env::var("ONEDOCK_TEST_IMAGE_STORE").is_ok_and(|store| store == "containerd") {
+        command.args(["--feature", "containerd-snapshotter=true"]);
+    }
     command.args(&options.arguments);
     command
         .stdin(Stdio::null())
