@@ -24,6 +24,7 @@ help:
 	@echo 'make test-sandbox   make sandbox and sandbox-down on a copy of this machine, compared before and after'
 	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel (RELEASE=bookworm|trixie)'
 	@echo 'make test-vm-sandbox  the sandbox in such a machine; make test-vm-all: both in both releases'
+	@echo 'make test-engines   the tests of the engine with the engines of Debian 12, 13 and unstable'
 	@echo 'make bench          what a deploy and what keeping disks costs, against the engine by hand'
 	@echo 'make build          the static programs, in $(DIST)'
 	@echo 'make deny           licences and advisories of the dependencies (cargo-deny)'
@@ -72,6 +73,14 @@ test-deps:
 test-sandbox: test-deps build
 	$(SUDO) tests/sandbox/run.sh
 	$(SUDO) tests/sandbox/docker_ce.sh
+
+# The engines that Debian 12, 13 and unstable have, the newest with both of its image stores.
+.PHONY: test-engines
+test-engines: test-deps
+	cargo nextest list --workspace --locked >/dev/null
+	for engine in 'bookworm overlay2' 'trixie overlay2' 'sid overlay2' 'sid containerd'; do \
+	    $(SUDO) tests/engines/run.sh $$engine || exit 1; \
+	done
 
 # A virtual machine with a Debian as its installer leaves it, 12 (bookworm) or 13 (trixie).
 RELEASE := bookworm

@@ -4,6 +4,7 @@
 # debian_sources RELEASE FOLDER: sets the array `sources` for mmdebstrap: the machine's own sources
 # under the release's name, written to FOLDER, where the machine is a Debian (it may use a mirror);
 # else none, which means Debian's.
+# shellcheck disable=SC2034 # sources is read by the caller
 debian_sources() {
     local release=$1 folder=$2 host file
     sources=()

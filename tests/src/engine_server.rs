@@ -213,6 +213,11 @@ fn end_leftovers(folder: &Path) {
     }
 }
 
+/// Whether the engines of the tests keep their images in containerd (`tests/engines/run.sh`).
+pub fn uses_containerd() -> bool {
+    std::env::var("ONEDOCK_TEST_IMAGE_STORE").is_ok_and(|store| store == "containerd")
+}
+
 fn daemon(folder: &Path, options: &Options) -> Result<Command> {
     if let Some(behind) = &options.behind {
         fs::write("/etc/onedock/runtime", format!("{}\n", behind.display()))?;
@@ -239,7 +244,7 @@ fn daemon(folder: &Path, options: &Options) -> Result<Command> {
             .arg(format!("onedock={}", runtime.display()));
     }
     // Where the engine can choose (from 28 on); 29 has containerd's without being asked.
-    if std::env::var("ONEDOCK_TEST_IMAGE_STORE").is_ok_and(|store| store == "containerd") {
+    if uses_containerd() {
         command.args(["--feature", "containerd-snapshotter=true"]);
     }
     command.args(&options.arguments);

@@ -146,6 +146,11 @@ impl FakeEngine {
         state.images.insert(image.to_string(), ImageInfo::default());
     }
 
+    /// Its storage is no overlay: the runtime records nothing.
+    pub fn record_no_layers(&self) {
+        self.state.borrow_mut().layers = None;
+    }
+
     /// Refuses to bound a layer, as an engine does whose storage keeps no quota.
     pub fn bound_nothing(&self) {
         self.state.borrow_mut().unbounded = true;
@@ -360,7 +365,10 @@ impl Engine for FakeEngine {
                     let record = folder.join(format!("{container}.json"));
                     std::fs::create_dir_all(folder)
                         .and_then(|()| std::fs::write(record, "{}"))
-                        .unwrap();
+                        .map_err(|e| EngineError::Unreadable {
+                            call: "start",
+                            problem: e.to_string(),
+                        })?;
                 }
                 return Err(EngineError::Refused {
                     call: "start",

@@ -8,6 +8,8 @@ pub(crate) mod ids;
 pub(crate) mod layer;
 mod merged;
 pub mod pack;
+#[expect(unsafe_code, reason = "attributes of files have no safe form")]
+mod project;
 #[expect(unsafe_code, reason = "quotas of a project have no safe form")]
 pub mod quota;
 pub mod record;

@@ -56,7 +56,7 @@ pub fn pack(
 
 /// A folder on the way is open, and paths go down two thousand folders: more than the usual limit
 /// of open files, which may be raised.
-fn allow_depth() {
+pub(super) fn allow_depth() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192).max(soft), hard);
     }

@@ -1,8 +1,10 @@
-//! What a container's layer may hold: the project quota that the engine's overlay2 driver gives
-//! the folder of a layer on xfs mounted with `pquota` (`docker create --storage-opt size=…`).
+//! What a container's layer may hold: a project quota on its folder, where the file system keeps them
+//! (xfs mounted with `pquota`, ext4 with `prjquota`).
 //!
-//! The engine sets it when the container is created and has no call to change it. The quota is
-//! the file system's: it is in force for the running container at once, and survives restarts.
+//! With overlay2 on xfs the engine gives the layer a project when the container is created with a
+//! size, and has no call to change that; with containerd's snapshots it takes the size and does
+//! nothing. The quota is the file system's: it is in force for the running container at once, and survives
+//! restarts.
 
 use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -11,13 +13,17 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::libc;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use onedock_common::ContainerId;
 use onedock_common::state::paths::Paths;
 use thiserror::Error;
 
 use crate::layers::error::PackError;
 use crate::layers::layer::Layer;
+use crate::layers::{pack, project};
+
+/// The first of the numbers of projects that are given here.
+const OURS: u32 = 1 << 30;
 
 /// A block of the quota calls, in bytes.
 const BLOCK: u64 = 512;
@@ -64,20 +70,16 @@ pub fn limit(paths: &Paths, container: &ContainerId, size_mib: u64) -> Result<()
         let path = layer.path().to_owned();
         move |errno| QuotaError::Failed { path, verb, errno }
     };
-    // The layer is open by O_PATH, which no ioctl takes.
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = openat(layer.upper(), ".", flags, Mode::empty()).map_err(failed("read"))?;
-    let project = match project(&folder) {
-        Ok(0) | Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL) => {
-            return Err(QuotaError::NoQuota);
-        }
+    let folder = readable(layer.upper()).map_err(failed("read"))?;
+    let project = match project::of(&folder) {
+        Ok(0) => give_project(&layer, &folder)?,
+        Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL) => return Err(QuotaError::NoQuota),
         project => project.map_err(failed("read"))?,
     };
 
     let mut quota = Quota::default();
     match call(GET, &folder, project, &mut quota) {
-        // Counted, but not kept: mounted with pqnoenforce, or no quota at all.
-        Err(Errno::ESRCH | Errno::ENOSYS) => return Err(QuotaError::NoQuota),
+        Err(errno) if is_no_quota(errno) => return Err(QuotaError::NoQuota),
         // A layer that holds nothing yet has no record.
         Err(Errno::ENOENT) => quota = Quota::default(),
         answer => answer.map_err(failed("read"))?,
@@ -100,24 +102,64 @@ pub fn limit(paths: &Paths, container: &ContainerId, size_mib: u64) -> Result<()
     call(SET, &folder, project, &mut quota).map_err(failed("changed"))
 }
 
+/// Gives a layer a project of its own, as the engine does only with overlay2 on xfs.
+fn give_project(layer: &Layer, folder: &OwnedFd) -> Result<u32, QuotaError> {
+    let failed = |errno| QuotaError::Failed {
+        path: layer.path().to_owned(),
+        verb: "changed",
+        errno,
+    };
+    let project = match free_project(folder) {
+        Err(errno) if is_no_quota(errno) => return Err(QuotaError::NoQuota),
+        project => project.map_err(failed)?,
+    };
+    pack::allow_depth();
+    // The kernel makes files in the folder for work and renames them into the layer, which it refuses
+    // across projects: that folder first.
+    let work = readable(&layer.work()?).map_err(failed)?;
+    project::assign(work, project).map_err(failed)?;
+    let again = readable(layer.upper()).map_err(failed)?;
+    project::assign(again, project).map_err(failed)?;
+    Ok(project)
+}
+
+/// A number that counts nothing yet. It begins with the folder's inode, so that two of these calls at
+/// once do not take the same; those of the engine count from 1.
+fn free_project(folder: &OwnedFd) -> Result<u32, Errno> {
+    let inode = fstat(folder)?.st_ino;
+    for number in inode..inode.saturating_add(1000) {
+        let project = OURS | u32::try_from(number & u64::from(!OURS >> 1)).unwrap_or(0);
+        let mut quota = Quota::default();
+        match call(GET, folder, project, &mut quota) {
+            Err(Errno::ENOENT) => return Ok(project),
+            Ok(()) if quota.held == 0 && quota.inodes == 0 => return Ok(project),
+            Ok(()) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::EUSERS)
+}
+
+/// Counted, but not enforced (mounted with pqnoenforce), no quota at all, or Linux before 5.14.
+fn is_no_quota(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ESRCH | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EINVAL
+    )
+}
+
+/// The folder again, which is open by `O_PATH`: no ioctl takes that.
+fn readable(folder: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(folder, ".", flags, Mode::empty())
+}
+
 /// So many MiB in blocks of the quota calls.
 fn blocks(size_mib: u64) -> Result<u64, QuotaError> {
     size_mib
         .checked_mul(1024 * 1024 / BLOCK)
         .filter(|blocks| *blocks > 0 && i64::try_from(*blocks).is_ok())
         .ok_or(QuotaError::Size(size_mib))
-}
-
-/// `struct fsxattr` of `linux/fs.h`.
-#[repr(C)]
-#[derive(Debug, Default)]
-struct FileAttributes {
-    flags: u32,
-    extent_size: u32,
-    extents: u32,
-    project: u32,
-    copy_extent_size: u32,
-    padding: [u8; 8],
 }
 
 /// `struct fs_disk_quota` of `linux/dqblk_xfs.h`.
@@ -144,7 +186,7 @@ struct Quota {
     end: [u8; 10],
 }
 
-const _: () = assert!(size_of::<FileAttributes>() == 28 && size_of::<Quota>() == 112);
+const _: () = assert!(size_of::<Quota>() == 112);
 
 /// `FS_PROJ_QUOTA`, `FS_DQ_BSOFT`, `FS_DQ_BHARD`.
 const PROJECT: i8 = 2;
@@ -157,19 +199,6 @@ const SET: libc::c_int = command(4);
 const fn command(number: libc::c_int) -> libc::c_int {
     let kind = 2;
     ((((b'X' as libc::c_int) << 8) + number) << 8) | kind
-}
-
-nix::ioctl_read! {
-    /// `FS_IOC_FSGETXATTR`
-    read_attributes, b'X', 31, FileAttributes
-}
-
-/// The project of the layer's folder, 0 for none.
-fn project(folder: &OwnedFd) -> Result<u32, Errno> {
-    let mut attributes = FileAttributes::default();
-    // SAFETY: the descriptor is open, and the structure is the one that the call fills in.
-    unsafe { read_attributes(folder.as_raw_fd(), &raw mut attributes) }?;
-    Ok(attributes.project)
 }
 
 /// `quotactl_fd`, from Linux 5.14 on: of the file system that holds `folder`, whatever its device is

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use onedock_common::ContainerId;
-use onedock_tests::engine_server::PrivateEngine;
+use onedock_tests::engine_server::{PrivateEngine, uses_containerd};
 use onedock_tests::test_host::{CRUN, TestHost, boot_spec};
 
 use tree::Tree;
@@ -61,8 +61,11 @@ fn survives(host: &TestHost, shift: u32) -> Result<ContainerId> {
     base(engine)?;
     let first = run(host, "first", "base:1")?;
     let untouched = image::pack(engine, &first, false)?;
+    // With containerd's store and a remapped engine, the engine itself has copied the whole image into
+    // the container's layer to give it other owners (moby's remapSnapshot).
+    let copied = shift > 0 && uses_containerd();
     ensure!(
-        fs::read(&untouched)? == [0; 1024],
+        copied || fs::read(&untouched)? == [0; 1024],
         "an unchanged layer has entries"
     );
 

@@ -5,6 +5,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use onedock_node::request::{Answer, Request};
+use onedock_tests::engine_server::uses_containerd;
 use onedock_tests::test_host::IMAGE;
 
 use crate::{host, image, run};
@@ -24,7 +25,10 @@ fn a_layer_on_storage_without_quotas_is_not_bound() -> Result<()> {
     let answer: Answer = serde_json::from_slice(&fs::read(answer)?)?;
     ensure!(answer.done && answer.unbounded, "{answer:?}");
 
-    // What the engine says to a container that asks for one.
+    // What the engine says to a container that asks for one: containerd's store takes it in silence.
+    if uses_containerd() {
+        return Ok(());
+    }
     let arguments = ["create", "--storage-opt", "size=20M", IMAGE];
     let output = engine.output("docker", &arguments)?;
     let error = String::from_utf8(output.stderr)?;

@@ -32,12 +32,8 @@ pub(super) struct ContainerCreation<'a, E> {
 }
 
 impl<E: Engine> ContainerCreation<'_, E> {
-    /// Makes it. A note for the VM's log where its size could not be bounded.
-    pub(super) async fn create(
-        &self,
-        mut spec: CreateSpec,
-        notes: &mut Vec<String>,
-    ) -> anyhow::Result<ContainerId> {
+    /// Makes it, without a bound where the engine can give it none.
+    pub(super) async fn create(&self, mut spec: CreateSpec) -> anyhow::Result<ContainerId> {
         let noted = match self.part {
             Part::Root => journal::creating(self.paths, self.vm, self.disk),
             Part::Tree => journal::tree::creating(self.paths, self.vm, self.disk),
@@ -49,13 +45,10 @@ impl<E: Engine> ContainerCreation<'_, E> {
             )
         })?;
         let mut made = self.engine.create(&spec).await;
-        if let (Some(mib), Err(e)) = (spec.storage_mib, &made)
+        if let Err(e) = &made
+            && spec.storage_mib.is_some()
             && is_unbounded(e)
         {
-            notes.push(format!(
-                "DISK {} has no bound of {mib} MiB, because the storage of this host's Docker engine keeps no quotas",
-                self.disk
-            ));
             spec.storage_mib = None;
             made = self.engine.create(&spec).await;
         }

@@ -225,15 +225,39 @@ fn a_disk_that_is_gone_damaged_or_of_another_vm_is_named_with_its_path() {
 }
 
 #[test]
-fn without_overlay2_a_further_image_is_refused_and_without_quotas_made_without_a_bound() {
-    let node = FakeNode::full();
+fn without_quotas_a_root_disk_is_made_without_a_bound_and_the_log_says_so() {
     let larger = supported().replacen("<SIZE><![CDATA[64]]>", "<SIZE><![CDATA[90]]>", 1);
-    node.host.engine.bound_nothing();
-    let answer = node.deploy_with(&larger).unwrap();
+    for engine_refuses in [true, false] {
+        let node = FakeNode::full();
+        if engine_refuses {
+            node.host.engine.bound_nothing();
+        }
+        node.host.root.unbounded();
+        let notes = node.deploy_with(&larger).unwrap().notes;
+        let said = notes
+            .iter()
+            .filter(|note| note.contains("DISK 0 has no bound of 90 MiB, because the storage"));
+        assert_eq!(said.count(), 1, "{notes:?}");
+    }
+    let node = FakeNode::full();
+    let notes = node.deploy_with(&larger).unwrap().notes;
     assert!(
-        answer.notes[0].contains("DISK 0 has no bound of 90 MiB"),
-        "{answer:?}"
+        !notes.iter().any(|note| note.contains("bound")),
+        "{notes:?}"
     );
+}
+
+/// An engine whose storage is no overlay: the runtime refuses the tree and records nothing.
+#[test]
+fn a_further_image_is_refused_where_no_layers_are_recorded() {
+    let node = FakeNode::full();
+    node.host.engine.record_no_layers();
+    let error = format!("{:#}", node.deploy_with(RECORDED).unwrap_err());
+    assert!(
+        error.contains("DISK 3 is an image of a container, which can be a further disk only where"),
+        "{error}"
+    );
+    node.assert_nothing_left();
 }
 
 #[test]

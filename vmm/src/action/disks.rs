@@ -17,6 +17,7 @@ use onedock_common::state::vm_folder;
 use onedock_common::{ContainerId, DiskId};
 use onedock_node::client::Root;
 
+use super::bound::bound_new;
 use super::creation::{ContainerCreation, Part};
 use super::running;
 use crate::plan::disks::{self as planned, DiskForm, PlannedDisk};
@@ -163,11 +164,13 @@ impl<'a, E: Engine, R: Root> Disks<'a, E, R> {
             disk,
             part: Part::Tree,
         };
+        let mut size_mib = None;
         let id = match descriptor.container.clone() {
             Some(id) => id,
             None => {
                 let asked = plan::tree(self.vm, &descriptor);
-                let id = creation.create(asked, notes).await?;
+                size_mib = asked.storage_mib;
+                let id = creation.create(asked).await?;
                 self.trees.push((id.clone(), descriptor.clone()));
                 id
             }
@@ -183,6 +186,7 @@ impl<'a, E: Engine, R: Root> Disks<'a, E, R> {
             id.short()
         );
         self.record_layers(disk, &id).await?;
+        bound_new(self.host, disk, &id, size_mib, notes).await;
         Ok(id)
     }
 

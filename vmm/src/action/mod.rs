@@ -1,6 +1,7 @@
 //! The actions of `src/vmm_mad/remotes`, each in a module named like it.
 
 mod attach_disk;
+mod bound;
 mod cancel;
 mod context;
 mod creation;

@@ -13,6 +13,7 @@ use onedock_common::state::lock::VmLock;
 use onedock_node::request::Request;
 
 use super::attach_disk::allow;
+use super::bound::{self, Bound};
 use super::{LOCK_WAIT, running};
 use crate::Host;
 use crate::plan::disks as planned;
@@ -38,7 +39,7 @@ pub(super) async fn run<E: Engine, R: Root>(
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
     if is_disk(&container, vm.id, id) {
-        return bound(host, request, &container.id).await;
+        return limit(host, request, &container.id).await;
     }
     if !shown {
         allow(host, &vm, &container).await?;
@@ -57,7 +58,7 @@ pub(super) async fn run<E: Engine, R: Root>(
         )
     })?;
     match &there.source {
-        DiskSource::Tree(tree) => bound(host, request, tree).await,
+        DiskSource::Tree(tree) => limit(host, request, tree).await,
         DiskSource::Folder(_) => bail!("DISK {id} is a CD, which cannot grow"),
         DiskSource::Raw(path) => {
             let size = disk_file::inspect_as(path, Format::Raw)?.size;
@@ -112,16 +113,12 @@ async fn grow<E, R: Root>(
 }
 
 /// The disk of a container has no size but its bound, which not every storage of the engine keeps.
-async fn bound<E, R: Root>(
+async fn limit<E: Engine, R: Root>(
     host: &Host<E, R>,
     request: &ResizeDiskRequest,
     container: &ContainerId,
 ) -> anyhow::Result<Answer> {
-    let asked = Request::BoundLayer {
-        container: container.clone(),
-        size_mib: request.size_mib,
-    };
-    if host.root.call(&asked).await?.unbounded {
+    if bound::bound(host, container, request.size_mib).await? == Bound::Nothing {
         let note = format!(
             "resize_disk: DISK {} is bounded by nothing but the space of the host, because the storage of its Docker engine keeps no quotas",
             request.disk

@@ -19,6 +19,7 @@ use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use onedock_node::client::Root;
 use tokio::time::timeout;
 
+use super::bound::bound_new;
 use super::creation::{ContainerCreation, Part};
 use super::disks::{Disks, Staged};
 use super::{context, disks, ending, running};
@@ -235,12 +236,16 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
     ) -> anyhow::Result<()> {
         let creation = self.creation(descriptor.disk);
         let asked = plan::container(self.vm, descriptor, image);
-        let id = creation.create(asked, notes).await?;
+        let size_mib = asked.storage_mib;
+        let id = creation.create(asked).await?;
         let started = match creation.remember(descriptor, path, &id) {
             Ok(()) => self.start(&id, spec).await,
             Err(e) => Err(e),
         };
-        let Err(error) = started else { return Ok(()) };
+        let Err(error) = started else {
+            bound_new(self.host, descriptor.disk, &id, size_mib, notes).await;
+            return Ok(());
+        };
         let removed = async {
             running::remove(self.host, &id).await?;
             descriptor.container = None;

@@ -3,9 +3,9 @@
 //! so this is a remark and no error.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::engine::Engine;
+use super::engine::{Engine, Info};
 use crate::file_step::PutFile;
 use crate::owner::Owner;
 use crate::step::{State, Step, Steps, action};
@@ -98,10 +98,20 @@ pub(super) fn notes(engine: &Engine) -> Vec<String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         notes.push(root_bound(
             &info.driver,
-            has_project_quota(&mounts, &info.docker_root_dir),
+            has_project_quota(&mounts, layers_folder(&info)),
         ));
     }
     notes
+}
+
+/// Where the engine has its layers: a containerd that is a service of its own keeps them itself.
+fn layers_folder(info: &Info) -> &str {
+    const CONTAINERD: &str = "/var/lib/containerd";
+    if info.driver == "overlayfs" && Path::new("/run/containerd/containerd.sock").exists() {
+        CONTAINERD
+    } else {
+        &info.docker_root_dir
+    }
 }
 
 /// Whether the kernel would find the file system at its first mount.
@@ -138,12 +148,12 @@ fn root_bound(driver: &str, project_quota: bool) -> String {
         "The engine's storage keeps quotas: SIZE bounds a root disk.".into()
     } else {
         "The engine's storage keeps no quota: SIZE does not bound a root disk (for that the \
-         engine's folder must be on xfs mounted with pquota, with the storage driver overlay2)."
+         engine's folder must be on xfs mounted with pquota, or on ext4 with prjquota)."
             .into()
     }
 }
 
-/// Whether the file system of `folder` is an xfs with project quotas (proc_pid_mountinfo(5)).
+/// Whether the file system of `folder` is one with project quotas (proc_pid_mountinfo(5)).
 fn has_project_quota(mountinfo: &str, folder: &str) -> bool {
     let mut best: Option<(usize, bool)> = None;
     for line in mountinfo.lines() {
@@ -159,7 +169,7 @@ fn has_project_quota(mountinfo: &str, folder: &str) -> bool {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         // A later mount on the same point hides an earlier one.
         if beneath && best.is_none_or(|(length, _)| point.len() >= length) {
-            let quota = kind.starts_with("xfs ")
+            let quota = (kind.starts_with("xfs ") || kind.starts_with("ext4 "))
                 && kind
                     .rsplit(' ')
                     .next()
