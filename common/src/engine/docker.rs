@@ -120,19 +120,9 @@ impl Engine for Docker {
             .within("image inspect", QUICK, self.client.inspect_image(&name))
             .await
         {
-            Ok(answer) => {
-                let config = answer.config.unwrap_or_default();
-                Ok(Some(ImageInfo {
-                    entrypoint: config.entrypoint.unwrap_or_default(),
-                    cmd: config.cmd.unwrap_or_default(),
-                    volumes: config
-                        .volumes
-                        .unwrap_or_default()
-                        .into_iter()
-                        .map(|path| shapes::cleaned(&path))
-                        .collect(),
-                }))
-            }
+            Ok(answer) => shapes::image(image, answer).map(Some),
+            // `RootFS` is then without the type that the API's description requires.
+            Err(EngineError::Unreadable { .. }) => Err(shapes::unknown_image(image)),
             Err(e) if e.is_missing() => Ok(None),
             Err(e) => Err(e),
         }

@@ -8,11 +8,11 @@ use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, HostConfig,
-    HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
+    HostConfigLogConfig, ImageInspect, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::{ContainerInfo, CreateSpec, EngineError, Limits, NoAnswer, unwrapped};
-use crate::types::reference::Repository;
+use super::{ContainerInfo, CreateSpec, EngineError, ImageInfo, Limits, NoAnswer, unwrapped};
+use crate::types::reference::{Repository, Source};
 use crate::types::secret::Credential;
 
 /// Within a transfer, from one word of progress to the next. Unpacking a large layer is silent.
@@ -122,8 +122,36 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Result<ContainerInf
     })
 }
 
+/// What matters of an inspected image.
+pub(super) fn image(image: &Source, answer: ImageInspect) -> Result<ImageInfo, EngineError> {
+    let config = answer.config.ok_or_else(|| unknown_image(image))?;
+    Ok(ImageInfo {
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        cmd: config.cmd.unwrap_or_default(),
+        volumes: config
+            .volumes
+            .unwrap_or_default()
+            .into_iter()
+            .map(|path| cleaned(&path))
+            .collect(),
+    })
+}
+
+/// Of an image whose layers it did not pull, because it has them in another form already, containerd's
+/// image store says neither configuration nor layers (moby's `ImageInspect`, `multi.Best`). Taken for an
+/// image without a command and volumes, a VM would run the wrong thing and lose what its volumes
+/// hold.
+pub(super) fn unknown_image(image: &Source) -> EngineError {
+    EngineError::Unreadable {
+        call: "image inspect",
+        problem: format!(
+            "it says nothing of the command and the volumes of {image}, whose layers this host has in another form; remove the images there that share them (docker image rm) and try again"
+        ),
+    }
+}
+
 /// A VOLUME path of an image as the engine mounts it: without `.`, `..` and double slashes.
-pub(super) fn cleaned(path: &str) -> PathBuf {
+fn cleaned(path: &str) -> PathBuf {
     let mut clean = PathBuf::from("/");
     for component in Path::new(path).components() {
         match component {

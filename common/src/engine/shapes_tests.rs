@@ -172,3 +172,27 @@ fn fault_42_only_a_wait_that_was_answered_says_that_a_container_has_gone() {
     assert!(!answered(500));
     assert!(!is_answer_of_wait(&Error::RequestTimeoutError));
 }
+
+/// As 20.10 answers, and 28.5 with containerd's store for layers that it has in another form.
+#[test]
+fn an_image_of_which_the_engine_says_nothing_is_none_without_a_command() {
+    let source: Source = format!("docker://front:5000/x@sha256:{}", "ab".repeat(32))
+        .parse()
+        .unwrap();
+    let read = |answer| image(&source, serde_json::from_value(answer).unwrap());
+    let known = read(serde_json::json!({
+        "Id": "sha256:ab",
+        "Config": {"Cmd": ["httpd"], "Entrypoint": null, "Volumes": {"/data/../srv//": {}}},
+        "RootFS": {"Type": "layers", "Layers": []},
+    }))
+    .unwrap();
+    assert_eq!(known.cmd, ["httpd"]);
+    assert_eq!(known.volumes, [Path::new("/srv")]);
+    assert!(known.entrypoint.is_empty());
+    let unknown = read(serde_json::json!({"Id": "sha256:ab"})).unwrap_err();
+    let unknown = unknown.to_string();
+    assert!(unknown.contains("says nothing of the command"), "{unknown}");
+    // The client itself refuses what the engine writes then.
+    let written = serde_json::json!({"Id": "sha256:ab", "RootFS": {}});
+    assert!(serde_json::from_value::<ImageInspect>(written).is_err());
+}
