@@ -14,7 +14,7 @@ use std::io::Read as _;
 use anyhow::{Context as _, bail};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
-use onedock_common::opennebula::image::DatastoreAction;
+use onedock_common::opennebula::image::{DatastoreAction, REQUEST_LIMIT};
 
 use store::Store;
 
@@ -70,8 +70,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
 
 fn read_input() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // Base64 takes four bytes for three.
-    let limit = onedock_common::opennebula::xml::LIMIT as u64 / 3 * 4 + 1;
+    let limit = REQUEST_LIMIT as u64 + 1;
     std::io::stdin()
         .take(limit)
         .read_to_end(&mut bytes)

@@ -100,7 +100,7 @@ impl<R: Read> Read for Receiver<R> {
             self.ended = self.left == 0;
         }
         let wanted = self.left.min(buffer.len());
-        if self.ended || wanted == 0 {
+        if wanted == 0 {
             return Ok(0);
         }
         let Some(part) = buffer.get_mut(..wanted) else {
@@ -140,6 +140,20 @@ mod tests {
         let mut changed = sent.clone();
         changed[5000] ^= 1;
         assert!(read(&changed).is_err());
+    }
+
+    #[test]
+    fn a_read_of_no_bytes_is_not_the_end() {
+        let mut sent = Vec::new();
+        let mut sender = Sender::new(&mut sent);
+        sender.write_all(b"x").unwrap();
+        sender.finish().unwrap();
+        let mut receiver = Receiver::new(&sent[..]);
+        assert_eq!(receiver.read(&mut []).unwrap(), 0);
+        let mut got = Vec::new();
+        receiver.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"x");
+        receiver.finish().unwrap();
     }
 
     #[test]

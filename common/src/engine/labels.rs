@@ -41,3 +41,41 @@ pub fn is_tree(container: &ContainerInfo, vm: VmId, disk: DiskId) -> bool {
         && has(container, TREE, &vm.to_string())
         && has(container, DISK, &disk.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+
+    fn labelled(labels: &[(&str, &str)]) -> ContainerInfo {
+        let engine = FakeEngine::default();
+        let labels = labels.iter().map(|(label, value)| (*label, *value));
+        let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned()));
+        engine.add("one-5", labels.collect());
+        engine.containers().remove(0).info
+    }
+
+    #[test]
+    fn a_container_is_a_vm_s_by_all_of_its_labels_and_a_tree_is_not_the_vm() {
+        let [vm, disk] = [(VM, "5"), (DISK, "1")];
+        let (driver, tree) = ((DRIVER, ONEDOCK), (TREE, "5"));
+        for (labels, of_vm, is_the_disk, is_the_tree) in [
+            (&[driver, vm, disk][..], true, true, false),
+            (&[driver, vm], true, false, false),
+            (&[driver, vm, (DISK, "0")], true, false, false),
+            (&[driver, (VM, "6"), disk], false, false, false),
+            (&[(DRIVER, "docker"), vm, disk], false, false, false),
+            (&[vm, disk, tree], false, false, false),
+            (&[driver, tree, disk], false, false, true),
+            (&[driver, tree, (DISK, "0")], false, false, false),
+            (&[driver, (TREE, "6"), disk], false, false, false),
+            (&[], false, false, false),
+        ] {
+            let container = labelled(labels);
+            let (vm, disk) = (VmId::new(5), DiskId::new(1));
+            assert_eq!(is_of_vm(&container, vm), of_vm, "{labels:?}");
+            assert_eq!(is_disk(&container, vm, disk), is_the_disk, "{labels:?}");
+            assert_eq!(is_tree(&container, vm, disk), is_the_tree, "{labels:?}");
+        }
+    }
+}

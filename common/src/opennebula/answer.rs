@@ -158,6 +158,13 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_written_with_its_end() {
+        let mut written = Vec::new();
+        write_line(&mut written, "one-5");
+        assert_eq!(written, b"one-5\n");
+    }
+
+    #[test]
     fn a_success_says_its_line_and_its_notes_as_information() {
         let notes = vec!["no quota\nhere".to_owned(), "slow".to_owned()];
         assert_eq!(

@@ -10,6 +10,9 @@ use thiserror::Error;
 use crate::opennebula::xml::{Element, LIMIT, Node, XmlError};
 use crate::types::ids::{DatastoreId, ImageId, SnapshotId};
 
+/// The largest request that is read, in bytes: base64 takes four for three of the XML.
+pub const REQUEST_LIMIT: usize = LIMIT / 3 * 4;
+
 /// Why the request could not be read.
 #[derive(Debug, Error)]
 pub enum RequestError {
@@ -104,7 +107,7 @@ pub struct Datastore {
 impl DatastoreAction {
     /// Reads the base64 that `one_datastore` writes to standard input.
     pub fn from_base64(bytes: &[u8]) -> Result<Self, RequestError> {
-        if bytes.len() > LIMIT / 3 * 4 {
+        if bytes.len() > REQUEST_LIMIT {
             return Err(RequestError::TooLarge);
         }
         let packed: Vec<u8> = bytes
@@ -244,7 +247,10 @@ mod tests {
         assert_eq!(image.target_snapshot, Some(SnapshotId::new(0)));
         assert_eq!(image.format.as_deref(), Some("raw"));
         assert_eq!(image.size_mb, None);
-        assert_eq!(read("<TYPE>7</TYPE>").unwrap().kind, Some(ImageKind::Other));
+        for (number, kind) in [(1, ImageKind::Cdrom), (7, ImageKind::Other)] {
+            let image = read(&format!("<TYPE>{number}</TYPE>")).unwrap();
+            assert_eq!(image.kind, Some(kind));
+        }
         for bad in [
             "<TYPE>OS</TYPE>",
             "<CLONING_ID>-2</CLONING_ID>",
@@ -253,6 +259,17 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_request_is_read_up_to_32_megabytes_of_xml() {
+        assert_eq!(REQUEST_LIMIT, 44_739_240);
+        let mut blank = vec![b' '; REQUEST_LIMIT];
+        let refused = DatastoreAction::from_base64(&blank).unwrap_err();
+        assert!(matches!(refused, RequestError::Xml(_)), "{refused}");
+        blank.extend(b"  ");
+        let refused = DatastoreAction::from_base64(&blank).unwrap_err();
+        assert!(matches!(refused, RequestError::TooLarge), "{refused}");
     }
 
     #[test]

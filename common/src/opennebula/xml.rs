@@ -416,6 +416,18 @@ mod tests {
     }
 
     #[test]
+    fn a_document_is_read_up_to_its_limit() {
+        assert_eq!(LIMIT, 33_554_432);
+        let mut bytes = b"</VM>".to_vec();
+        bytes.resize(LIMIT, b' ');
+        let refused = Element::document(&bytes, "VM").unwrap_err();
+        assert!(matches!(refused, XmlError::Damaged { .. }), "{refused}");
+        bytes.extend(b"  ");
+        let refused = Element::document(&bytes, "VM").unwrap_err();
+        assert_eq!(refused, XmlError::TooLarge(LIMIT + 2));
+    }
+
+    #[test]
     fn ten_megabytes_of_it_are_read() {
         let nic = "<NIC><NIC_ID>1</NIC_ID><MAC>02:00:0a:4d:00:2a</MAC></NIC>";
         let text = format!("<VM>{}</VM>", nic.repeat(10 * 1024 * 1024 / nic.len()));

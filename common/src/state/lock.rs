@@ -67,7 +67,6 @@ impl VmLock {
                     // Its VM was forgotten meanwhile.
                     Ok(()) => file = open_or_make(&path).map_err(open)?,
                     Err(TryLockError::WouldBlock) => return Ok(None),
-                    Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
                     Err(TryLockError::Error(source)) => return Err(open(source)),
                 }
             }
@@ -135,7 +134,7 @@ fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options
         .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     options
 }
 
@@ -242,13 +241,23 @@ mod tests {
     }
 
     #[test]
-    fn many_that_lock_and_forget_at_once_are_never_two() {
+    fn many_that_lock_and_forget_at_once_are_never_two_and_keep_readers_out() {
         let (_dir, paths) = temporary();
         let inside = std::sync::atomic::AtomicU32::new(0);
         thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..50_000 {
+                    if let Some(reader) = VmLock::try_shared(&paths, VM).unwrap()
+                        && reader._file.is_some()
+                    {
+                        let actions = inside.load(std::sync::atomic::Ordering::SeqCst);
+                        assert_eq!(actions, 0);
+                    }
+                }
+            });
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..50 {
+                    for _ in 0..1000 {
                         let lock = VmLock::acquire(&paths, VM, Duration::from_secs(20)).unwrap();
                         let others = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                         assert_eq!(others, 0);
