@@ -376,6 +376,7 @@ mod tests {
         let vm = tree("<VM><A/><B> <C/> </B><D>\n<E><F>x</F></E></D></VM>").unwrap();
         let found: Vec<_> = vm.node().all().map(|n| (n.name(), n.is_empty())).collect();
         assert_eq!(found, [("A", true), ("B", true), ("D", false)]);
+        assert_eq!(vm.node().element(), &vm);
     }
 
     #[test]

@@ -123,6 +123,9 @@ mod tests {
     fn formats_and_file_systems_are_read_as_opennebula_writes_them() {
         assert_eq!("QCOW2".parse(), Ok(DiskFormat::Qcow2));
         assert_eq!("ext4".parse(), Ok(FileSystem::Ext4));
+        for format in [DiskFormat::Raw, DiskFormat::Qcow2, DiskFormat::Iso] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
         for fs in FileSystem::ALL {
             assert_eq!(fs.to_string().parse(), Ok(fs));
         }

@@ -139,8 +139,9 @@ mod tests {
         }
         container(folder, 4, &[]);
         let mut sizes = DiskSizes::default();
+        assert!(sizes.is_empty());
         sizes.add_layer(DiskId::new(0), (2 << 20) + 1);
-        assert!(!sizes.has_container());
+        assert!(!sizes.has_container() && !sizes.is_empty());
         sizes.add_folder(folder);
         assert!(sizes.has_container());
         assert_eq!(
@@ -152,6 +153,14 @@ mod tests {
              SNAPSHOT_SIZE = [ ID=3, DISK_ID=0, SIZE=5]\n\
              SNAPSHOT_SIZE = [ ID=12, DISK_ID=1, SIZE=1]\n"
         );
+    }
+
+    #[test]
+    fn a_snapshot_alone_is_something_to_tell() {
+        let mut sizes = DiskSizes::default();
+        let snapshot = (DiskId::new(1), SnapshotId::new(0));
+        sizes.snapshots.insert(snapshot, 1);
+        assert!(!sizes.is_empty());
     }
 
     #[test]

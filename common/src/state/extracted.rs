@@ -81,10 +81,7 @@ fn remove(folder: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     }
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    files::remove_all(folder)
 }
 
 #[cfg(test)]
@@ -111,6 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_extracted_and_of_which_image_stands_beside_the_folder() {
+        let folder = Paths::at("/s").extracted_folder(VmId::new(5), DiskId::new(4));
+        assert_eq!(fresh(&folder), Path::new("/s/extracted/5/4.new"));
+        assert_eq!(stamp(&folder), Path::new("/s/extracted/5/4.of"));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("context"), "a file in place of the folder").unwrap();
+        assert!(forget(&Paths::at(dir.path()), VmId::new(5)).is_err());
+    }
+
+    #[test]
     fn an_ordinary_user_removes_a_cd_whose_folders_nobody_may_write() {
         const NOBODY: u32 = 65534;
         let dir = tempfile::tempdir().unwrap();
@@ -132,6 +143,9 @@ mod tests {
                 break;
             }
         }
+        let anothers = dir.path().join("another's");
+        fs::create_dir(&anothers).unwrap();
+        fs::set_permissions(&anothers, fs::Permissions::from_mode(0o755)).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 if is_root {
@@ -139,6 +153,8 @@ mod tests {
                     nix::unistd::setfsgid(nix::unistd::Gid::from_raw(NOBODY));
                     nix::unistd::setfsuid(nix::unistd::Uid::from_raw(NOBODY));
                 }
+                // A folder of another user that is open already is left as it is.
+                assert!(open_folders(&anothers).is_ok());
                 forget_disk(&paths, vm, disk).unwrap();
             });
         });

@@ -12,10 +12,6 @@ const TEMPORARY: &str = ".new.";
 /// Replaces `path` by `bytes`: a temporary file beside it, synchronised, renamed over it, and
 /// the folder synchronised. `mode` holds from the file's first moment on.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let dir = path
-        .parent()
-        .filter(|d| !d.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
     if path.file_name().is_none() {
         return Err(io::Error::other("path has no file name"));
     }
@@ -26,17 +22,24 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
             .create(true)
             .truncate(true)
             .mode(mode)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+            .custom_flags(nix::libc::O_NOFOLLOW)
             .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
+        File::open(folder_of(path))?.sync_all()
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// Removes a file; one that is not there is removed already.
@@ -120,7 +123,7 @@ pub fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
         .open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
@@ -146,6 +149,48 @@ mod tests {
         replace(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_folder_of_a_bare_name_is_the_current_one() {
+        for (path, folder) in [("disk.0", "."), ("5/disk.0", "5"), ("/disk.0", "/")] {
+            assert_eq!(folder_of(Path::new(path)), Path::new(folder), "{path}");
+        }
+    }
+
+    #[test]
+    fn attack_45_a_link_in_place_of_the_temporary_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, victim) = (dir.path().join("disk.0"), dir.path().join("victim"));
+        std::os::unix::fs::symlink(&victim, temporary(&path)).unwrap();
+        assert!(replace(&path, b"x", 0o600).is_err());
+        assert!(!victim.exists());
+    }
+
+    #[test]
+    fn what_is_not_there_is_removed_and_what_cannot_be_removed_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, folder, link] = ["file", "folder", "link"].map(|name| dir.path().join(name));
+        let fill = || {
+            fs::write(&file, "x").unwrap();
+            fs::create_dir_all(folder.join("inner")).unwrap();
+        };
+        fill();
+        assert!(remove(&folder).is_err());
+        for path in [&file, &folder] {
+            remove_all(path).unwrap();
+            remove_all(path).unwrap();
+            remove(path).unwrap();
+            assert!(!path.exists());
+        }
+        fill();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        remove_all(&link).unwrap();
+        assert!(folder.exists() && !link.exists());
+        // Beneath a file there is no folder to look into.
+        assert!(remove_all(&file.join("inner")).is_err());
+        assert!(entries(&file).is_err());
+        assert!(entries(&link).unwrap().is_empty());
     }
 
     #[test]
@@ -176,5 +221,8 @@ mod tests {
         assert!(read_bounded(&secret, 99).is_err());
         assert_eq!(read_bounded(&secret, 100).unwrap().len(), 100);
         assert!(read_bounded(dir.path(), 100).is_err());
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(read_bounded(&pipe, 100).is_err());
     }
 }

@@ -100,5 +100,6 @@ mod tests {
             std::fs::write(locks.join(name), "").unwrap();
         }
         assert_eq!(paths.locked_vms(), [VmId::new(7)]);
+        assert_eq!(paths.image_lock("ab"), locks.join("image-ab"));
     }
 }

@@ -169,6 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn copies_of_a_running_vm_s_disk_are_found_whoever_made_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = disk(dir.path(), DiskId::new(1));
+        assert!(spools(&path).unwrap().is_empty());
+        let anothers = dir.path().join("disk.1.spool.1");
+        for file in [&path, &anothers, &dir.path().join("disk.10.spool.1")] {
+            fs::write(file, "").unwrap();
+        }
+        assert_eq!(spools(&path).unwrap(), [anothers]);
+        fs::write(spool(&path), "").unwrap();
+        assert_eq!(spools(&path).unwrap().len(), 2);
+    }
+
+    #[test]
     fn only_what_belongs_to_this_host_s_side_of_a_move_stays() {
         for name in [
             "disk.0",
@@ -215,5 +229,21 @@ mod tests {
         }
         let marker = fs::read_to_string(dir.path().join("101/.monitor"));
         assert_eq!(marker.unwrap(), "onedock\n");
+    }
+
+    #[test]
+    fn the_folder_of_a_vm_is_closed_to_others_and_another_driver_s_stays_as_it_is() {
+        for (system, mode) in [
+            (SystemDatastore::Onedock, 0o750),
+            (SystemDatastore::Ssh, 0o711),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("101/5");
+            fs::create_dir_all(&folder).unwrap();
+            fs::set_permissions(&folder, Permissions::from_mode(0o711)).unwrap();
+            prepare(&folder, system).unwrap();
+            let found = fs::metadata(&folder).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode);
+        }
     }
 }

@@ -91,7 +91,10 @@ mod tests {
     #[test]
     fn attack_19_only_plain_sha256_digests_are_read() {
         let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert!(format!("sha256:{hex}").parse::<Digest>().is_ok());
+        let text = format!("sha256:{hex}");
+        let digest: Digest = text.parse().unwrap();
+        assert_eq!(digest.hex(), hex);
+        assert_eq!(String::from(digest), text);
         for bad in [
             hex.to_owned(),
             format!("sha512:{hex}"),

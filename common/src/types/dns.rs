@@ -162,7 +162,9 @@ mod tests {
             "fe80::1%eth0",
             "fe80::1%2",
         ] {
-            assert_eq!(good.parse::<NameServer>().unwrap().to_string(), good);
+            let server: NameServer = good.parse().unwrap();
+            assert_eq!(server.to_string(), good);
+            assert_eq!(String::from(server), good);
         }
         for bad in [
             "",
@@ -185,7 +187,10 @@ mod tests {
     fn a_search_domain_may_be_long_have_underscores_and_end_with_a_dot() {
         let kept = |text: &str| text.parse::<SearchDomain>().map(String::from);
         assert_eq!(kept("example.com."), Ok("example.com".into()));
-        assert_eq!(kept("_tcp.example.com"), Ok("_tcp.example.com".into()));
+        let domain: SearchDomain = "_tcp.example.com".parse().unwrap();
+        assert_eq!(domain.as_str(), "_tcp.example.com");
+        assert_eq!(domain.to_string(), "_tcp.example.com");
+        assert_eq!(String::from(domain), "_tcp.example.com");
         assert_eq!(kept("a_b.lan"), Ok("a_b.lan".into()));
         assert_eq!(kept("."), Ok(".".into()));
         let label = "a".repeat(63);

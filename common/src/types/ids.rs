@@ -192,8 +192,13 @@ mod tests {
             "one-5".parse::<ContainerName>().map(|n| n.vm().get()),
             Ok(5)
         );
+        for good in ["one-0", "one-10", "one-4294967295"] {
+            let name: ContainerName = good.parse().unwrap();
+            assert_eq!(name.to_string(), good);
+        }
         for bad in [
             "one-",
+            "one-00",
             "one-05",
             "one-1/../../x",
             "one-1?force=1",
@@ -210,7 +215,10 @@ mod tests {
     #[test]
     fn a_container_id_is_64_lower_case_hexadecimal_digits() {
         let id = "0123456789abcdef".repeat(4);
-        assert!(id.parse::<ContainerId>().is_ok());
+        let read: ContainerId = id.parse().unwrap();
+        assert_eq!((read.as_str(), read.short()), (&id[..], "0123456789ab"));
+        assert_eq!(read.to_string(), id);
+        assert_eq!(String::from(read), id);
         assert!(id.to_uppercase().parse::<ContainerId>().is_err());
         assert!("../images/x".parse::<ContainerId>().is_err());
         assert!(id[..63].parse::<ContainerId>().is_err());

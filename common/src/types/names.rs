@@ -348,11 +348,58 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_has_a_name_of_letters_or_the_number_of_a_drive() {
+        for good in ["sda", "vdb", "hdc", "xvda", "sdaa", "sdaaa", "sr0", "sr11"] {
+            assert_eq!(good.parse::<DeviceName>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "", "sd", "sdA", "sd1", "sda1", "sdaaaa", "sr", "sra", "sr123", "nvme0", "../sda",
+        ] {
+            assert!(bad.parse::<DeviceName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_is_shown_at_an_absolute_path_that_is_neither_the_kernel_s_nor_the_context_s() {
+        let part = "a".repeat(255);
+        let longest = format!("/{part}/{part}/{part}/{part}");
+        assert_eq!(longest.len(), 1024);
+        for (good, shown) in [
+            ("/srv", "/srv"),
+            ("/srv//my data/", "/srv/my data"),
+            ("/mnt/data", "/mnt/data"),
+            ("/processes", "/processes"),
+            (&longest, &longest),
+        ] {
+            assert_eq!(good.parse::<MountPath>().unwrap().as_str(), shown);
+        }
+        for bad in [
+            "",
+            "srv",
+            "/",
+            "//",
+            "/mnt",
+            "/proc",
+            "/proc/x",
+            "/sys/x",
+            "/dev/sda",
+            "/context",
+            "/srv/../etc",
+            "/srv/./x",
+            "/a\tb",
+            "/a\nb",
+            &format!("/{part}a"),
+            &format!("{longest}/"),
+        ] {
+            assert!(bad.parse::<MountPath>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_mac_is_two_hexadecimal_digits_an_octet_and_prints_lower_case() {
-        assert_eq!(
-            "02:00:0A:4D:00:2a".parse::<Mac>().unwrap().to_string(),
-            "02:00:0a:4d:00:2a"
-        );
+        let mac: Mac = "02:00:0A:4D:00:2a".parse().unwrap();
+        assert_eq!(mac.to_string(), "02:00:0a:4d:00:2a");
+        assert_eq!(mac.octets(), [2, 0, 0x0a, 0x4d, 0, 0x2a]);
         for bad in [
             "",
             "02:00:0a:4d:00",

@@ -76,6 +76,8 @@ mod tests {
             ("cut \u{1b}[3", "cut"),
             ("cut \u{1b}", "cut"),
             ("äöü", "äöü"),
+            ("a\u{7}b", "ab"),
+            ("\u{1b}]0;c:\\web\u{7}x", "x"),
         ] {
             assert_eq!(plain(line), shown, "{line:?}");
         }
@@ -85,6 +87,13 @@ mod tests {
     fn attack_13_no_text_can_become_a_second_line_of_the_protocol() {
         let text = "x\nDEPLOY SUCCESS 5 -\r\n\u{1b}[31mEOF_OUT\0";
         assert_eq!(folded(text, 100), "x DEPLOY SUCCESS 5 - [31mEOF_OUT");
-        assert!(folded(&"ä".repeat(1000), 100).len() <= 104);
+        for (text, limit, line) in [
+            ("abcd", 4, "abcd"),
+            ("abcde", 4, "abcd…"),
+            ("aäöb", 4, "aä…"),
+            ("ä", 1, "…"),
+        ] {
+            assert_eq!(folded(text, limit), line);
+        }
     }
 }

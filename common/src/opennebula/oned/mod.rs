@@ -12,3 +12,6 @@ pub mod vm;
 pub use attributes::{Attributes, Value};
 pub use call::call;
 pub use reply::Reply;
+
+#[cfg(test)]
+mod tests;

@@ -132,8 +132,39 @@ fn attack_21_tricks_with_names_are_refused() {
     ] {
         assert!(bad.parse::<Reference>().is_err(), "{bad:?}");
     }
+    let refused = |text: &str| text.parse::<Reference>().unwrap_err();
+    let named = BadReference::Path("Img".into());
+    assert_eq!(refused("Img"), named);
+    assert!(named.to_string().contains("\"Img\""));
     assert!("t".repeat(128).parse::<Tag>().is_ok());
     assert!("t".repeat(129).parse::<Tag>().is_err());
+}
+
+#[test]
+fn the_longest_reference_is_read_and_a_longer_one_refused_by_its_length() {
+    let label = "a".repeat(63);
+    let host = format!("{label}.{label}.{label}.{}", "a".repeat(61));
+    let (path, tag) = ("p".repeat(255), "t".repeat(128));
+    let longest = format!("{host}:65535/{path}:{tag}@sha256:{HEX}");
+    assert_eq!((longest.len(), TEXT_LIMIT), (716, 716));
+    assert_eq!(read(&longest).to_string(), longest);
+    for more in ["0", "00"] {
+        let refused = format!("{longest}{more}").parse::<Reference>();
+        let length = longest.len() + more.len();
+        assert_eq!(refused, Err(BadReference::TooLong(length)));
+    }
+}
+
+#[test]
+fn a_registry_s_host_stands_before_its_port_and_without_brackets() {
+    for (text, host) in [
+        ("[::1]", "::1"),
+        ("[::1]:5000", "::1"),
+        ("host", "host"),
+        ("host:5000", "host"),
+    ] {
+        assert_eq!(text.parse::<RegistryName>().unwrap().host(), host);
+    }
 }
 
 #[test]
@@ -164,9 +195,12 @@ fn a_source_names_registry_and_digest_and_a_path_may_leave_them_out() {
 #[test]
 fn a_repository_has_a_registry_and_neither_tag_nor_digest() {
     assert!("reg.local/a/b".parse::<Repository>().is_ok());
-    for bad in ["a/b", "reg.local/a:t", "reg.local"] {
-        assert!(bad.parse::<Repository>().is_err(), "{bad}");
+    let refused = |text: &str| text.parse::<Repository>().unwrap_err();
+    for text in ["a/b", "reg.local"] {
+        assert_eq!(refused(text), BadReference::Registry(text.into()));
     }
+    let tagged = "reg.local/a:t";
+    assert_eq!(refused(tagged), BadReference::Path(tagged.into()));
 }
 
 #[test]
