@@ -8,9 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::state::descriptor::Descriptor;
+use onedock_common::state::paths::Paths;
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::machine::Setting;
 use onedock_tests::registry_server::{RegistryServer, Setup};
+use onedock_tests::test_host::{CRUN, boot_spec};
 
 use crate::PROGRAM;
 use crate::sshd::{self, Server};
@@ -41,16 +43,17 @@ impl Hosts {
             name: Some("node1".to_owned()),
             network: None,
         };
-        let options = Options {
+        let options = |arguments: &[&str]| Options {
+            runtime: Some(helper.with_file_name("onedock-runtime")),
+            behind: Some(CRUN.into()),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
-            ..Options::default()
         };
-        let node1 = PrivateEngine::start_on(setting, options)?;
+        let node1 = PrivateEngine::start_on(setting, options(arguments))?;
         let setting = Setting {
             name: Some("node2".to_owned()),
             network: Some(node1.machine().network()),
         };
-        let node2 = PrivateEngine::start_on(setting, Options::default())?;
+        let node2 = PrivateEngine::start_on(setting, options(&[]))?;
         let registry = node1.inside(|| RegistryServer::start(&Setup::default()))?;
         let key = sshd::key(node1.folder())?;
         for (host, address) in [(&node1, "127.0.0.3"), (&node2, "127.0.0.2")] {
@@ -169,6 +172,8 @@ pub(crate) fn deploy(host: &PrivateEngine, vm: u32) -> Result<()> {
             "create",
             "--network",
             "none",
+            "--runtime",
+            "onedock",
             "--pull",
             "never",
             "--name",
@@ -180,6 +185,10 @@ pub(crate) fn deploy(host: &PrivateEngine, vm: u32) -> Result<()> {
         words.push(&image);
         found.container = Some(host.docker(&words)?.parse()?);
         host.inside(|| Ok(found.write(&path)?))?;
+    }
+    if let Some(container) = &found.container {
+        let spec = boot_spec(vm)?;
+        host.inside(|| Ok(spec.write(&Paths::system(), container)?))?;
     }
     host.docker(&["start", &format!("one-{vm}")]).map(drop)
 }
@@ -231,7 +240,8 @@ fn prepare(host: &PrivateEngine, address: &str, key: &Path, helper: &Path) -> Re
     server.start(host.machine(), &environment(host))
 }
 
-/// The program that root runs on hosts; cargo builds no programs of other crates for a test.
+/// The program that root runs on hosts, beside the runtime; cargo builds no programs of other crates for a
+/// test.
 fn helper() -> Result<PathBuf> {
     let folder = Path::new(PROGRAM).parent().context("no target folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -242,8 +252,7 @@ fn helper() -> Result<PathBuf> {
             "--locked",
             "-p",
             "onedock-node",
-            "--bin",
-            "onedock-node",
+            "--bins",
         ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env(

@@ -2,6 +2,7 @@
 //! disk goes back to its own image only.
 
 use anyhow::{Result, ensure};
+use onedock_tests::engine_server::uses_containerd;
 
 use crate::hiding_registry::HidingRegistry;
 use crate::hosts::{Hosts, deploy, descriptor, exec, has_container, stop};
@@ -60,8 +61,13 @@ fn nothing_is_removed_or_made_current_while_what_was_pushed_cannot_be_read_back(
 
 /// Where the engine itself commits and pushes.
 #[test]
-fn a_disk_of_an_engine_without_overlay2_moves_when_it_can_be_read_back() -> Result<()> {
-    let hosts = Hosts::start_with(&["--storage-driver=vfs"])?;
+fn a_disk_of_an_engine_without_overlays_moves_when_it_can_be_read_back() -> Result<()> {
+    let storage = if uses_containerd() {
+        "--storage-driver=native"
+    } else {
+        "--storage-driver=vfs"
+    };
+    let hosts = Hosts::start_with(&[storage])?;
     let (node1, node2) = (&hosts.node1, &hosts.node2);
     let registry = node1.inside(|| HidingRegistry::start(hosts.registry.address()))?;
     let source = hosts.image_at(registry.address(), 6)?;
