@@ -161,7 +161,7 @@ mod tests {
         let mut sent = Vec::new();
         let mut sender = Sender::new(&mut sent);
         sender.write_all(&[1; 10]).unwrap();
-        sender.write_all(&vec![2; 3 * PIECE]).unwrap();
+        sender.write_all(&vec![2; 3 * 262_144]).unwrap();
         sender.finish().unwrap();
         let (mut at, mut pieces) = (0, Vec::new());
         loop {
@@ -173,6 +173,6 @@ mod tests {
             }
             pieces.push(length);
         }
-        assert_eq!(pieces, [PIECE, PIECE, PIECE, 10]);
+        assert_eq!(pieces, [262_144, 262_144, 262_144, 10]);
     }
 }

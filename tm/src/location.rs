@@ -187,6 +187,25 @@ mod tests {
         assert_eq!(path.disk(), Some(DiskId::new(0)));
         let path = VmPath::try_from(PathBuf::from("/var/lib/one/datastores/101/5")).unwrap();
         assert_eq!((path.vm(), path.disk()), (VmId::new(5), None));
+        let disk = path.of_disk(DiskId::new(3)).of_disk(DiskId::new(10));
+        assert_eq!(
+            (disk.vm(), disk.disk()),
+            (VmId::new(5), Some(DiskId::new(10)))
+        );
+        assert_eq!(disk.disks().unwrap(), [DiskId::new(10)]);
+        assert_eq!(disk.to_path_buf(), path.folder().join("disk.10"));
+    }
+
+    #[test]
+    fn a_host_is_this_one_by_its_own_name_or_as_localhost() {
+        let host = |name: &str| name.parse::<HostName>().unwrap();
+        let own = nix::unistd::gethostname().unwrap();
+        let own = host(&own.to_string_lossy().to_ascii_uppercase());
+        let (here, other) = (host("localhost"), host("another.example"));
+        assert!(here.is_here() && own.is_here() && !other.is_here());
+        assert!(here.is_same(&own) && other.is_same(&other));
+        assert!(!here.is_same(&other) && !other.is_same(&own));
+        assert!(!other.is_same(&host("a-third.example")));
     }
 
     #[test]

@@ -138,6 +138,13 @@ mod tests {
         assert_eq!(call.request, Resize::NAME);
         let read: Resize = call.body().unwrap();
         assert_eq!((read.vm_path(), read.size_mib), (resize().vm_path(), 7));
+        assert_eq!(Resize::answer(&()).unwrap(), Answer::line("null"));
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_what_moves_layers_may_take_hours() {
+        assert_eq!(LIMIT, 262_144);
+        assert_eq!(TRANSFER.as_secs(), 10_800);
     }
 
     #[test]

@@ -90,7 +90,16 @@ mod tests {
         let written = Checkpoint::new(vm, Saved::Frozen, id, "b".into());
         written.write(&path).unwrap();
         assert_eq!(Checkpoint::read(&path, vm).unwrap(), Some(written));
-        for (vm, text) in [(VmId::new(6), None), (vm, Some("{}")), (vm, Some(""))] {
+        assert!(Checkpoint::read(dir.path(), vm).is_err());
+        let newer = std::fs::read_to_string(&path).unwrap();
+        let newer = newer.replace("\"version\": 1", "\"version\": 2");
+        let other = VmId::new(6);
+        for (vm, text) in [
+            (other, None),
+            (vm, Some(&newer[..])),
+            (vm, Some("{}")),
+            (vm, Some("")),
+        ] {
             if let Some(text) = text {
                 std::fs::write(&path, text).unwrap();
             }

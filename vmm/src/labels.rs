@@ -32,3 +32,40 @@ fn all(vm: &'static str, descriptor: &Descriptor) -> BTreeMap<String, String> {
 pub(crate) fn is_made_of(container: &ContainerInfo, descriptor: &Descriptor) -> bool {
     has(container, SOURCE, &descriptor.image.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use onedock_common::engine::fake::FakeEngine;
+    use onedock_common::state::descriptor;
+    use onedock_common::{DiskId, VmId};
+
+    use super::*;
+
+    #[test]
+    fn a_container_is_made_of_the_image_of_its_labels() {
+        let image = |hex: &str| {
+            let text = format!(
+                "docker://front:5000/onedock/img-6@sha256:{}",
+                hex.repeat(32)
+            );
+            text.parse().unwrap()
+        };
+        let mut descriptor = Descriptor {
+            version: descriptor::VERSION,
+            vm: VmId::new(5),
+            disk: DiskId::new(0),
+            source: image("ab"),
+            image: image("ab"),
+            persistent: false,
+            dockerrun: None,
+            container: None,
+            snapshots: Vec::new(),
+        };
+        let engine = FakeEngine::default();
+        engine.add("one-5", of(&descriptor));
+        let container = engine.containers().remove(0).info;
+        assert!(is_made_of(&container, &descriptor));
+        descriptor.image = image("cd");
+        assert!(!is_made_of(&container, &descriptor));
+    }
+}

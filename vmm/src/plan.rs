@@ -439,6 +439,20 @@ mod tests {
     }
 
     #[test]
+    fn the_site_s_name_servers_stand_behind_the_vm_s_and_each_once() {
+        let (vm, site) = (vm(), "10.9.9.9".parse::<NameServer>().unwrap());
+        let own = vm.dns();
+        assert!(!own.is_empty());
+        let config = Config {
+            override_dns: vec![own[0].clone(), site.clone(), site.clone()],
+            ..Config::default()
+        };
+        let mut expected = own;
+        expected.push(site);
+        assert_eq!(dns(&vm, &config), expected);
+    }
+
+    #[test]
     fn a_volume_at_a_file_of_the_engine_is_not_made() {
         let mut image = image(&[], &["x"]);
         assert!(

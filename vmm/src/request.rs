@@ -226,6 +226,14 @@ mod tests {
     }
 
     #[test]
+    fn arguments_are_text_or_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let given = ["one-5", ""].map(OsString::from).to_vec();
+        assert_eq!(texts(given).unwrap(), ["one-5", ""]);
+        assert!(texts(vec![OsString::from_vec(vec![0xff])]).is_err());
+    }
+
+    #[test]
     fn the_traced_deploy_names_the_vm_and_its_folder() {
         let request = DeployRequest::parse(&words(
             "/var/lib/one//datastores/101/5/deployment.0 node1 5 node1",
