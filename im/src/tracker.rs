@@ -229,7 +229,8 @@ impl Tracker {
                 .reported
                 .filter(|state| vm.observed.is_some_and(|(last, ..)| last == *state));
             match confirmed {
-                Some(state) if !busy => lines.push(record(id, state.word())),
+                // Of a VM that an action holds nothing counts as reported.
+                Some(state) => lines.push(record(id, state.word())),
                 _ if busy || vm.observed.is_some() || (1..CONFIRM).contains(&vm.missing) => {
                     lines.push(record(id, "UNKNOWN"));
                 }

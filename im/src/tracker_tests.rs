@@ -211,8 +211,21 @@ fn decision_7_a_freeze_is_reported_when_it_outlasts_a_period() {
     let frozen = observed(&[(1, Paused)], &[]);
     assert!(clocked.after(300, &frozen).0.is_empty());
     assert!(clocked.after(4_000, &frozen).0.is_empty());
-    assert_eq!(clocked.after(1_100, &frozen).0, one(1, "SUSPENDED"));
-    assert_eq!(clocked.see(&[(1, Running)], &[]).0, one(1, "RUNNING"));
+    let (lines, report) = clocked.after(1_100, &frozen);
+    assert_eq!(lines, one(1, "SUSPENDED"));
+    assert!(report.ended.is_empty());
+    let (lines, report) = clocked.see(&[(1, Running)], &[]);
+    assert_eq!(lines, one(1, "RUNNING"));
+    assert!(report.revived.is_empty(), "it has not ended");
+}
+
+#[test]
+fn that_a_vm_runs_is_reported_once() {
+    let mut clocked = Clocked::new(&[(1, Running)]);
+    for _ in 0..4 {
+        let running = observed(&[(1, Running)], &[]);
+        assert!(clocked.after(31_000, &running).0.is_empty());
+    }
 }
 
 #[test]

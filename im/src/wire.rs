@@ -177,3 +177,7 @@ impl First {
         out
     }
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,17 +1,13 @@
 //! The wire format, against what a real client sent and against OpenSSL's decryption.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use flate2::read::ZlibDecoder;
-use onedock_common::HostId;
-use onedock_im::wire::{DATAGRAM, First, Key, Kind, datagrams, message};
 use serde_json::Value;
+
+use super::*;
 
 /// The largest payload of a UDP datagram over IPv4.
 const UDP: usize = 65_507;
@@ -43,7 +39,7 @@ fn kind_of(name: &str) -> Kind {
 
 #[test]
 fn recorded_messages_decode_by_the_same_rules_as_ours_and_ours_say_the_same() {
-    let recorded = include_str!("data/monitord-messages-7.4.0.jsonl");
+    let recorded = include_str!("../tests/data/monitord-messages-7.4.0.jsonl");
     for line in recorded.lines() {
         let one: Value = serde_json::from_str(line).unwrap();
         let text = |key: &str| one[key].as_str().unwrap().to_owned();
@@ -149,6 +145,21 @@ fn fault_62_a_thousand_vms_are_split_between_records_and_every_datagram_fits_eve
         assert!(wire.len() <= UDP, "{}", wire.len());
     }
     assert!(datagrams(&[]).is_empty());
+}
+
+#[test]
+fn a_datagram_is_full_to_its_last_byte_and_a_record_that_fills_one_stands_alone() {
+    let record = |bytes: usize| "r".repeat(bytes);
+    let half = DATAGRAM / 2;
+    assert_eq!(DATAGRAM, 32_768);
+    let full = format!("{}\n{}", record(half), record(half - 1));
+    assert_eq!(datagrams(&[record(half), record(half - 1)]), [full]);
+    for more in [
+        [record(half), record(half)],
+        [record(2 * DATAGRAM), record(1)],
+    ] {
+        assert_eq!(datagrams(&more), more);
+    }
 }
 
 #[test]
