@@ -76,7 +76,7 @@ test-sandbox: test-deps build
 
 # The engines that Debian 12, 13 and unstable have, the newest with both of its image stores.
 .PHONY: test-engines
-test-engines: test-deps
+test-engines: test-deps build
 	cargo nextest list --workspace --locked >/dev/null
 	for engine in 'bookworm overlay2' 'trixie overlay2' 'sid overlay2' 'sid containerd'; do \
 	    $(SUDO) tests/engines/run.sh $$engine || exit 1; \

@@ -43,6 +43,6 @@ cargo nextest list --workspace --locked --list-type binaries-only --message-form
 mkdir -p "$state/own/tmp"
 cp "$state/metadata.json" "$state/binaries.json" "$state/own/tmp/"
 "$here/enter.sh" "$root" "$state" env \
-    CARGO=/bin/true ONEDOCK_TEST_IMAGE_STORE="$store" ${ONEDOCK_BIN:+ONEDOCK_BIN="$ONEDOCK_BIN"} \
+    CARGO=/bin/true ONEDOCK_TEST_IMAGE_STORE="$store" ONEDOCK_BIN="$tree/dist/bin" \
     cargo-nextest nextest run --cargo-metadata /tmp/metadata.json --binaries-metadata /tmp/binaries.json \
     --no-fail-fast -E "$filter" 9>&-
