@@ -3,6 +3,9 @@
 # service that an ordinary installation may have (libnss-systemd comes with systemd, -myhostname
 # and -mdns with a desktop, -resolve with systemd-resolved). Needs root and mmdebstrap.
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/debian.sh
+. "$here/../debian.sh"
 suite=$1
 folder=$2
 umask 022
@@ -10,14 +13,8 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 export TMPDIR=$folder
 
-# A Debian's own sources with the suite replaced: it may use a mirror.
 sources=()
-own=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME-}") || own=
-for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
-    if [ "${#sources[@]}" -gt 0 ] || [ -z "$own" ] || ! grep -qs "\\b$own\\b" "$file"; then continue; fi
-    sed "s/\\b$own\\b/$suite/g" "$file" > "$folder/${file##*/}"
-    sources=("$folder/${file##*/}")
-done
+debian_sources "$suite" "$folder"
 
 rm -rf "$folder/root"
 mmdebstrap --quiet --mode=root --variant=minbase \

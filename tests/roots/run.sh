@@ -4,7 +4,7 @@
 # onedock-roots of the crate tests, PROGRAMS the folder of the static programs (dist/bin).
 #
 # Needs root, mmdebstrap and docker-registry. The roots are made once (a minute or two each) and
-# kept in ${XDG_CACHE_HOME:-/var/cache}/onedock-roots, under a hash of the script that makes them. Each
+# kept in ${XDG_CACHE_HOME:-/var/cache}/onedock-roots, under a hash of the scripts that make them. Each
 # run has namespaces of its own and writes to memory: nothing of it is left.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,7 +20,7 @@ die() {
 command -v mmdebstrap >/dev/null || die "install the package mmdebstrap"
 
 cache=${XDG_CACHE_HOME:-/var/cache}/onedock-roots
-roots=$cache/$(sha256sum < "$here/root.sh" | cut -c1-16)
+roots=$cache/$(cat "$here/root.sh" "$here/../debian.sh" | sha256sum | cut -c1-16)
 mkdir -p "$roots"
 exec 9> "$cache/lock"
 flock 9
