@@ -78,9 +78,7 @@ test-sandbox: test-deps build
 .PHONY: test-engines
 test-engines: test-deps build
 	cargo nextest list --workspace --locked >/dev/null
-	for engine in 'bookworm overlay2' 'trixie overlay2' 'sid overlay2' 'sid containerd'; do \
-	    $(SUDO) tests/engines/run.sh $$engine || exit 1; \
-	done
+	$(SUDO) tests/engines/run.sh all
 
 # A virtual machine with a Debian as its installer leaves it, 12 (bookworm) or 13 (trixie).
 RELEASE := bookworm

@@ -2,6 +2,7 @@
 # run.sh SUITE STORE [FILTER]: the tests of the engine with the Docker Engine of another Debian: SUITE is
 # bookworm (20.10), trixie (26.1) or sid (28.5), STORE overlay2 or containerd (from 28 on), FILTER an
 # expression of nextest. Both runtimes are taken by the tests themselves.
+# run.sh all [FILTER]: with each of them, and a table at the end.
 #
 # Needs root, mmdebstrap and cargo-nextest, and what is tested built (make test-engines does it). The
 # roots are made once and kept in ${XDG_CACHE_HOME:-/var/cache}/onedock-engines, under a hash of the
@@ -9,6 +10,23 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 tree=$(cd "$here/../.." && pwd)
+
+if [ "${1-}" = all ]; then
+    shift
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    code=0
+    for engine in 'bookworm overlay2' 'trixie overlay2' 'sid overlay2' 'sid containerd'; do
+        read -r suite store <<<"$engine"
+        echo "==> the engine of $suite with $store"
+        "$here/run.sh" "$suite" "$store" "$@" 2>&1 | tee "$folder/log" || code=1
+        summary=$(sed -n 's/\x1b\[[0-9;]*m//g; s/^ *Summary //p' "$folder/log")
+        printf '%-10s %-10s %s\n' "$suite" "$store" "${summary:-did not run}" >>"$folder/table"
+    done
+    cat "$folder/table"
+    exit "$code"
+fi
+
 suite=$1
 store=$2
 filter=${3:-'package(onedock-node) | package(onedock-tm) | package(onedock-registry) | (package(onedock-tests) & binary(replay))'}
