@@ -99,7 +99,7 @@ pub fn limits(vm: &Vm) -> Limits {
         // The kernel takes 2 to 262144.
         cpu_shares: shares.clamp(2, 262_144),
         cpu_quota_us: capacity.vcpu.map_or(0, |n| i64::from(n) * 100_000),
-        memory: i64::try_from(capacity.memory_mib).unwrap_or(i64::MAX >> 20) << 20,
+        memory: (capacity.memory_mib as i64) << 20,
         swap: disks::swap(vm.disks.iter()),
     }
 }
@@ -384,6 +384,27 @@ mod tests {
         let mut vm = vm();
         vm.nics[1].method = Method::Skip;
         assert!(nics(&vm).is_ok());
+    }
+
+    #[test]
+    fn a_default_route_needs_a_static_address_of_its_family() {
+        let routes = |vm: &Vm| {
+            let nics = nics(vm).unwrap();
+            (nics[0].gateway, nics[0].gateway6)
+        };
+        let mut vm = vm();
+        let nic = &mut vm.nics[0];
+        let (gateway, gateway6) = ("10.0.0.1".parse().ok(), "fd00::1".parse().ok());
+        nic.method = Method::Static;
+        (nic.gateway, nic.gateway6) = (gateway, gateway6);
+        nic.addresses = vec!["10.0.0.2/24".parse().unwrap()];
+        assert_eq!(routes(&vm), (gateway, None));
+        vm.nics[0].addresses = vec!["fd00::2/64".parse().unwrap()];
+        assert_eq!(routes(&vm), (None, gateway6));
+        vm.nics[0].addresses.push("10.0.0.2/24".parse().unwrap());
+        assert_eq!(routes(&vm), (gateway, gateway6));
+        vm.nics[0].method = Method::Skip;
+        assert_eq!(routes(&vm), (None, None));
     }
 
     #[test]

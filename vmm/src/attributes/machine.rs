@@ -173,7 +173,10 @@ pub(super) const ROWS: &[Row] = {
 
 /// Another processor than this host's.
 fn is_foreign_arch(value: &str) -> bool {
-    let own = std::env::consts::ARCH;
+    is_foreign_to(std::env::consts::ARCH, value)
+}
+
+fn is_foreign_to(own: &str, value: &str) -> bool {
     let also: &[&str] = match own {
         "x86_64" => &["amd64"],
         "aarch64" => &["arm64"],
@@ -186,4 +189,25 @@ fn is_foreign_arch(value: &str) -> bool {
 fn boots_elsewhere(value: &str) -> bool {
     let first = value.split(',').next().unwrap_or_default().trim();
     !first.starts_with("disk")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_foreign_to;
+
+    #[test]
+    fn a_processor_is_the_host_s_by_both_of_its_names() {
+        for (own, value, is_foreign) in [
+            ("x86_64", "x86_64", false),
+            ("x86_64", "AMD64", false),
+            ("x86_64", "arm64", true),
+            ("aarch64", "aarch64", false),
+            ("aarch64", "arm64", false),
+            ("aarch64", "amd64", true),
+            ("riscv64", "riscv64", false),
+            ("riscv64", "amd64", true),
+        ] {
+            assert_eq!(is_foreign_to(own, value), is_foreign, "{own} {value}");
+        }
+    }
 }

@@ -295,6 +295,19 @@ mod tests {
     }
 
     #[test]
+    fn a_volatile_disk_without_a_file_system_has_ext4_unless_its_device_is_asked_for() {
+        for vm in vms() {
+            let mut disk = vm.disks[1].clone();
+            disk.fs = None;
+            assert_eq!(file_system(&disk).unwrap(), Some(Fs::Ext4));
+            disk.device = true;
+            assert_eq!(file_system(&disk).unwrap(), None);
+            disk.fs = Some("xfs".to_owned());
+            assert_eq!(file_system(&disk).unwrap(), Some(Fs::Xfs));
+        }
+    }
+
+    #[test]
     fn the_root_is_the_first_container_of_os_boot_else_the_first_of_all() {
         for mut vm in vms() {
             let forms = forms(&[0, 3], &[1, 2, 4]);
