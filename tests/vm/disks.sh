@@ -256,6 +256,12 @@ unknown_runtime() {
 }
 all_words() { "$@" 2>&1; }
 
+# bound_layer CONTAINER MIB: whether root's helper keeps the bound.
+bound_layer() {
+    jq -nc --arg container "$1" --argjson size "$2" '{action: "bound_layer", $container, size_mib: $size}' |
+        /usr/lib/onedock/onedock-node | jq '.done and (.unbounded | not)'
+}
+
 # Last of all: the engine goes on with other settings, and without what it had.
 remapped_with_quotas() {
     say "userns-remap, and root disks on xfs with project quotas"
@@ -270,6 +276,13 @@ remapped_with_quotas() {
     holds "onedock run web.one" "$programs/onedock" run /root/web.one
     or_end
     vm=$("$programs/onedock" run --list | awk '$2 == "web" { print $1 }')
+    # It was made without a size, so that the engine has given its layer no project.
+    container=$(docker inspect -f '{{.Id}}' "one-$vm")
+    is "root bounds a layer that the engine has not" true bound_layer "$container" 20
+    holds "... which takes 10 MB" inside "$vm" dd if=/dev/zero of=/big bs=1M count=10
+    fails "... and not 30" inside "$vm" dd if=/dev/zero of=/big bs=1M count=30
+    is "... and can be made larger" true bound_layer "$container" 60
+    holds "... for 30" inside "$vm" dd if=/dev/zero of=/big bs=1M count=30
     image=$(image_source)
     root_disk 503 "$image" 74
     with_disk 503 2 TYPE=fs FORMAT=raw SIZE=16 TARGET=sdb

@@ -126,7 +126,12 @@ pub enum DiskSource {
     /// A file in qcow2 format.
     Qcow2(PathBuf),
     /// The tree of an image: that of a container which never runs ([`FirstProcess::Never`]).
+    #[serde(rename = "tree_of")]
     Tree(ContainerId),
+    /// The same as boot specs before version 4 name it: the folder of a layer in the engine's storage.
+    /// A VM that such a version started keeps its disk while it runs; it is not shown anew.
+    #[serde(rename = "tree")]
+    FormerTree(PathBuf),
     /// A folder, shown read-only: the files of a CD on a kernel that cannot mount one.
     Folder(PathBuf),
 }
@@ -312,6 +317,18 @@ mod tests {
             fs::write(paths.boot_spec(&id), bad.to_string()).unwrap();
             assert!(BootSpec::read(&paths, &id).is_err(), "{value:?}");
         }
+    }
+
+    #[test]
+    fn the_tree_of_a_vm_that_an_earlier_version_started_is_read() {
+        let (_dir, paths, id) = temporary();
+        let mut former = serde_json::to_value(spec()).unwrap();
+        former["version"] = serde_json::json!(3);
+        former["disks"][0]["source"] = serde_json::json!({"tree": "/docker/overlay2/ab"});
+        fs::write(paths.boot_spec(&id), former.to_string()).unwrap();
+        let read = BootSpec::read(&paths, &id).unwrap().unwrap();
+        let path = PathBuf::from("/docker/overlay2/ab");
+        assert_eq!(read.disks[0].source, DiskSource::FormerTree(path));
     }
 
     #[test]

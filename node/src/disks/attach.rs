@@ -42,7 +42,13 @@ fn show(
     let disk = shown.disk.clone();
     let prepared = match &disk.source {
         DiskSource::Folder(path) => stage::within(|| tree::folder(path))?,
-        DiskSource::Tree(path) => stage::within(|| tree::overlay(path, disk.read_only))?,
+        DiskSource::Tree(container) => stage::within(|| tree::overlay(container, disk.read_only))?,
+        DiskSource::FormerTree(path) => {
+            return Err(Fault::Kind {
+                path: path.clone(),
+                wanted: "how this version names the tree of an image; resume the VM by OpenNebula, which names it anew",
+            });
+        }
         DiskSource::Raw(path) => {
             let file = prepare::open(path, disk.read_only)?;
             stage::within(|| prepare::stage_file(container, &disk, path, &file, None))?

@@ -76,6 +76,6 @@ pub(super) fn sync(container: &Container<'_>, shown: &PluggedDisk) -> Result<(),
         DiskSource::Raw(path) | DiskSource::Qcow2(path) => File::open(path)
             .and_then(|file| file.sync_all())
             .map_err(failed()),
-        DiskSource::Tree(_) | DiskSource::Folder(_) => Ok(()),
+        DiskSource::Tree(_) | DiskSource::FormerTree(_) | DiskSource::Folder(_) => Ok(()),
     }
 }

@@ -39,7 +39,10 @@ pub(crate) fn check(disks: &[Disk]) -> Result<(), DiskError> {
             return Err(DiskError::Twice(disk.id));
         }
         let path = match &disk.source {
-            DiskSource::Raw(path) | DiskSource::Qcow2(path) | DiskSource::Folder(path) => path,
+            DiskSource::Raw(path)
+            | DiskSource::Qcow2(path)
+            | DiskSource::FormerTree(path)
+            | DiskSource::Folder(path) => path,
             // Whether it is there shows when it is opened.
             DiskSource::Tree(_) => continue,
         };

@@ -58,7 +58,7 @@ fn map_owners(
     let Some(user) = container.mounts.user() else {
         return Ok(());
     };
-    if matches!(disk.source, DiskSource::Tree(_)) {
+    if matches!(disk.source, DiskSource::Tree(_) | DiskSource::FormerTree(_)) {
         return Ok(());
     }
     match sys::map_owners(mount, user) {

@@ -59,6 +59,9 @@ pub(super) async fn run<E: Engine, R: Root>(
     })?;
     match &there.source {
         DiskSource::Tree(tree) => limit(host, request, tree).await,
+        DiskSource::FormerTree(_) => bail!(
+            "DISK {id} was shown by an earlier version of the driver; power the VM off and resume it, then resize the disk; nothing was done"
+        ),
         DiskSource::Folder(_) => bail!("DISK {id} is a CD, which cannot grow"),
         DiskSource::Raw(path) => {
             let size = disk_file::inspect_as(path, Format::Raw)?.size;
