@@ -101,7 +101,8 @@ impl Input {
         Ok(self.0.try_clone()?.into())
     }
 
-    /// Whether ssh has read nothing of it, which it does when it is logged in.
+    /// Whether ssh has read nothing of it. It reads as soon as the host has opened a session, before
+    /// it looks at any answer of that session, so that the host has then begun nothing.
     fn is_unread(&mut self) -> anyhow::Result<bool> {
         Ok(self.0.stream_position()? == 0)
     }
@@ -310,7 +311,10 @@ fn complaint(host: &HostName, output: &Output) -> String {
         Some(NO_CONNECTION) if !host.is_here() => format!(
             "host {} cannot be reached over ssh: {}",
             host.as_str(),
-            folded(&output.stderr, 300)
+            match folded(&output.stderr, 300).as_str() {
+                "" => "ssh ended without a word; 'ssh -v' to it as this user shows why",
+                words => words,
+            }
         ),
         Some(NOT_FOUND) => format!(
             "the drivers are not on host {} ({}); run 'onehost sync -f' on the front-end",

@@ -28,11 +28,15 @@ const REFUSED: &[&str] = &[
     "Connection reset by",
 ];
 
-/// Whether ssh's complaint is about a connection that the host has closed before the log-in.
+/// Whether ssh's complaint may be about a connection that the host has closed before the log-in. With
+/// `LogLevel ERROR` in its configuration OpenSSH 10 says nothing of one. Silence alone proves nothing
+/// (a command that was killed makes ssh end as silently): who asks has seen that nothing of the
+/// request was read.
 pub(super) fn is_refused(complaint: &str) -> bool {
-    complaint
-        .lines()
-        .any(|line| REFUSED.iter().any(|words| line.contains(words)))
+    complaint.trim().is_empty()
+        || complaint
+            .lines()
+            .any(|line| REFUSED.iter().any(|words| line.contains(words)))
 }
 
 /// The pauses between the tries of one call.
@@ -93,6 +97,8 @@ mod tests {
             "Connection timed out during banner exchange\r\nConnection to 10.0.0.2 port 22 timed out",
             "Connection reset by 10.0.0.2 port 22",
             "Warning: something\nConnection closed by 10.0.0.2 port 22",
+            "",
+            "\r\n",
         ] {
             assert!(is_refused(refused), "{refused}");
         }
@@ -105,7 +111,6 @@ mod tests {
             "Connection to node7 closed by remote host.",
             "client_loop: send disconnect: Broken pipe",
             "Timeout, server node7 not responding.",
-            "",
         ] {
             assert!(!is_refused(other), "{other}");
         }
