@@ -114,6 +114,18 @@ impl Root {
         }
     }
 
+    /// Refuses a root whose `/dev`, `/proc` or `/sys` is a link or a file: runtimes have followed such
+    /// a link to the host (CVE-2026-41579, CVE-2026-47766). One that is not there is made by them.
+    pub fn check_kernel_folders(&self) -> Result<(), RootError> {
+        for name in ["dev", "proc", "sys"] {
+            if let Err(Errno::ELOOP | Errno::ENOTDIR) = self.top(name) {
+                let path = Path::new("/").join(name);
+                return Err(RootError::NotAFolder { path });
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the folder that [`Self::mount_point`] made, if it is there and empty.
     pub fn remove_stub(&self, name: &str) -> Result<(), RootError> {
         match unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir) {
@@ -367,6 +379,27 @@ mod tests {
                 matches!(root.mount_point(name), Err(RootError::NotAFolder { .. })),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn attack_26_a_link_or_a_file_in_place_of_a_folder_of_the_kernel_is_refused() {
+        let (dir, path, root) = root();
+        root.check_kernel_folders().unwrap();
+        for name in ["dev", "proc", "sys"] {
+            let place = path.join(name);
+            symlink(dir.path().join("outside"), &place).unwrap();
+            let error = root.check_kernel_folders().unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("/{name} in the image")),
+                "{error}"
+            );
+            fs::remove_file(&place).unwrap();
+            fs::write(&place, "").unwrap();
+            assert!(root.check_kernel_folders().is_err(), "{name}");
+            fs::remove_file(&place).unwrap();
+            fs::create_dir(&place).unwrap();
+            root.check_kernel_folders().unwrap();
         }
     }
 

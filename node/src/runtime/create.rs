@@ -230,6 +230,7 @@ fn complete(
     root: &Root,
     stubs: &mut Vec<String>,
 ) -> Result<(), CallError> {
+    root.check_kernel_folders()?;
     let mut extra = Extra::default();
     let volumes = bundle.drop_volumes(&spec.volumes)?;
     let context = spec.context.as_deref().map(context_folder).transpose()?;
