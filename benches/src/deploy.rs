@@ -288,6 +288,7 @@ impl<'a> Bench<'a> {
             disk: DiskId::new(0),
             image: self.source.clone(),
             source: self.source.clone(),
+            image_config: None,
             persistent: false,
             dockerrun: None,
             container: None,

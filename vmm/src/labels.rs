@@ -56,6 +56,7 @@ mod tests {
             disk: DiskId::new(0),
             source: image("ab"),
             image: image("ab"),
+            image_config: None,
             persistent: false,
             dockerrun: None,
             container: None,

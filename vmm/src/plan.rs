@@ -6,12 +6,13 @@ pub mod disks;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::engine::{CreateSpec, ImageInfo, Limits};
+use onedock_common::engine::{CreateSpec, Limits};
 use onedock_common::opennebula::config::Config;
 use onedock_common::opennebula::nic::{BridgeKind, Method};
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::{self, BootSpec, FirstProcess};
 use onedock_common::state::descriptor::Descriptor;
+use onedock_common::types::image_config::ImageConfig;
 use onedock_common::{ContainerName, IfName, NameServer, VmId};
 
 use crate::labels;
@@ -27,7 +28,7 @@ const NO_COMMAND: &str = "/dev/onedock-init";
 const ENGINE_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 /// The container to make.
-pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageInfo) -> CreateSpec {
+pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageConfig) -> CreateSpec {
     let nothing = image.entrypoint.is_empty() && image.cmd.is_empty();
     CreateSpec {
         name: ContainerName::of(vm.id),
@@ -109,7 +110,7 @@ pub fn limits(vm: &Vm) -> Limits {
 pub fn boot(
     vm: &Vm,
     descriptor: &Descriptor,
-    image: &ImageInfo,
+    image: &ImageConfig,
     config: &Config,
     context: Option<PathBuf>,
     terminal: bool,
@@ -172,7 +173,7 @@ fn dns(vm: &Vm, config: &Config) -> Vec<NameServer> {
 fn command(
     vm: &Vm,
     descriptor: &Descriptor,
-    image: &ImageInfo,
+    image: &ImageConfig,
     config: &Config,
 ) -> anyhow::Result<Vec<String>> {
     let wished = vm
@@ -292,6 +293,7 @@ mod tests {
             disk: onedock_common::DiskId::new(0),
             image: source.clone(),
             source,
+            image_config: None,
             persistent: false,
             dockerrun: None,
             container: None,
@@ -299,16 +301,16 @@ mod tests {
         }
     }
 
-    fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageInfo {
+    fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageConfig {
         let texts = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
-        ImageInfo {
+        ImageConfig {
             entrypoint: texts(entrypoint),
             cmd: texts(cmd),
             volumes: vec!["/data".into()],
         }
     }
 
-    fn spec(vm: &Vm, descriptor: &Descriptor, image: &ImageInfo) -> BootSpec {
+    fn spec(vm: &Vm, descriptor: &Descriptor, image: &ImageConfig) -> BootSpec {
         boot(
             vm,
             descriptor,

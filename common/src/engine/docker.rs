@@ -19,7 +19,8 @@ use tokio::time::timeout;
 
 use super::shapes::{QuotaChange, SILENCE};
 use super::{
-    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, NoAnswer, Watched,
+    ContainerInfo, CreateSpec, Engine, EngineError, ImageState, LayerSize, Limits, NoAnswer,
+    Watched,
 };
 use super::{memory, shapes};
 use crate::engine::labels;
@@ -114,16 +115,16 @@ async fn progressed<T>(step: impl Future<Output = T>) -> Result<T, Error> {
 }
 
 impl Engine for Docker {
-    async fn image(&self, image: &Source) -> Result<Option<ImageInfo>, EngineError> {
+    async fn image(&self, image: &Source) -> Result<ImageState, EngineError> {
         let name = image.reference().to_string();
         match self
             .within("image inspect", QUICK, self.client.inspect_image(&name))
             .await
         {
-            Ok(answer) => shapes::image(image, answer).map(Some),
-            // `RootFS` is then without the type that the API's description requires.
-            Err(EngineError::Unreadable { .. }) => Err(shapes::unknown_image(image)),
-            Err(e) if e.is_missing() => Ok(None),
+            Ok(answer) => Ok(shapes::image(answer)),
+            // `RootFS` is without the type that the API's description requires.
+            Err(EngineError::Unreadable { .. }) => Ok(ImageState::Unknown),
+            Err(e) if e.is_missing() => Ok(ImageState::Missing),
             Err(e) => Err(e),
         }
     }

@@ -8,10 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::{
-    ContainerInfo, CreateSpec, Engine, EngineError, ImageInfo, LayerSize, Limits, Watched,
+    ContainerInfo, CreateSpec, Engine, EngineError, ImageState, LayerSize, Limits, Watched,
 };
 use crate::types::digest::Digest;
 use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::image_config::ImageConfig;
 use crate::types::reference::{Repository, Source, Tag};
 use crate::types::secret::Credential;
 
@@ -37,7 +38,7 @@ pub struct FakeContainer {
 
 #[derive(Debug, Default)]
 struct State {
-    images: BTreeMap<String, ImageInfo>,
+    images: BTreeMap<String, ImageState>,
     containers: Vec<FakeContainer>,
     calls: Vec<&'static str>,
     failure: Option<Failure>,
@@ -85,13 +86,13 @@ pub struct FakeEngine {
 
 impl FakeEngine {
     /// An engine that has this image staged.
-    pub fn with_image(image: &Source, info: ImageInfo) -> Self {
+    pub fn with_image(image: &Source, config: ImageConfig) -> Self {
         let engine = Self::default();
         engine
             .state
             .borrow_mut()
             .images
-            .insert(image.to_string(), info);
+            .insert(image.to_string(), ImageState::Known(config));
         engine
     }
 
@@ -143,7 +144,15 @@ impl FakeEngine {
     /// Stages a further image.
     pub fn stage(&self, image: &Source) {
         let mut state = self.state.borrow_mut();
-        state.images.insert(image.to_string(), ImageInfo::default());
+        state
+            .images
+            .insert(image.to_string(), ImageState::Known(ImageConfig::default()));
+    }
+
+    /// Has an image that it says nothing of, or none at all any more.
+    pub fn set_image(&self, image: &Source, image_state: ImageState) {
+        let mut state = self.state.borrow_mut();
+        state.images.insert(image.to_string(), image_state);
     }
 
     /// Its storage is no overlay: the runtime records nothing.
@@ -273,13 +282,17 @@ fn find<'a>(state: &'a mut State, id: &ContainerId) -> Result<&'a mut FakeContai
 }
 
 impl Engine for FakeEngine {
-    async fn image(&self, image: &Source) -> Result<Option<ImageInfo>, EngineError> {
-        self.call("image", |s| Ok(s.images.get(&image.to_string()).cloned()))
+    async fn image(&self, image: &Source) -> Result<ImageState, EngineError> {
+        self.call("image", |s| {
+            let state = s.images.get(&image.to_string()).cloned();
+            Ok(state.unwrap_or(ImageState::Missing))
+        })
     }
 
     async fn pull(&self, image: &Source, _: Option<&Credential>) -> Result<(), EngineError> {
         self.call("pull", |s| {
-            s.images.insert(image.to_string(), ImageInfo::default());
+            s.images
+                .insert(image.to_string(), ImageState::Known(ImageConfig::default()));
             Ok(())
         })
     }
@@ -311,8 +324,10 @@ impl Engine for FakeEngine {
         self.answering("commit").await;
         self.call("commit", |s| {
             find(s, container)?;
-            s.images
-                .insert(format!("{repository}:{tag}"), ImageInfo::default());
+            s.images.insert(
+                format!("{repository}:{tag}"),
+                ImageState::Known(ImageConfig::default()),
+            );
             Ok(())
         })
     }
@@ -327,7 +342,7 @@ impl Engine for FakeEngine {
                     message,
                 });
             }
-            if !s.images.contains_key(&spec.image.to_string()) {
+            if !matches!(s.images.get(&spec.image.to_string()), Some(ImageState::Known(_) | ImageState::Unknown)) {
                 let message = format!("No such image: {}", spec.image);
                 return Err(EngineError::Missing {
                     call: "create",
@@ -359,17 +374,17 @@ impl Engine for FakeEngine {
             let dies = s.dies_with;
             let layers = s.layers.clone();
             let found = find(s, container)?;
-            // The runtime refuses the tree of a disk, and records it where it can.
+            // The runtime records the layers where it can, and refuses the tree of a disk.
+            if let Some(folder) = layers {
+                let record = folder.join(format!("{container}.json"));
+                std::fs::create_dir_all(folder)
+                    .and_then(|()| std::fs::write(record, "{}"))
+                    .map_err(|e| EngineError::Unreadable {
+                        call: "start",
+                        problem: e.to_string(),
+                    })?;
+            }
             if found.name.contains("-disk-") {
-                if let Some(folder) = layers {
-                    let record = folder.join(format!("{container}.json"));
-                    std::fs::create_dir_all(folder)
-                        .and_then(|()| std::fs::write(record, "{}"))
-                        .map_err(|e| EngineError::Unreadable {
-                            call: "start",
-                            problem: e.to_string(),
-                        })?;
-                }
                 return Err(EngineError::Refused {
                     call: "start",
                     status: 500,

@@ -34,6 +34,7 @@ pub use unreachable::NoAnswer;
 
 use crate::types::digest::Digest;
 use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::image_config::ImageConfig;
 use crate::types::names::Hostname;
 use crate::types::reference::{Repository, Source, Tag};
 use crate::types::secret::Credential;
@@ -100,15 +101,17 @@ impl EngineError {
     }
 }
 
-/// What the drivers need to know of a staged image.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageInfo {
-    /// ENTRYPOINT.
-    pub entrypoint: Vec<String>,
-    /// CMD.
-    pub cmd: Vec<String>,
-    /// VOLUME paths.
-    pub volumes: Vec<PathBuf>,
+/// Whether the engine has an image, and what it says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageState {
+    /// It is not staged on this host.
+    Missing,
+    /// It is here, and the engine says nothing of its configuration: of an image whose layers it did not
+    /// pull, because it has them in another form already, containerd's image store says neither
+    /// configuration nor layers (moby's `ImageInspect`, `multi.Best`). Taken for an image without a
+    /// command and volumes, a VM would run the wrong thing and lose what its volumes hold.
+    Unknown,
+    Known(ImageConfig),
 }
 
 /// What is asked of the engine for a container; all else of a VM comes with the boot spec.
@@ -190,9 +193,8 @@ pub enum Watched {
 
 /// The engine's verbs. Every call has a deadline of its own.
 pub trait Engine {
-    /// What an image asks for; `None` when it is not staged on this host.
-    fn image(&self, image: &Source)
-    -> impl Future<Output = Result<Option<ImageInfo>, EngineError>>;
+    /// Whether an image is staged on this host, and what it asks for.
+    fn image(&self, image: &Source) -> impl Future<Output = Result<ImageState, EngineError>>;
     /// Fetches an image by digest; the engine verifies it.
     fn pull(
         &self,

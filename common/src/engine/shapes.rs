@@ -1,7 +1,7 @@
 //! The engine's documents and ours: what an answer means, and what a request says.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
@@ -11,8 +11,9 @@ use bollard::models::{
     HostConfigLogConfig, ImageInspect, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::{ContainerInfo, CreateSpec, EngineError, ImageInfo, Limits, NoAnswer, unwrapped};
-use crate::types::reference::{Repository, Source};
+use super::{ContainerInfo, CreateSpec, EngineError, ImageState, Limits, NoAnswer, unwrapped};
+use crate::types::image_config::ImageConfig;
+use crate::types::reference::Repository;
 use crate::types::secret::Credential;
 
 /// Within a transfer, from one word of progress to the next. Unpacking a large layer is silent.
@@ -123,44 +124,17 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Result<ContainerInf
 }
 
 /// What matters of an inspected image.
-pub(super) fn image(image: &Source, answer: ImageInspect) -> Result<ImageInfo, EngineError> {
-    let config = answer.config.ok_or_else(|| unknown_image(image))?;
-    Ok(ImageInfo {
-        entrypoint: config.entrypoint.unwrap_or_default(),
-        cmd: config.cmd.unwrap_or_default(),
-        volumes: config
-            .volumes
-            .unwrap_or_default()
-            .into_iter()
-            .map(|path| cleaned(&path))
-            .collect(),
-    })
-}
-
-/// Of an image whose layers it did not pull, because it has them in another form already, containerd's
-/// image store says neither configuration nor layers (moby's `ImageInspect`, `multi.Best`). Taken for an
-/// image without a command and volumes, a VM would run the wrong thing and lose what its volumes
-/// hold.
-pub(super) fn unknown_image(image: &Source) -> EngineError {
-    EngineError::Unreadable {
-        call: "image inspect",
-        problem: format!(
-            "it says nothing of the command and the volumes of {image}, whose layers this host has in another form; remove the images there that share them (docker image rm) and try again"
-        ),
-    }
-}
-
-/// A VOLUME path of an image as the engine mounts it: without `.`, `..` and double slashes.
-fn cleaned(path: &str) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for component in Path::new(path).components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => drop(clean.pop()),
-            _ => {}
-        }
-    }
-    clean
+pub(super) fn image(answer: ImageInspect) -> ImageState {
+    let has_layers = answer.root_fs.is_some();
+    let Some(config) = answer.config.filter(|_| has_layers) else {
+        return ImageState::Unknown;
+    };
+    let volumes = config.volumes.unwrap_or_default();
+    ImageState::Known(ImageConfig::new(
+        config.entrypoint.unwrap_or_default(),
+        config.cmd.unwrap_or_default(),
+        volumes.iter().map(String::as_str),
+    ))
 }
 
 /// A login in the engine's form.

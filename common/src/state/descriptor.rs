@@ -11,11 +11,12 @@ use thiserror::Error;
 
 use crate::state::files;
 use crate::types::ids::{ContainerId, DiskId, SnapshotId, VmId};
+use crate::types::image_config::ImageConfig;
 use crate::types::reference::{ImageTag, Source};
 
-/// The version that this build writes. It reads the first one too, which had no snapshots: VMs
-/// outlive an upgrade of the drivers.
-pub const VERSION: u32 = 2;
+/// The version that this build writes. It reads the first one too, which had no snapshots, and the
+/// second, which had no configuration of the image: VMs outlive an upgrade of the drivers.
+pub const VERSION: u32 = 3;
 const OLDEST: u32 = 1;
 
 /// The largest descriptor that is read, in bytes: less than the smallest disk, whose content is a
@@ -72,6 +73,10 @@ pub struct Descriptor {
     /// The image's SOURCE as `oned` knows it; it differs from `image` once a persistent image
     /// has been saved.
     pub source: Source,
+    /// What the image asks for. Read when it is staged, so that a VM starts without its image too;
+    /// absent in a descriptor that an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_config: Option<ImageConfig>,
     /// Whether changes go back to the image (`ln` staged it).
     pub persistent: bool,
     /// The image's DOCKERRUN when it was staged; the VM's own DISK/DOCKERRUN stands before it.
@@ -221,6 +226,11 @@ mod tests {
             disk: DiskId::new(0),
             image: source.clone(),
             source,
+            image_config: Some(ImageConfig {
+                entrypoint: vec!["/entry".into()],
+                cmd: vec!["nginx".into(), "-g".into(), "daemon off;".into()],
+                volumes: vec!["/data".into()],
+            }),
             persistent: false,
             dockerrun: Some("nginx -g 'daemon off;'".into()),
             container: None,
@@ -243,14 +253,20 @@ mod tests {
     }
 
     #[test]
-    fn what_the_first_version_wrote_is_read_as_a_disk_without_snapshots() {
+    fn what_earlier_versions_wrote_is_read_without_what_they_did_not_know() {
         let dir = tempfile::tempdir().unwrap();
         let path = vm_folder::disk(dir.path(), DiskId::new(0));
-        let mut former = serde_json::to_value(descriptor()).unwrap();
-        former["version"] = 1.into();
-        former.as_object_mut().unwrap().remove("snapshots");
-        fs::write(&path, former.to_string()).unwrap();
-        assert_eq!(Descriptor::read(&path).unwrap(), descriptor());
+        let read = Descriptor {
+            image_config: None,
+            ..descriptor()
+        };
+        let mut former = serde_json::to_value(&read).unwrap();
+        for version in [2, 1] {
+            former["version"] = version.into();
+            fs::write(&path, former.to_string()).unwrap();
+            assert_eq!(Descriptor::read(&path).unwrap(), read);
+            former.as_object_mut().unwrap().remove("snapshots");
+        }
     }
 
     #[test]

@@ -116,6 +116,7 @@ mod tests {
             source: image.clone(),
             snapshots: snapshots.collect(),
             image,
+            image_config: None,
             persistent: false,
             dockerrun: None,
             container: None,

@@ -5,6 +5,7 @@ pub mod decimal;
 pub mod digest;
 pub mod dns;
 pub mod ids;
+pub mod image_config;
 pub mod names;
 pub mod reference;
 pub mod secret;

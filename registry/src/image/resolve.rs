@@ -1,5 +1,6 @@
 //! The one image of a reference on one platform.
 
+use onedock_common::types::image_config::ImageConfig;
 use onedock_common::types::reference::{Reference, Source};
 
 use super::select::best;
@@ -17,6 +18,18 @@ impl Client {
                 .image(&repository, &image.reference(), &Platform::here())
                 .await?;
             Ok(image.layers.len())
+        })
+        .await
+    }
+
+    /// How a container of an image runs; of one for several platforms, that of this machine.
+    pub async fn image_config(&self, image: &Source) -> Result<ImageConfig, Error> {
+        let what = "to read an image's configuration";
+        self.at(image.repository(), what, async |repository| {
+            let image = self
+                .image(&repository, &image.reference(), &Platform::here())
+                .await?;
+            Ok(repository.config(&image).await?.1.run)
         })
         .await
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use onedock_common::Digest;
+use onedock_common::types::image_config::ImageConfig;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -16,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) built_for: Option<EntryPlatform>,
     /// The digests of the layers' tar archives, base first.
     pub(crate) diff_ids: Vec<Digest>,
+    /// How a container of the image runs.
+    pub(crate) run: ImageConfig,
 }
 
 #[derive(Deserialize)]
@@ -27,7 +30,6 @@ struct RawConfig {
     #[serde(default)]
     variant: Option<String>,
     #[serde(default)]
-    #[expect(dead_code, reason = "the engine reads it; its types are checked here")]
     config: Option<RawRun>,
     rootfs: Option<RawRoot>,
 }
@@ -57,10 +59,22 @@ struct RawRun {
 /// A command, which the engine also takes as one word (moby, `strslice.StrSlice`).
 #[derive(Deserialize)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "the engine reads it; its types are checked here")]
 enum Command {
     Words(Vec<String>),
     Word(String),
+}
+
+impl RawRun {
+    fn read(self) -> ImageConfig {
+        let words = |command: Option<Command>| match command {
+            None => Vec::new(),
+            Some(Command::Words(words)) => words,
+            Some(Command::Word(word)) => vec![word],
+        };
+        let volumes = self.volumes.unwrap_or_default();
+        let volumes = volumes.keys().map(String::as_str);
+        ImageConfig::new(words(self.entrypoint), words(self.cmd), volumes)
+    }
 }
 
 impl Config {
@@ -76,6 +90,7 @@ impl Config {
                 variant: given(raw.variant),
             }),
             diff_ids: raw.rootfs.and_then(|r| r.diff_ids).unwrap_or_default(),
+            run: raw.config.unwrap_or_default().read(),
         })
     }
 
@@ -123,9 +138,16 @@ mod tests {
         let read = config(json);
         assert_eq!(read.platform_text(), "linux/amd64");
         assert!(read.diff_ids.is_empty());
+        let run = ImageConfig {
+            entrypoint: Vec::new(),
+            cmd: vec!["sh".into()],
+            volumes: vec!["/data".into()],
+        };
+        assert_eq!(read.run, run);
         let empty = Config {
             built_for: None,
             diff_ids: Vec::new(),
+            run: ImageConfig::default(),
         };
         assert_eq!(config("{}"), empty);
         let layer = Digest::of(b"x");
@@ -135,7 +157,12 @@ mod tests {
 
     #[test]
     fn a_command_may_be_one_word_and_a_label_null_as_the_engine_takes_them() {
-        config(r#"{"config":{"Cmd":"top -b","Entrypoint":"/init","Labels":{"a":null,"b":"c"}}}"#);
+        let one = r#"{"config":{"Cmd":"top -b","Entrypoint":"/init","Labels":{"a":null,"b":"c"}}}"#;
+        let run = config(one).run;
+        assert_eq!(
+            (run.entrypoint, run.cmd),
+            (vec!["/init".into()], vec!["top -b".into()])
+        );
         config(r#"{"config":{"StopSignal":""}}"#);
     }
 

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use onedock_common::engine::fake::{Failure, FakeEngine};
-use onedock_common::engine::{CreateSpec, Engine as _, Limits};
+use onedock_common::engine::{CreateSpec, Engine as _, ImageState, Limits};
 use onedock_common::opennebula::config::Config;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::state::journal;
 use onedock_common::state::paths::Paths;
+use onedock_common::types::image_config::ImageConfig;
 use onedock_common::types::reference::Source;
 use onedock_common::{ContainerName, DiskId, VmId};
 use onedock_node::client::Helper;
@@ -179,6 +180,36 @@ fn fault_32_a_staged_image_is_fetched_once_and_the_disk_is_described_again_at_a_
     // Nobody but the drivers and root looks into it.
     let mode = fs::metadata(&host.folder).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o750);
+}
+
+#[test]
+fn what_an_image_asks_for_is_staged_with_it_and_an_image_nobody_knows_is_refused() {
+    let host = TestHost::new();
+    let known = ImageConfig {
+        entrypoint: vec!["/entry".into()],
+        cmd: vec!["serve".into()],
+        volumes: vec!["/data".into()],
+    };
+    let engine = &host.node.engine;
+    engine.set_image(&source(), ImageState::Known(known.clone()));
+    host.stage().unwrap();
+    let descriptor = || Descriptor::read(&host.folder.join("disk.0")).unwrap();
+    assert_eq!(descriptor().image_config, Some(known));
+    // Neither the engine nor the registry, which is away, knows it.
+    engine.set_image(&source(), ImageState::Unknown);
+    let error = format!("{:#}", host.stage().unwrap_err());
+    assert!(
+        error.contains("the engine does not know the configuration of"),
+        "{error}"
+    );
+    assert!(!engine.calls().contains(&"pull"), "it is here");
+    let long = ImageConfig {
+        cmd: vec!["x".repeat(128 * 1024)],
+        ..ImageConfig::default()
+    };
+    engine.set_image(&source(), ImageState::Known(long));
+    let error = format!("{:#}", host.stage().unwrap_err());
+    assert!(error.contains("at most 131072 are supported"), "{error}");
 }
 
 #[test]

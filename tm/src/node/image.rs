@@ -5,14 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use onedock_common::engine::Engine;
+use onedock_common::engine::{Engine, ImageState};
+use onedock_common::types::image_config::ImageConfig;
 use onedock_common::types::reference::Source;
 use onedock_common::wait;
+use onedock_registry::Client;
 
 use super::NodeContext;
 
 /// How long a VM waits for the fetch of another one; the engine gives a silent transfer up before.
 const FETCHING: Duration = Duration::from_secs(3600);
+/// The longest command with volumes, in bytes: it is written into the disk's descriptor, and Linux
+/// takes 128 KiB for one argument.
+const CONFIG_LIMIT: usize = 128 * 1024;
 
 /// Fetches the image unless it is here. Of many VMs that want it at once one fetches, the others
 /// wait for it (fault 32); one that is ended meanwhile releases the lock with its life.
@@ -20,7 +25,7 @@ pub(crate) async fn fetch<E: Engine>(
     node: &NodeContext<'_, E>,
     image: &Source,
 ) -> anyhow::Result<()> {
-    if node.engine.image(image).await?.is_some() {
+    if is_here(node, image).await? {
         return Ok(());
     }
     let path = node.paths.image_lock(image.digest().hex());
@@ -36,7 +41,7 @@ pub(crate) async fn fetch<E: Engine>(
             )
         })?;
     let lock = only_one(lock, &path, FETCHING).await?;
-    if node.engine.image(image).await?.is_some() {
+    if is_here(node, image).await? {
         return Ok(());
     }
     let registry = image.repository().registry();
@@ -47,11 +52,37 @@ pub(crate) async fn fetch<E: Engine>(
         .await
         .with_context(|| format!("{image} cannot be fetched from registry {registry}"))?;
     ensure!(
-        node.engine.image(image).await?.is_some(),
+        is_here(node, image).await?,
         "the engine fetched {image} and does not have it"
     );
     drop(lock);
     Ok(())
+}
+
+async fn is_here<E: Engine>(node: &NodeContext<'_, E>, image: &Source) -> anyhow::Result<bool> {
+    Ok(node.engine.image(image).await? != ImageState::Missing)
+}
+
+/// What a fetched image asks for: from the engine, which needs no network for it, or from the registry
+/// where the engine does not know.
+pub(crate) async fn config<E: Engine>(
+    node: &NodeContext<'_, E>,
+    image: &Source,
+) -> anyhow::Result<ImageConfig> {
+    let config = match node.engine.image(image).await? {
+        ImageState::Known(config) => config,
+        ImageState::Unknown => Client::configured(node.config)?
+            .image_config(image)
+            .await
+            .with_context(|| format!("the engine does not know the configuration of {image}"))?,
+        ImageState::Missing => bail!("{image} was removed from this host while it was staged"),
+    };
+    let bytes = serde_json::to_vec(&config)?.len();
+    ensure!(
+        bytes <= CONFIG_LIMIT,
+        "the command and the volumes of {image} take {bytes} bytes, at most {CONFIG_LIMIT} are supported"
+    );
+    Ok(config)
 }
 
 /// Waits until nobody else holds the lock.

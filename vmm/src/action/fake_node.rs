@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use onedock_common::engine::ImageInfo;
 use onedock_common::engine::fake::FakeEngine;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
@@ -13,6 +12,7 @@ use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{self, Descriptor};
 use onedock_common::state::paths::Paths;
 use onedock_common::state::vm_folder;
+use onedock_common::types::image_config::ImageConfig;
 use onedock_common::types::reference::Source;
 use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{DiskId, VmId};
@@ -89,6 +89,14 @@ pub(super) fn image(number: u32) -> Source {
         .unwrap()
 }
 
+/// What an image asks for.
+pub(super) fn httpd() -> ImageConfig {
+    ImageConfig {
+        cmd: vec!["httpd".into()],
+        ..ImageConfig::default()
+    }
+}
+
 pub(super) struct FakeNode {
     pub(super) host: Host<FakeEngine, FakeRoot>,
     pub(super) system_dir: PathBuf,
@@ -105,13 +113,9 @@ impl FakeNode {
         let paths = Paths::at(dir.path().join("state"));
         fs::create_dir_all(paths.boot_dir()).unwrap();
         fs::create_dir_all(paths.state().join("lock")).unwrap();
-        let command = ImageInfo {
-            cmd: vec!["httpd".into()],
-            ..ImageInfo::default()
-        };
         let node = Self {
             host: Host {
-                engine: FakeEngine::with_image(&image(6), command),
+                engine: FakeEngine::with_image(&image(6), httpd()),
                 root: FakeRoot::default(),
                 paths,
                 config: Config::default(),
@@ -146,6 +150,7 @@ impl FakeNode {
             disk: DiskId::new(disk),
             image: image.clone(),
             source: image.clone(),
+            image_config: Some(httpd()),
             persistent: false,
             dockerrun: None,
             container: None,

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::engine::labels::{is_disk, is_of_vm};
-use onedock_common::engine::{ContainerInfo, Engine, ImageInfo, Watched};
+use onedock_common::engine::{ContainerInfo, Engine, ImageState, Watched};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::{self, BootSpec};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::state::vm_folder;
+use onedock_common::types::image_config::ImageConfig;
 use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
 use onedock_node::client::Root;
@@ -118,7 +119,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
     fn spec(
         &self,
         descriptor: &Descriptor,
-        image: &ImageInfo,
+        image: &ImageConfig,
         terminal: bool,
     ) -> anyhow::Result<BootSpec> {
         let boot_id = boot::boot_id().context("this boot of the host cannot be read")?;
@@ -143,7 +144,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         if let Some(id) = &descriptor.container {
             let container = engine.container(id).await?.with_context(|| {
                 format!(
-                    "the container {} of VM {vm} was removed behind OpenNebula's back, and its root disk with it; 'onevm recover --recreate' makes a new one",
+                    "this Docker engine does not have the container {} of VM {vm}, which is its root disk: it was removed, or the engine has another image store or folder than before ('onedock setup node' says which); 'onevm recover --recreate' begins anew from the image",
                     id.short(),
                 )
             })?;
@@ -181,17 +182,22 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         running::thawed(self.host, vm, container).await
     }
 
-    async fn image(&self, descriptor: &Descriptor) -> anyhow::Result<ImageInfo> {
-        self.host
-            .engine
-            .image(&descriptor.image)
-            .await?
-            .with_context(|| {
-                format!(
-                    "the image {} is not on this host; it was removed after it was staged",
-                    descriptor.image
-                )
-            })
+    /// What the image asks for: as it was staged, or, of a disk that an earlier version has staged, as
+    /// the engine says.
+    async fn image(&self, descriptor: &Descriptor) -> anyhow::Result<ImageConfig> {
+        if let Some(config) = &descriptor.image_config {
+            return Ok(config.clone());
+        }
+        let image = &descriptor.image;
+        match self.host.engine.image(image).await? {
+            ImageState::Known(config) => Ok(config),
+            ImageState::Missing => {
+                bail!("the image {image} is not on this host; it was removed after it was staged")
+            }
+            ImageState::Unknown => bail!(
+                "the Docker engine says nothing of the command and the volumes of {image}, whose layers this host has in another form; remove the images there that share them (docker image rm) and try again"
+            ),
+        }
     }
 
     /// Makes the further disks ready, in the order of their ids.
@@ -230,7 +236,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         &self,
         descriptor: &mut Descriptor,
         path: &Path,
-        image: &ImageInfo,
+        image: &ImageConfig,
         spec: &BootSpec,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
@@ -244,6 +250,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         };
         let Err(error) = started else {
             bound_new(self.host, descriptor.disk, &id, size_mib, notes).await;
+            notes.extend(self.saved_by_engine(descriptor.disk, &id));
             return Ok(());
         };
         let removed = async {
@@ -253,6 +260,18 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             Ok(())
         };
         Err(with_rollback(error, removed).await)
+    }
+
+    /// What will be lost whenever the disk is saved, where the runtime has recorded no layers: scripts of
+    /// the transfer manager that succeed cannot say it themselves (OpenNebula's `one_tm.rb` logs only
+    /// what failed ones write).
+    fn saved_by_engine(&self, disk: DiskId, id: &ContainerId) -> Option<String> {
+        let is_recorded = self.host.paths.layer_record(id).exists();
+        (!is_recorded).then(|| {
+            format!(
+                "DISK {disk} will be saved by the Docker engine's own commit, because its storage is no overlay: extended attributes (user.*, ACLs) are lost whenever the VM is stopped, undeployed or moved, and by snapshots and save-as"
+            )
+        })
     }
 
     /// Starts the container that is there; one that does not start is left stopped.

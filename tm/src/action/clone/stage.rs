@@ -68,6 +68,7 @@ impl Request for Stage {
             version: VERSION,
             vm: self.disk.vm(),
             disk: id,
+            image_config: Some(image::config(node, &self.image).await?),
             image: self.image,
             source: self.source,
             persistent: self.persistent,

@@ -43,7 +43,7 @@ impl Request for Adopt {
         let Self {
             disk,
             system,
-            descriptor,
+            mut descriptor,
             token,
         } = self;
         let id = disk.disk().context("a disk is adopted, not a folder")?;
@@ -52,17 +52,21 @@ impl Request for Adopt {
         if sidecar::is_same_folder(&disk, &token, system)? {
             return Ok(Arrival::SameFolder);
         }
-        match image::fetch(node, &descriptor.image).await {
+        let has_engine = match image::fetch(node, &descriptor.image).await {
             // A front-end, where the disk waits for its next host.
-            Err(e) if node.lacks_engine(&e) => {}
-            other => other?,
-        }
+            Err(e) if node.lacks_engine(&e) => false,
+            other => other.map(|()| true)?,
+        };
         // In a stock datastore the stock `mv` carries the folder, with what was written at the
         // source.
         if system.is_stock() {
             return Ok(Arrival::Done);
         }
         prepare(&disk, system)?;
+        // An earlier version has staged it; on a front-end there is no engine to ask.
+        if descriptor.image_config.is_none() && has_engine {
+            descriptor.image_config = Some(image::config(node, &descriptor.image).await?);
+        }
         // Of an earlier life of the VM on this host.
         let before = Descriptor::read(&path).ok().and_then(|d| d.container);
         let of = (disk.vm(), id);

@@ -232,6 +232,10 @@ impl<E: Engine> Job<'_, E> {
 
     /// Where no folder of the engine's storage is known that could be packed.
     async fn by_engine(&self, container: &ContainerInfo) -> Result<(Source, u64)> {
+        tracing::warn!(
+            container = container.id.short(),
+            "saved by the engine's commit, which loses extended attributes"
+        );
         let (engine, tag) = (&self.node.engine, &self.job.tag);
         let vm = self.job.disk.vm();
         freeze::during(self.node, vm, async |_| {
