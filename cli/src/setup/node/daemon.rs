@@ -36,9 +36,7 @@ pub(super) fn running_step(engine: &Engine, start: bool) -> Box<dyn Step> {
     action(
         "the Docker engine",
         move || match a.info() {
-            Ok(info) => info
-                .objection()
-                .map_or(Ok(State::Unchanged), |why| Err(Error::refused(why))),
+            Ok(_) => a.check().map(|()| State::Unchanged),
             Err(why) if !start => Err(why),
             Err(_) => Ok(State::Needed("start it".into())),
         },
@@ -51,14 +49,12 @@ pub(super) fn running_step(engine: &Engine, start: bool) -> Box<dyn Step> {
             } else if process().is_none() {
                 spawn()?;
             }
-            let info = wait::until(READY, || b.info().ok());
-            let info = info.ok_or_else(|| {
+            wait::until(READY, || b.info().ok()).ok_or_else(|| {
                 Error::refused(format!(
                     "the Docker engine was started and does not answer; see {LOG}"
                 ))
             })?;
-            info.objection()
-                .map_or(Ok(()), |why| Err(Error::refused(why)))
+            b.check()
         },
     )
 }

@@ -1,95 +1,20 @@
-//! What disks beside the root disk need of a node's kernel (their programs stand in
-//! `setup/distribution.rs`). A node that lacks a module serves every VM that does not ask for it,
-//! so this is a remark and no error.
+//! What the disks of VMs have on this node (their programs stand in `setup/distribution.rs`, the
+//! kernel's modules in `modules.rs`). A node that lacks something serves every VM that does not ask
+//! for it, so this is a remark and no error.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::engine::{Engine, Info};
-use crate::file_step::PutFile;
-use crate::owner::Owner;
-use crate::step::{State, Step, Steps, action};
-use onedock_common::process::{Command, find_local};
-
-/// What is loaded at each boot: loop devices for disks in files, FUSE for qcow2, overlay for the
-/// trees of images. The file systems load with their first mount.
-const MODULES: [&str; 3] = ["loop", "fuse", "overlay"];
-
-const AT_BOOT: &str = "# ONEDock: what disks of VMs need.\nloop\nfuse\noverlay\n";
+use super::modules::has_file_system;
+use onedock_common::process::Command;
 
 /// The file systems that a disk may have.
 const FILE_SYSTEMS: [&str; 4] = ["ext4", "xfs", "btrfs", "iso9660"];
 
-/// The modules, now and at each boot.
-pub(super) fn steps() -> Steps {
-    let mut steps = vec![modules_step()];
-    let folder = PathBuf::from("/etc/modules-load.d");
-    if find_local("modprobe").is_some() && folder.is_dir() {
-        steps.push(PutFile::new(
-            folder.join("onedock.conf"),
-            AT_BOOT,
-            0o644,
-            Owner::root(),
-        ));
-    }
-    steps
-}
-
-fn modules_step() -> Box<dyn Step> {
-    action(
-        "kernel modules for disks",
-        || {
-            let lacking = modules_lacking();
-            Ok(State::needed_if(
-                !lacking.is_empty() && find_local("modprobe").is_some(),
-                format!("load {}", lacking.join(", ")),
-            ))
-        },
-        || {
-            for module in modules_lacking() {
-                // A kernel that has none of them anywhere serves VMs without such disks; the
-                // notes at the end name it.
-                let _ = Command::local("modprobe")
-                    .args(["-q", "--", module])
-                    .run()?;
-            }
-            Ok(())
-        },
-    )
-}
-
-fn modules_lacking() -> Vec<&'static str> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    not_in_kernel(&read("/proc/filesystems"), &read("/proc/devices"))
-}
-
-fn not_in_kernel(filesystems: &str, devices: &str) -> Vec<&'static str> {
-    MODULES
-        .into_iter()
-        .filter(|module| match *module {
-            // The node /dev/loop-control is there before the driver is.
-            "loop" => !devices.lines().any(|l| l.trim() == "7 loop"),
-            other => !has_file_system(filesystems, other),
-        })
-        .collect()
-}
-
-fn has_file_system(filesystems: &str, name: &str) -> bool {
-    filesystems
-        .lines()
-        .any(|line| line.split_whitespace().next_back() == Some(name))
-}
-
 /// Remarks about what this node cannot do, once the steps are done.
 pub(super) fn notes(engine: &Engine) -> Vec<String> {
     let mut notes = Vec::new();
-    let lacking = modules_lacking();
-    if !lacking.is_empty() {
-        notes.push(format!(
-            "WARNING: the kernel has no {}: disks beside the root disk need them.",
-            lacking.join(", ")
-        ));
-    }
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     notes.extend(describe(&|name| {
         has_file_system(&filesystems, name) || loads(name)
@@ -183,14 +108,6 @@ fn has_project_quota(mountinfo: &str, folder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_driver_that_is_not_loaded_is_known_by_its_node() {
-        let devices = "Character devices:\n 10 misc\n\nBlock devices:\n  7 loop\n 77 loopy\n";
-        let filesystems = "nodev\tfuse\n\tfuseblk\nnodev\toverlay\n\text4\n";
-        assert_eq!(not_in_kernel(filesystems, devices), Vec::<&str>::new());
-        assert_eq!(not_in_kernel("\tfuseblk\n", " 77 loopy\n"), MODULES);
-    }
 
     #[test]
     fn what_the_kernel_lacks_is_said_with_what_happens_instead() {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
@@ -34,6 +35,49 @@ pub(super) struct Info {
     pub(super) driver: String,
     /// Where it keeps its layers.
     pub(super) docker_root_dir: String,
+    operating_system: String,
+}
+
+/// A part of the answer to `/version`.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Version {
+    /// The newest version of the API that it speaks, such as `1.41`.
+    api_version: String,
+    components: Vec<Component>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Component {
+    name: String,
+    version: String,
+}
+
+/// The API of Docker Engine 20.10, the oldest that is supported.
+const OLDEST_API: (u32, u32) = (1, 41);
+
+impl Version {
+    /// Why an engine of this kind cannot run VMs, if so.
+    fn objection(&self) -> Option<String> {
+        if let Some(podman) = self.components.iter().find(|c| c.name.contains("Podman")) {
+            return Some(format!(
+                "this socket is answered by Podman {}, which takes no runtime from a request; \
+                 install the Docker Engine on this node and name its socket with --docker-socket",
+                podman.version
+            ));
+        }
+        // A version that cannot be read is none that is known to be too old.
+        let api = self.api_version.split_once('.')?;
+        let api: (u32, u32) = (api.0.parse().ok()?, api.1.parse().ok()?);
+        let engine = self.components.iter().find(|c| c.name == "Engine");
+        (api < OLDEST_API).then(|| {
+            format!(
+                "this is Docker Engine {}, and 20.10 is the oldest that is supported; update it",
+                engine.map_or("(unknown version)", |engine| &engine.version)
+            )
+        })
+    }
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -60,7 +104,7 @@ impl Info {
     }
 
     /// Why this engine cannot run VMs, if so.
-    pub(super) fn objection(&self) -> Option<&'static str> {
+    fn objection(&self) -> Option<&'static str> {
         if self
             .security_options
             .iter()
@@ -69,6 +113,19 @@ impl Info {
             return Some(
                 "this is a rootless Docker, which cannot plug NICs into the bridges of the \
                  host; install Docker's ordinary engine on this node",
+            );
+        }
+        if self.docker_root_dir.starts_with("/var/snap/") {
+            return Some(
+                "this Docker is a snap, whose confinement lets the engine run no runtime of this \
+                 host; remove it (snap remove docker) and install the distribution's package or \
+                 Docker's own",
+            );
+        }
+        if self.operating_system == "Docker Desktop" {
+            return Some(
+                "this is Docker Desktop, whose containers run in a virtual machine of its own, \
+                 away from the bridges of this host; install Docker's ordinary engine on this node",
             );
         }
         if self.swarm.local_node_state == "active" {
@@ -89,12 +146,27 @@ impl Engine {
 
     /// What it says of itself.
     pub(super) fn info(&self) -> Result<Info> {
+        self.answer("/info")
+    }
+
+    /// Refuses an engine that cannot run VMs, in one line.
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(why) = self.answer::<Version>("/version")?.objection() {
+            return Err(Error::refused(why));
+        }
+        self.info()?
+            .objection()
+            .map_or(Ok(()), |why| Err(Error::refused(why)))
+    }
+
+    /// The answer to a request.
+    pub(super) fn answer<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let failed = |what: String| Error::Program {
             program: format!("the Docker engine at {}", self.socket.display()),
             what,
         };
         let answer = self
-            .get("/info")
+            .get(path)
             .map_err(|e| failed(format!("does not answer: {e}")))?;
         let (head, body) = answer
             .split_once("\r\n\r\n")
@@ -143,6 +215,42 @@ mod tests {
         assert!(rootless.objection().unwrap().contains("rootless"));
         let swarm = info("{\"Swarm\":{\"LocalNodeState\":\"active\"}}");
         assert!(swarm.objection().unwrap().contains("swarm"));
+    }
+
+    #[test]
+    fn docker_desktop_and_a_snap_are_refused_by_what_they_say_of_themselves() {
+        let desktop = info("{\"OperatingSystem\":\"Docker Desktop\"}");
+        assert!(
+            desktop
+                .objection()
+                .unwrap()
+                .contains("virtual machine of its own")
+        );
+        let snap = info("{\"DockerRootDir\":\"/var/snap/docker/common/var-lib-docker\"}");
+        assert!(snap.objection().unwrap().contains("snap remove docker"));
+        let moved = info("{\"DockerRootDir\":\"/srv/docker\",\"OperatingSystem\":\"Debian\"}");
+        assert_eq!(moved.objection(), None);
+    }
+
+    #[test]
+    fn podman_and_an_engine_older_than_20_10_are_refused_by_their_versions() {
+        let version = |body: &str| serde_json::from_str::<Version>(body).unwrap().objection();
+        let docker = |api: &str, engine: &str| {
+            version(&format!(
+                "{{\"Platform\":{{\"Name\":\"\"}},\"ApiVersion\":\"{api}\",\"Components\":[\
+                 {{\"Name\":\"Engine\",\"Version\":\"{engine}\"}},{{\"Name\":\"containerd\",\"Version\":\"1\"}}]}}"
+            ))
+        };
+        assert_eq!(docker("1.41", "20.10.24"), None);
+        assert_eq!(docker("1.51", "28.5.2"), None);
+        assert_eq!(docker("2.0", "40"), None);
+        let old = docker("1.40", "19.03.15").unwrap();
+        assert!(old.contains("Docker Engine 19.03.15, and 20.10"), "{old}");
+        let podman = version(
+            "{\"ApiVersion\":\"1.41\",\"Components\":[{\"Name\":\"Podman Engine\",\"Version\":\"4.3.1\"}]}",
+        );
+        assert!(podman.unwrap().contains("answered by Podman 4.3.1"));
+        assert_eq!(version("{}"), None);
     }
 
     #[test]

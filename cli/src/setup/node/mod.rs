@@ -5,8 +5,9 @@ mod account;
 mod daemon;
 mod disks;
 mod engine;
-mod kernel;
+mod floors;
 mod loops;
+mod modules;
 mod network_drivers;
 mod opennebula;
 mod programs;
@@ -17,6 +18,7 @@ mod ssh;
 mod sshd;
 mod sudo;
 mod trust;
+mod vms;
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +71,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.push(packages::useful_step(Role::Node, answers));
     steps.push(network_drivers::step());
     steps.extend(loops::steps(&host));
-    steps.extend(disks::steps());
+    steps.extend(modules::steps());
     steps.extend(account::steps(join.as_ref()));
     steps.extend(folders(&host, join.as_ref()));
     if let Some(join) = &join {
@@ -92,7 +94,10 @@ pub fn plan(options: &Options) -> Result<Plan> {
     Ok(Plan::with(steps, move |_| {
         let mut all = remarks.take();
         all.extend(packages::missing_notes(Role::Node));
+        all.extend(modules::notes());
+        all.extend(runtime::chosen(&host).as_deref().and_then(floors::notes));
         all.extend(disks::notes(&engine));
+        all.extend(vms::notes(&host, &engine));
         all.extend(loops::notes());
         all.extend(notes(&host, joined.as_ref()));
         all
@@ -184,7 +189,7 @@ impl Membership {
 }
 
 fn notes(host: &Host, join: Option<&Join>) -> Vec<String> {
-    let mut notes = vec![kernel::bridge_filter()];
+    let mut notes = Vec::new();
     let account = join
         .map(trust::Account::of_join)
         .or_else(|| trust::Account::of_this_node(host));

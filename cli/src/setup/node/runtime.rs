@@ -33,8 +33,8 @@ pub(super) fn choice_step(host: &Host, engine: &Engine, remarks: &Remarks) -> Bo
     let remarks = Rc::clone(remarks);
     let path = host.path(CHOICE);
     let (at, engine) = (path.clone(), engine.clone());
-    let read = move || chosen(&at);
-    let (found, at) = (read, path.clone());
+    let found = move || read_choice(&at);
+    let at = path.clone();
     action(
         path.display().to_string(),
         move || {
@@ -79,7 +79,12 @@ pub(super) fn choice_step(host: &Host, engine: &Engine, remarks: &Remarks) -> Bo
     )
 }
 
-fn chosen(path: &Path) -> Option<PathBuf> {
+/// The runtime that was chosen for this node.
+pub(super) fn chosen(host: &Host) -> Option<PathBuf> {
+    read_choice(&host.path(CHOICE))
+}
+
+fn read_choice(path: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(path).ok()?;
     Some(PathBuf::from(text.trim())).filter(|p| p.is_absolute())
 }
@@ -169,11 +174,11 @@ mod tests {
     fn a_choice_is_one_absolute_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runtime");
-        assert_eq!(chosen(&path), None);
+        assert_eq!(read_choice(&path), None);
         fs::write(&path, "/usr/bin/crun\n").unwrap();
-        assert_eq!(chosen(&path), Some("/usr/bin/crun".into()));
+        assert_eq!(read_choice(&path), Some("/usr/bin/crun".into()));
         fs::write(&path, "crun\n").unwrap();
-        assert_eq!(chosen(&path), None);
+        assert_eq!(read_choice(&path), None);
     }
 
     #[test]
