@@ -1,7 +1,7 @@
 #!/bin/sh
-# `make test`, once its packages are there: scripts, format, lints, every test, licences and advisories;
-# then, with the static programs, the README's first command on a copy of this machine and in a
-# virtual machine with Debian 13, and the walk in one with Debian 12. What cannot run is listed at the end,
+# `make test`, once its packages are there: scripts, format, lints, every test, those of the engine once more
+# with Debian unstable's, licences and advisories; then, with the static programs, the README's first command
+# on a copy of this machine and in a virtual machine with Debian 13, and the walk in one with Debian 12. What cannot run is listed at the end,
 # with how long each part took; what must run and cannot is a failure.
 set -eu
 cd "$(dirname "$0")/.."
@@ -83,6 +83,19 @@ else
 fi
 unset ONEDOCK_BIN
 ran "every test of the workspace"
+
+# All engines with all tests of theirs: make test-engines.
+part "the engine of Debian unstable, with both of its image stores"
+if ! has apt-get; then
+    did_not_run "tests/engines" "its roots are made with Debian's mmdebstrap"
+elif ! cargo nextest --version >/dev/null 2>&1; then
+    did_not_run "tests/engines" "cargo-nextest is not installed"
+else
+    as_root env "PATH=$PATH" tests/engines/run.sh sid containerd \
+        'package(onedock-node) | package(onedock-tm) | (package(onedock-registry) & binary(engine))'
+    as_root env "PATH=$PATH" tests/engines/run.sh sid overlay2 'test(from_one_image_store)'
+    ran "tests/engines: node, tm and registry with Docker Engine 28 and containerd's image store"
+fi
 
 part "licences and advisories"
 if ! cargo deny --version >/dev/null 2>&1; then

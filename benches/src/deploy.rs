@@ -23,7 +23,7 @@ use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 use onedock_tests::test_host;
 
-use crate::measure::Times;
+use crate::measure::{Times, versions};
 
 /// Pairs that count, after one that does not.
 const PAIRS: u32 = 20;
@@ -76,8 +76,8 @@ pub(crate) fn bench(programs: &Path, behind: &Path) -> Result<()> {
     }
     let watch = 20.0;
     println!(
-        "\ndeploy, one NIC, image staged, behind {} ({PAIRS} pairs in turns)",
-        behind.display()
+        "\ndeploy, one NIC, image staged, with {} ({PAIRS} pairs in turns)",
+        versions(&engine, behind)?
     );
     println!(
         "  docker run -d on a bridge, until it answers   {}",

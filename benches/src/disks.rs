@@ -13,7 +13,7 @@ use onedock_tests::registry_server::{RegistryServer, Setup};
 use crate::bench::{Bench, CHECK};
 use crate::by_hand::{self, ByHand};
 use crate::front::{self, Front};
-use crate::measure::Times;
+use crate::measure::{Times, versions};
 
 /// Turns that count, after one that does not.
 const TURNS: u32 = 5;
@@ -46,20 +46,17 @@ pub(crate) fn bench(programs: &Path, behind: &Path) -> Result<()> {
         );
     }
     turns.remove(0);
-    report(&turns, behind)
+    report(&turns, &versions(&engine, behind)?)
 }
 
-fn report(turns: &[Turn], behind: &Path) -> Result<()> {
+fn report(turns: &[Turn], versions: &str) -> Result<()> {
     let times = |of: &dyn Fn(&Turn) -> Duration| {
         let mut times = Times::default();
         turns.iter().for_each(|turn| times.add(of(turn)));
         times
     };
     let by_hand = times(&|t| t.by_hand.whole());
-    println!(
-        "\ndisks with 100 MB of changes, behind {} ({TURNS} turns)",
-        behind.display()
-    );
+    println!("\ndisks with 100 MB of changes, with {versions} ({TURNS} turns)");
     println!(
         "  docker commit + push + pull + run             {}",
         by_hand.row()

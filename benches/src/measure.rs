@@ -1,11 +1,13 @@
 //! Figures and how they are taken.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
+use onedock_tests::engine_server::PrivateEngine;
 
 /// Runs a command and writes the most memory that it had, in KiB, as the last line of output.
 pub(crate) fn memory_of(words: Vec<OsString>) -> anyhow::Result<()> {
@@ -14,6 +16,16 @@ pub(crate) fn memory_of(words: Vec<OsString>) -> anyhow::Result<()> {
     ensure!(status.success(), "the command failed");
     println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss());
     Ok(())
+}
+
+/// What is measured: the engine with its storage driver, and the runtime behind ours.
+pub(crate) fn versions(engine: &PrivateEngine, behind: &Path) -> anyhow::Result<String> {
+    let format = "Docker Engine {{.ServerVersion}} ({{.Driver}})";
+    let engine = engine.docker(&["info", "-f", format])?;
+    let answer = Command::new(behind).arg("--version").output()?.stdout;
+    let answer = String::from_utf8_lossy(&answer);
+    let runtime = answer.lines().next().unwrap_or_default();
+    Ok(format!("{engine} and {}", runtime.replace(" version", "")))
 }
 
 /// Several times of one thing.

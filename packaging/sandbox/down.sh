@@ -111,12 +111,12 @@ if ! was opennebula-chain && ! chain_is_in_use; then
     expression="${expression:+$expression|}opennebula"
 fi
 [ -z "$expression" ] || attempt remove_new_rules "$expression"
+# setup node loads it, and with it every bridge of the machine is filtered. It alone: modprobe -r
+# removes the modules beneath it, too, and the module bridge takes every bridge of the machine along.
+if [ -e /sys/module/br_netfilter ] && ! was br_netfilter; then
+    rmmod br_netfilter 2>/dev/null || true
+fi
 if ! engine_of_before; then
-    # The engine loads it, and with it every bridge of the machine is filtered. It alone: modprobe -r
-    # removes the modules beneath it, too, and the module bridge takes every bridge of the machine along.
-    if [ -e /sys/module/br_netfilter ] && ! was br_netfilter; then
-        rmmod br_netfilter 2>/dev/null || true
-    fi
     while read -r key value; do
         [ ! -e "/proc/sys/$key" ] || printf '%s\n' "$value" 2>/dev/null >"/proc/sys/$key" || true
     done <"$RECORD/sysctl"

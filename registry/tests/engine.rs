@@ -14,7 +14,7 @@ use std::path::Path;
 use onedock_common::Digest;
 use onedock_common::types::reference::{Repository, Source, Tag};
 use onedock_registry::{Client, Options};
-use onedock_tests::engine_server::{self, PrivateEngine};
+use onedock_tests::engine_server::{self, PrivateEngine, uses_containerd};
 use onedock_tests::registry_server::{RegistryServer, Setup};
 
 use images::{TestImage, noise, oci_layout, write};
@@ -43,6 +43,7 @@ fn changes() -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// Images, each with the layers that it must have.
 async fn made(registry: &RegistryServer, dir: &Path) -> Vec<(Source, usize)> {
     let client = Client::new(Options {
         certs_dir: "/nonexistent".into(),
@@ -86,6 +87,9 @@ async fn made(registry: &RegistryServer, dir: &Path) -> Vec<(Source, usize)> {
             .unwrap();
         made.push((Source::new(repository, new.digest), 1));
     }
+    for (image, layers) in &made {
+        assert_eq!(client.depth(image).await.unwrap(), *layers, "{image}");
+    }
     made
 }
 
@@ -118,7 +122,11 @@ fn the_engine_pulls_what_was_made_and_runs_it() {
         assert!(busybox(&["ls", "/noise"]).is_err());
         assert_eq!(busybox(&["stat", "-c", "%s", "/big"]).unwrap(), "2000000");
         let count = ["image", "inspect", "-f", "{{len .RootFS.Layers}}", &name];
-        assert_eq!(engine.docker(&count).unwrap(), layers.to_string());
+        match engine.docker(&count).unwrap().as_str() {
+            // Of layers that it has in another form containerd's image store says nothing.
+            "0" if uses_containerd() => {}
+            counted => assert_eq!(counted, layers.to_string()),
+        }
     }
     drop(registry);
 }

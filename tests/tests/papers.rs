@@ -126,6 +126,7 @@ fn the_files_of_the_tree_that_the_documents_name_exist() {
         "docs/networking.md",
         "docs/monitoring.md",
         "docs/disks.md",
+        "docs/engines.md",
     ];
     let (mut named, mut missing) = (0, Vec::new());
     for document in documents {

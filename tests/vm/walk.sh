@@ -48,7 +48,8 @@ matches "the host is one with HYPERVISOR=docker (ONEDock's 004)" '^HYPERVISOR="?
 
 say "A bridge (ONEDock's 003); bridged packets pass a FORWARD chain that drops them"
 holds "the bridge" make_bridge
-holds "br_netfilter" modprobe br_netfilter
+is "setup node has loaded br_netfilter, and does at each boot" br_netfilter \
+    grep -x br_netfilter /etc/modules-load.d/onedock.conf
 is "br_netfilter is on" 1 cat /proc/sys/net/bridge/bridge-nf-call-iptables
 is "the engine's policy of FORWARD is DROP" "-P FORWARD DROP" first_line iptables -S FORWARD
 
