@@ -11,10 +11,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use onedock_common::ContainerId;
 use onedock_common::process::{self, Output, ProcessError, gather};
 use onedock_common::state::paths::Paths;
 use onedock_common::types::text::folded;
+use onedock_common::{ContainerId, VmId};
 use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
@@ -54,6 +54,19 @@ pub async fn forget_layer(
         root.call(&Request::ForgetLayer { container }).await?;
     }
     Ok(())
+}
+
+/// Lets root take back what was recorded of a start ([`Request::Settle`]).
+///
+/// # Errors
+///
+/// Those of the call: something of the VM is still there.
+pub async fn settle(root: &impl Root, vm: VmId, container: &ContainerId) -> anyhow::Result<()> {
+    let container = container.clone();
+    root.call(&Request::Settle { vm, container })
+        .await
+        .context("the VM has ended, but something of it is still there")
+        .map(drop)
 }
 
 /// `onedock-node` through sudo, without sudo where the driver is root already.
@@ -199,7 +212,7 @@ const fn deadline(request: &Request) -> Duration {
         Request::PlugDisk { .. } => 480,
         // A daemon that lets go of a disk writes first what it has not written; a growing disk waits
         // for the daemon's new size and two minutes for its file system, behind another call.
-        Request::UnplugDisk { .. } | Request::GrowDisk { .. } | Request::SettleDisks { .. } => 300,
+        Request::UnplugDisk { .. } | Request::GrowDisk { .. } | Request::Settle { .. } => 300,
         // As long as a VM is frozen for it.
         Request::SyncDisk { .. } => 600,
         Request::PackLayer { .. } => STANDSTILL.as_secs(),
@@ -279,7 +292,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use onedock_common::VmId;
     use tempfile::TempDir;
     use tokio::io::AsyncReadExt as _;
 

@@ -35,4 +35,6 @@ mod record;
 #[cfg(feature = "root")]
 pub mod runtime;
 #[cfg(feature = "root")]
+pub mod settle;
+#[cfg(feature = "root")]
 mod state_folder;

@@ -46,9 +46,9 @@ pub enum Request {
         container: ContainerId,
         disk: DiskId,
     },
-    /// Wait until the kernel has let go of all disks of a container that has ended, and let go of
-    /// what it does not by itself.
-    SettleDisks { vm: VmId, container: ContainerId },
+    /// End what the engine has forgotten of a container that it takes for ended, and wait until its
+    /// NICs and disks are gone.
+    Settle { vm: VmId, container: ContainerId },
     /// Write a container's layer to standard output as an uncompressed layer archive, in place of
     /// the answer: extended attributes, hard links, device nodes and what was deleted with it, the
     /// drivers' own mount points without.

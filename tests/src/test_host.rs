@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::state::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
@@ -84,6 +86,44 @@ impl TestHost {
     /// Starts a container.
     pub fn start_container(&self, id: &ContainerId) -> Result<()> {
         self.engine.docker(&["start", id.as_str()]).map(drop)
+    }
+
+    /// Starts a container, and kills the runtime's own call `start` so long after its beginning.
+    pub fn start_killed(&self, id: &ContainerId, after: Duration) -> Result<()> {
+        let own = format!("start {id}").replace(' ', "\0");
+        self.engine.inside(|| {
+            let mut child = Command::new("docker")
+                .args(["start", id.as_str()])
+                .env("DOCKER_HOST", self.engine.docker_host())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            let begin = Instant::now();
+            let mut killed = false;
+            while !killed
+                && child.try_wait()?.is_none()
+                && begin.elapsed() < Duration::from_secs(10)
+            {
+                for entry in fs::read_dir("/proc")?.flatten() {
+                    let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                    let command = String::from_utf8_lossy(&command);
+                    let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+                        continue;
+                    };
+                    if command.contains("onedock-runtime\0") && command.contains(&own) {
+                        let seen = Instant::now();
+                        while seen.elapsed() < after {
+                            std::thread::yield_now();
+                        }
+                        let pid = nix::unistd::Pid::from_raw(pid);
+                        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                        killed = true;
+                    }
+                }
+            }
+            child.wait()?;
+            Ok(())
+        })
     }
 
     /// The error of a start that has to fail, as the user reads it.

@@ -66,7 +66,7 @@ impl Root for FakeRoot {
                 }
                 state.plugged.remove(&disk.get());
             }
-            Request::SettleDisks { .. } => state.plugged.clear(),
+            Request::Settle { .. } => state.plugged.clear(),
             _ => {}
         }
         if state.failure == Some(Failure::After(nth)) {

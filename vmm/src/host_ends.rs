@@ -1,11 +1,11 @@
 //! The host ends of a VM's NICs after it has stopped. OpenNebula's `clean`, which follows, counts
 //! what is on the bridge, so the answer waits until they are gone: the kernel removes them with
-//! the namespace, some milliseconds after the last process.
+//! the namespace, some milliseconds after the last process. A device of the name that is another's is
+//! no reason not to end the VM.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use anyhow::bail;
 use nix::net::if_::if_nametoindex;
 use onedock_common::wait;
 use onedock_common::{IfName, VmId};
@@ -16,10 +16,15 @@ use onedock_node::client::Root;
 /// How long the kernel is given before the ends are removed by name.
 const KERNEL: Duration = Duration::from_millis(50);
 
-/// Waits until none of `ends` is there, and has those removed that stay.
-pub(crate) async fn gone(root: &impl Root, vm: VmId, ends: &[IfName]) -> anyhow::Result<()> {
+/// Waits until none of `ends` is there, and has those removed that stay. Answers what to say of those
+/// that are not this VM's.
+pub(crate) async fn gone(
+    root: &impl Root,
+    vm: VmId,
+    ends: &[IfName],
+) -> anyhow::Result<Option<String>> {
     if vanish(ends, KERNEL).await {
-        return Ok(());
+        return Ok(None);
     }
     tracing::info!("host ends outlived their namespace, removing them by name");
     root.call(&Request::Unplug {
@@ -28,18 +33,18 @@ pub(crate) async fn gone(root: &impl Root, vm: VmId, ends: &[IfName]) -> anyhow:
     })
     .await?;
     if vanish(ends, KERNEL).await {
-        return Ok(());
+        return Ok(None);
     }
+    // Root has removed every one of this VM's, or failed.
     let left: Vec<&str> = ends
         .iter()
         .filter(|e| exists(e))
         .map(IfName::as_str)
         .collect();
-    bail!(
-        "the VM has stopped but its host interface {} is still there; remove it with: ip link delete {}",
-        left.join(", "),
-        left.join(" ")
-    )
+    Ok(Some(format!(
+        "the VM has ended, and a device that is not its has the name of its NIC: {}; it is left alone, and in the way of the next start",
+        left.join(", ")
+    )))
 }
 
 fn exists(end: &IfName) -> bool {

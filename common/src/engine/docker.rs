@@ -25,7 +25,7 @@ use super::{
 use super::{memory, shapes};
 use crate::engine::labels;
 use crate::types::digest::Digest;
-use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::ids::{ContainerId, ContainerName, VmId};
 use crate::types::reference::{Repository, Source, Tag};
 use crate::types::secret::Credential;
 use crate::types::text::plain;
@@ -356,6 +356,26 @@ impl Engine for Docker {
 
     async fn named(&self, name: ContainerName) -> Result<Option<ContainerInfo>, EngineError> {
         self.inspect(&name.to_string()).await
+    }
+
+    async fn of_vm(&self, vm: VmId) -> Result<Vec<ContainerInfo>, EngineError> {
+        let labels = [
+            (labels::DRIVER, labels::ONEDOCK),
+            (labels::VM, &vm.to_string()),
+        ]
+        .map(|(label, value)| format!("{label}={value}"));
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&HashMap::from([("label".to_owned(), labels.to_vec())]))
+            .build();
+        let request = self.client.list_containers(Some(options));
+        let mut found = Vec::new();
+        for listed in self.within("list", QUICK, request).await? {
+            if let Some(id) = listed.id {
+                found.extend(self.inspect(&id).await?);
+            }
+        }
+        Ok(found)
     }
 
     async fn pause(&self, container: &ContainerId) -> Result<(), EngineError> {

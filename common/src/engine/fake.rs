@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::{
     ContainerInfo, CreateSpec, Engine, EngineError, ImageState, LayerSize, Limits, Watched,
 };
+use crate::engine::labels::is_of_vm;
 use crate::types::digest::Digest;
-use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::ids::{ContainerId, ContainerName, VmId};
 use crate::types::image_config::ImageConfig;
 use crate::types::reference::{Repository, Source, Tag};
 use crate::types::secret::Credential;
@@ -491,6 +492,13 @@ impl Engine for FakeEngine {
                 .iter()
                 .find(|c| c.name == name)
                 .map(|c| c.info.clone()))
+        })
+    }
+
+    async fn of_vm(&self, vm: VmId) -> Result<Vec<ContainerInfo>, EngineError> {
+        self.call("of_vm", |s| {
+            let all = s.containers.iter().map(|one| &one.info);
+            Ok(all.filter(|info| is_of_vm(info, vm)).cloned().collect())
         })
     }
 

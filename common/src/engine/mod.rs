@@ -12,6 +12,7 @@ pub mod labels;
 mod layer_size;
 #[cfg(feature = "engine")]
 mod memory;
+mod own;
 #[cfg(feature = "engine")]
 mod shapes;
 #[cfg(feature = "engine")]
@@ -28,12 +29,13 @@ use thiserror::Error;
 #[cfg(feature = "engine")]
 pub use docker::Docker;
 pub use layer_size::LayerSize;
+pub use own::own;
 #[cfg(feature = "engine")]
 pub use thaw::{ThawError, thaw, thaw_left};
 pub use unreachable::NoAnswer;
 
 use crate::types::digest::Digest;
-use crate::types::ids::{ContainerId, ContainerName};
+use crate::types::ids::{ContainerId, ContainerName, VmId};
 use crate::types::image_config::ImageConfig;
 use crate::types::names::Hostname;
 use crate::types::reference::{Repository, Source, Tag};
@@ -264,6 +266,8 @@ pub trait Engine {
         &self,
         name: ContainerName,
     ) -> impl Future<Output = Result<Option<ContainerInfo>, EngineError>>;
+    /// The containers that have a VM's labels, whatever they are called ([`own`]).
+    fn of_vm(&self, vm: VmId) -> impl Future<Output = Result<Vec<ContainerInfo>, EngineError>>;
     /// Freezes all its processes; one that is frozen is left so.
     fn pause(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
     /// Lets them go on; one that is not frozen is left so.

@@ -13,6 +13,7 @@ use onedock_node::layers::quota::{self, QuotaError};
 use onedock_node::layers::{PackError, pack, record};
 use onedock_node::network::plug;
 use onedock_node::request::{Answer, LIMIT, Request};
+use onedock_node::settle::settle;
 use onedock_node::{disks, runtime};
 
 fn main() -> ExitCode {
@@ -81,7 +82,7 @@ fn run() -> anyhow::Result<()> {
             container,
             disk,
         } => disks::sync_one(vm, &container, disk)?,
-        Request::SettleDisks { vm, container } => disks::settle_all(vm, &container)?,
+        Request::Settle { vm, container } => settle(vm, &container)?,
     }
     let answer = serde_json::to_string(&Answer {
         done: true,

@@ -42,9 +42,6 @@ pub enum DiskError {
     /// Another call.
     #[error("another call works on the disks of VM {0}; try again")]
     Locked(VmId),
-    /// Not ended.
-    #[error("the container of VM {0} still runs; its disks are in use")]
-    Runs(VmId),
     /// Nothing on the host.
     #[error("disk {disk}: there is no {path} on this host; check the datastores' transfer")]
     Missing {

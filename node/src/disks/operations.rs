@@ -2,10 +2,9 @@
 //! works on them.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use onedock_common::state::boot::{Disk, DiskSource};
-use onedock_common::wait;
 use onedock_common::{ContainerId, DiskId, VmId};
 
 use crate::disks::container::Container;
@@ -16,18 +15,8 @@ use crate::disks::{attach, cleanup, detach, live, qcow2};
 use crate::namespace::Process;
 use crate::record::{Records, Vm};
 
-/// How long a container that was told to end is given to be gone.
-const END: Duration = Duration::from_secs(10);
-/// A first process that lives so long after the engine has said that it ended was forgotten by it.
-const FORGOTTEN: Duration = Duration::from_secs(3);
 /// How long the kernel may take to let go of all disks while an engine waits.
 const FREE: Duration = Duration::from_secs(10);
-/// And while only the driver waits: gigabytes that the container wrote last may be on their way
-/// to a slow disk, and a VM that is shut down is not to fail for it.
-const WRITTEN: Duration = Duration::from_secs(90);
-/// How long an engine is given to delete a container whose first process never ran.
-const DELETE: Duration = Duration::from_secs(1);
-
 /// Whether the disks of a boot spec can be shown side by side.
 pub(crate) fn check(disks: &[Disk]) -> Result<(), DiskError> {
     let mut seen = HashSet::new();
@@ -101,7 +90,8 @@ pub(crate) fn settle(id: &ContainerId, vm: &Vm) -> Result<(), DiskError> {
     settle_within(id, vm, FREE)
 }
 
-fn settle_within(id: &ContainerId, vm: &Vm, limit: Duration) -> Result<(), DiskError> {
+/// The same within `limit`.
+pub(crate) fn settle_within(id: &ContainerId, vm: &Vm, limit: Duration) -> Result<(), DiskError> {
     let folder = match Folder::open_existing(id).map_err(DiskError::State)? {
         Access::Opened(folder) => Some(folder),
         Access::Absent => None,
@@ -117,7 +107,7 @@ fn settle_within(id: &ContainerId, vm: &Vm, limit: Duration) -> Result<(), DiskE
 }
 
 /// The container of a request, as root remembers it.
-fn recorded(vm: VmId, id: &ContainerId) -> Result<Option<Vm>, DiskError> {
+pub(crate) fn recorded(vm: VmId, id: &ContainerId) -> Result<Option<Vm>, DiskError> {
     let record = Records::system().read(id).map_err(DiskError::State)?;
     Ok(record
         .and_then(|record| record.vm)
@@ -224,40 +214,4 @@ pub fn sync_one(vm: VmId, id: &ContainerId, disk: DiskId) -> Result<(), DiskErro
     on_shown(vm, id, disk, |container, _, shown| {
         live::sync(container, shown).map_err(of(&shown.disk))
     })
-}
-
-/// As [`settle`], for a container whose end may be under way.
-pub fn settle_all(vm: VmId, id: &ContainerId) -> Result<(), DiskError> {
-    let begin = Instant::now();
-    let mut never_ran = false;
-    let settled = wait::until_ok(END, || {
-        let Some(found) = recorded(vm, id)? else {
-            return Ok(Some(()));
-        };
-        if !found.process.is_some_and(|process| process.lives()) {
-            settle_within(id, &found, WRITTEN)?;
-            if never_ran && begin.elapsed() + DELETE < END {
-                forget_within(vm, id, DELETE)?;
-            }
-            return Ok(Some(()));
-        }
-        // The engine tells a first process of no end when `start` was killed: neither one that
-        // never ran, nor one that runs although the engine takes it for ended.
-        let forgotten = |process: &Process| process.waits() || begin.elapsed() > FORGOTTEN;
-        if let Some(process) = found.process.filter(forgotten) {
-            let _ = process.kill(END);
-            never_ran = true;
-        }
-        Ok(None)
-    });
-    settled?.ok_or(DiskError::Runs(vm))
-}
-
-/// An engine has given up such a container, and may not delete it any more.
-fn forget_within(vm: VmId, id: &ContainerId, limit: Duration) -> Result<(), DiskError> {
-    let gone = wait::until_ok(limit, || Ok(recorded(vm, id)?.is_none().then_some(())))?;
-    match gone {
-        Some(()) => Ok(()),
-        None => Records::system().remove(id).map_err(DiskError::State),
-    }
 }

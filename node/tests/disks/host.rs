@@ -17,7 +17,7 @@ use onedock_tests::wait::wait_until;
 pub(crate) const VM: u32 = 41;
 
 pub(crate) struct DiskHost {
-    host: TestHost,
+    pub(crate) host: TestHost,
 }
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
@@ -91,7 +91,7 @@ impl DiskHost {
 
     pub(crate) fn stop(&self, id: &ContainerId) -> Result<()> {
         self.engine.docker(&["stop", "-t", "0", id.as_str()])?;
-        self.request(&Request::SettleDisks {
+        self.request(&Request::Settle {
             vm: VmId::new(VM),
             container: id.clone(),
         })

@@ -1,6 +1,5 @@
 //! Helpers and runtimes that are killed at any moment.
 
-use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -79,40 +78,8 @@ fn a_helper_that_is_killed_at_any_moment_leaves_nothing_and_the_next_call_conver
     // A whole VM is killed with its runtime's call.
     let id = host.create(disks.to_vec())?;
     for step in 1..5 {
-        host.engine.inside(|| {
-            let mut child = Command::new("docker")
-                .args(["start", id.as_str()])
-                .env("DOCKER_HOST", host.engine.docker_host())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()?;
-            let begin = Instant::now();
-            let own = format!("start {id}").replace(' ', "\0");
-            let mut killed = false;
-            while !killed
-                && child.try_wait()?.is_none()
-                && begin.elapsed() < Duration::from_secs(10)
-            {
-                for entry in fs::read_dir("/proc")?.flatten() {
-                    let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                    let command = String::from_utf8_lossy(&command);
-                    let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
-                        continue;
-                    };
-                    if command.contains("onedock-runtime\0") && command.contains(&own) {
-                        let seen = Instant::now();
-                        while seen.elapsed() < Duration::from_millis(15 * step) {
-                            std::thread::yield_now();
-                        }
-                        let pid = nix::unistd::Pid::from_raw(pid);
-                        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                        killed = true;
-                    }
-                }
-            }
-            child.wait()?;
-            Ok(())
-        })?;
+        host.host
+            .start_killed(&id, Duration::from_millis(15 * step))?;
         // What the driver does with a VM that is to be off.
         let _ = host.engine.output("docker", &["kill", id.as_str()])?;
         host.stop(&id).with_context(|| format!("step {step}"))?;

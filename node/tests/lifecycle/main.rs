@@ -4,6 +4,7 @@
 
 mod first_process;
 mod images;
+mod killed;
 mod life;
 mod refused;
 

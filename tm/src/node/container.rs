@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::engine::labels;
-use onedock_common::engine::{ContainerInfo, Engine, EngineError};
+use onedock_common::engine::{self, ContainerInfo, Engine, EngineError};
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::{journal, vm_folder};
 use onedock_common::wait;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
-use onedock_node::client::forget_layer;
+use onedock_node::client::{forget_layer, settle};
 
 use super::NodeContext;
 use crate::location::VmPath;
@@ -95,8 +95,8 @@ pub(crate) async fn of_vm<E: Engine>(
     node: &NodeContext<'_, E>,
     vm: VmId,
 ) -> Result<Option<ContainerInfo>> {
-    match node.engine.named(ContainerName::of(vm)).await {
-        Ok(found) => Ok(found.filter(|c| labels::is_of_vm(c, vm))),
+    match engine::own(&node.engine, vm).await {
+        Ok(found) => Ok(found),
         Err(e) if node.has_no_engine(&e) => Ok(None),
         Err(e) => Err(e.into()),
     }
@@ -126,14 +126,14 @@ pub(crate) async fn remove_all<E: Engine>(
     state: DescriptorState,
 ) -> Result<()> {
     if let Some(id) = id {
-        remove(node, id).await?;
+        remove(node, vm, id).await?;
     }
     let root = journal::on_its_way(&node.paths, vm, disk);
     let name = ContainerName::of(vm);
     if let Some(found) = by_name(node, name, root, state).await?
         && labels::is_disk(&found, vm, disk)
     {
-        remove(node, &found.id).await?;
+        remove(node, vm, &found.id).await?;
     }
     if root.is_some() {
         journal::settled(&node.paths, vm)?;
@@ -143,7 +143,7 @@ pub(crate) async fn remove_all<E: Engine>(
     if let Some(found) = by_name(node, name, tree, state).await?
         && labels::is_tree(&found, vm, disk)
     {
-        remove(node, &found.id).await?;
+        remove(node, vm, &found.id).await?;
     }
     journal::tree::settled(&node.paths, vm, disk)?;
     Ok(())
@@ -175,8 +175,17 @@ async fn by_name<E: Engine>(
     Ok(found)
 }
 
-/// Removes a container with its boot spec; one that is gone is removed.
-pub(crate) async fn remove<E: Engine>(node: &NodeContext<'_, E>, id: &ContainerId) -> Result<()> {
+/// Removes a container of a VM with its boot spec; one that is gone is removed. Where it was started the
+/// engine may have forgotten that it runs, and would remove it from beneath its processes.
+pub(crate) async fn remove<E: Engine>(
+    node: &NodeContext<'_, E>,
+    vm: VmId,
+    id: &ContainerId,
+) -> Result<()> {
+    if node.paths.boot_spec(id).exists() && node.helper.is_installed() {
+        node.engine.kill(id).await?;
+        settle(&node.helper, vm, id).await?;
+    }
     BootSpec::remove(&node.paths, id)?;
     node.engine
         .remove(id)

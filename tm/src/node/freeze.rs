@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::VmId;
-use onedock_common::engine::labels;
 use onedock_common::engine::{self, ContainerInfo, Engine};
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::journal::freezing;
-use onedock_common::{ContainerId, ContainerName, DiskId};
-use onedock_node::client::Root as _;
-use onedock_node::request::Request;
+use onedock_common::{ContainerId, DiskId};
+use onedock_node::client::settle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
@@ -27,8 +25,7 @@ pub(crate) async fn thaw_left<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) ->
     if !freezing::is_begun(&node.paths, vm) {
         return Ok(());
     }
-    let found = node.engine.named(ContainerName::of(vm)).await?;
-    let mut own = found.filter(|container| labels::is_of_vm(container, vm));
+    let mut own = engine::own(&node.engine, vm).await?;
     engine::thaw_left(&node.engine, &node.paths, vm, own.as_mut()).await?;
     Ok(())
 }
@@ -45,19 +42,8 @@ pub(crate) async fn stopped<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> R
     );
     tracing::warn!("the VM is suspended; its memory is given up");
     container::end(node, &found).await?;
-    let has_disks = BootSpec::read(&node.paths, &found.id)
-        .ok()
-        .flatten()
-        .is_some_and(|spec| !spec.disks.is_empty());
-    if has_disks {
-        let request = Request::SettleDisks {
-            vm,
-            container: found.id,
-        };
-        node.helper
-            .call(&request)
-            .await
-            .context("the disks of the VM that was suspended are still in use")?;
+    if node.helper.is_installed() {
+        settle(&node.helper, vm, &found.id).await?;
     }
     Ok(())
 }

@@ -11,13 +11,12 @@ use onedock_common::state::extracted;
 use onedock_common::state::lock::VmLock;
 
 use super::attach_disk::{allow, concerned, plug, unplug};
-use super::shutdown::settle;
 use super::start::with_rollback;
 use super::{LOCK_WAIT, running};
 use crate::Host;
 use crate::plan::disks as planned;
 use crate::request::DiskRequest;
-use onedock_node::client::Root;
+use onedock_node::client::{Root, settle};
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
@@ -57,7 +56,7 @@ pub(super) async fn run<E: Engine, R: Root>(
             host.root.call(&unplug(vm.id, &container, &disk)).await?;
         } else if there.is_some() {
             // The transfer manager moves its file next: what the VM wrote last must be in it.
-            host.root.call(&settle(vm.id, &container)).await?;
+            settle(&host.root, vm.id, &container.id).await?;
         }
         if let (Some(mut spec), Some(_)) = (spec, &there) {
             spec.disks.retain(|there| there.id != disk.id);

@@ -79,7 +79,7 @@ fn a_resume_keeps_what_is_on_the_disks_and_has_what_the_template_says_now() {
     node.end("shutdown").unwrap();
     assert!(matches!(
         node.host.root.requests()[..],
-        [Request::SettleDisks { .. }]
+        [Request::Settle { .. }]
     ));
     node.deploy_with(RECORDED).unwrap();
     assert_eq!(node.booted_disks(), [1, 3, 4]);

@@ -221,7 +221,7 @@ impl<'a, E: Engine, R: Root> Disks<'a, E, R> {
         for (id, mut descriptor) in self.trees {
             let path = vm_folder::disk(self.system_dir, descriptor.disk);
             let gone = async {
-                running::remove(self.host, &id).await?;
+                running::remove(self.host, self.vm.id, &id).await?;
                 descriptor.container = None;
                 descriptor.write(&path)?;
                 journal::tree::settled(&self.host.paths, self.vm.id, descriptor.disk)?;

@@ -114,7 +114,7 @@ fn a_deploy_with_the_document_of_another_vm_makes_nothing() {
 
 /// `clean` of OpenNebula's network drivers follows the answer and counts what is on the bridge.
 #[test]
-fn a_vm_has_not_ended_while_a_host_end_of_it_is_there() {
+fn fault_51_an_end_waits_for_host_ends_and_says_which_device_of_another_has_their_name() {
     for action in ["shutdown", "cancel"] {
         let node = FakeNode::new();
         node.deploy().unwrap();
@@ -124,17 +124,21 @@ fn a_vm_has_not_ended_while_a_host_end_of_it_is_there() {
         spec.nics[1].host = "lo".parse().unwrap();
         spec.write(&node.host.paths, &id).unwrap();
         let ends: Vec<_> = spec.nics.into_iter().map(|nic| nic.host).collect();
-        let error = node.end(action).unwrap_err().to_string();
+        let notes = node.end(action).unwrap().notes;
         assert!(
-            error.contains("host interface lo is still there"),
-            "{error}"
+            notes[0].contains("a device that is not its has the name of its NIC: lo;"),
+            "{notes:?}"
         );
+        let container = id;
         assert_eq!(
             node.host.root.requests(),
-            [Request::Unplug {
-                vm: VM,
-                host_ends: ends
-            }]
+            [
+                Request::Settle { vm: VM, container },
+                Request::Unplug {
+                    vm: VM,
+                    host_ends: ends
+                }
+            ]
         );
         assert!(!node.is_running());
     }
@@ -142,7 +146,7 @@ fn a_vm_has_not_ended_while_a_host_end_of_it_is_there() {
     node.deploy().unwrap();
     node.end("shutdown").unwrap();
     assert!(
-        node.host.root.requests().is_empty(),
+        matches!(node.host.root.requests()[..], [Request::Settle { .. }]),
         "the kernel removes them"
     );
 }

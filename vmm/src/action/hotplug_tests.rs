@@ -151,7 +151,7 @@ fn a_detach_from_a_vm_that_has_ended_waits_until_its_disks_are_let_go_of() {
     node.detach(1).unwrap();
     assert!(matches!(
         node.host.root.requests()[..],
-        [Request::SettleDisks { .. }]
+        [Request::Settle { .. }]
     ));
     assert_eq!(node.booted_disks(), [] as [u32; 0]);
 }

@@ -22,7 +22,7 @@ fn an_end_whose_disks_are_not_let_go_of_fails_and_its_retry_waits_for_them() {
         for failure in [Failure::Before(1), Failure::After(1)] {
             node.host.root.fail(Some(failure));
             let error = node.end(name).unwrap_err().to_string();
-            assert!(error.contains("disks are not let go of"), "{error}");
+            assert!(error.contains("something of it is still there"), "{error}");
         }
         node.host.root.fail(None);
         node.end(name).unwrap();

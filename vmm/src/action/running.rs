@@ -1,32 +1,20 @@
 //! The VM's container as it is now.
 
 use anyhow::{Context as _, ensure};
-use onedock_common::engine::labels::is_of_vm;
 use onedock_common::engine::{self, ContainerInfo, Engine};
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::{ContainerId, ContainerName, VmId};
-use onedock_node::client::{Root, forget_layer};
+use onedock_node::client::{Root, forget_layer, settle};
 
 use crate::Host;
 
-/// The VM's container by its name and labels.
+/// The VM's container, thawed where an action that froze it has died.
 pub(super) async fn own<E: Engine, R>(
     host: &Host<E, R>,
     name: ContainerName,
 ) -> anyhow::Result<Option<ContainerInfo>> {
-    let found = host.engine.named(name).await?;
-    let found = found.filter(|container| {
-        let ours = is_of_vm(container, name.vm());
-        if !ours {
-            tracing::warn!(
-                container = container.id.short(),
-                "{name} is a foreign container, left alone"
-            );
-        }
-        ours
-    });
-    match found {
+    match engine::own(&host.engine, name.vm()).await? {
         Some(container) => thawed(host, name.vm(), container).await.map(Some),
         None => Ok(None),
     }
@@ -42,11 +30,14 @@ pub(super) async fn thawed<E: Engine, R>(
     Ok(container)
 }
 
-/// Removes a container, and what is noted of it.
+/// Removes a container of a VM, and what is noted of it. The engine may have forgotten that it runs.
 pub(super) async fn remove<E: Engine, R: Root>(
     host: &Host<E, R>,
+    vm: VmId,
     container: &ContainerId,
 ) -> anyhow::Result<()> {
+    host.engine.kill(container).await?;
+    settle(&host.root, vm, container).await?;
     host.engine.remove(container).await?;
     BootSpec::remove(&host.paths, container)?;
     forget_layer(&host.root, &host.paths, container).await

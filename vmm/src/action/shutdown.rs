@@ -5,19 +5,17 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use onedock_common::ContainerName;
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::lock::VmLock;
-use onedock_common::{ContainerName, VmId};
-use onedock_node::request::Request;
+use onedock_node::client::{Root, settle};
 
 use super::running::own;
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployedRequest;
 use crate::{Host, host_ends, signals};
-use onedock_node::client::Root;
 
 /// How a running container is ended.
 pub(super) enum How {
@@ -77,28 +75,14 @@ pub(super) async fn end_this<E: Engine, R: Root>(
         let told = ending::told(&host.engine, container).await;
         notes.push(format!("the VM had already ended by itself with {told}"));
     }
-    let vm = name.vm();
-    let Some(spec) = last_spec(host, container) else {
-        return Ok(Answer::done().with_notes(notes));
-    };
-    let ends: Vec<_> = spec.nics.into_iter().map(|nic| nic.host).collect();
-    host_ends::gone(&host.root, vm, &ends).await?;
-    if !spec.disks.is_empty() {
-        // The transfer manager moves the disks' files next: they must be complete.
-        host.root
-            .call(&settle(vm, container))
-            .await
-            .context("the VM has ended, but its disks are not let go of")?;
+    // Whatever the engine believes: its `start` may have been killed. And the transfer manager moves
+    // the disks' files next, which must be complete.
+    settle(&host.root, name.vm(), &container.id).await?;
+    if let Some(spec) = last_spec(host, container) {
+        let ends: Vec<_> = spec.nics.into_iter().map(|nic| nic.host).collect();
+        notes.extend(host_ends::gone(&host.root, name.vm(), &ends).await?);
     }
     Ok(Answer::done().with_notes(notes))
-}
-
-/// Waits until the disks of a container that has ended are let go of.
-pub(super) fn settle(vm: VmId, container: &ContainerInfo) -> Request {
-    Request::SettleDisks {
-        vm,
-        container: container.id.clone(),
-    }
 }
 
 /// What its last start plugged. A boot spec that cannot be read names nothing; the kernel lets go

@@ -17,7 +17,7 @@ use onedock_common::state::vm_folder;
 use onedock_common::types::image_config::ImageConfig;
 use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_common::{ContainerId, ContainerName, DiskId, VmId};
-use onedock_node::client::Root;
+use onedock_node::client::{Root, settle};
 use tokio::time::timeout;
 
 use super::bound::bound_new;
@@ -174,7 +174,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             container = container.id.short(),
             "removing the container of an earlier life of this VM"
         );
-        running::remove(self.host, &container.id).await?;
+        running::remove(self.host, vm, &container.id).await?;
         Ok(Before::Nothing)
     }
 
@@ -254,7 +254,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             return Ok(());
         };
         let removed = async {
-            running::remove(self.host, &id).await?;
+            running::remove(self.host, self.vm.id, &id).await?;
             descriptor.container = None;
             descriptor.write(path)?;
             Ok(())
@@ -284,6 +284,8 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
     ) -> anyhow::Result<()> {
         self.creation(descriptor.disk)
             .remember(descriptor, path, &container.id)?;
+        // What an earlier start has left would be in the way, or go on beside this one.
+        settle(&self.host.root, self.vm.id, &container.id).await?;
         let limits = plan::limits(self.vm);
         if container.limits != limits {
             self.host

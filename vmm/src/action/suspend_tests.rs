@@ -72,7 +72,7 @@ fn a_stopped_vm_is_ended_with_its_disks_let_go_of_and_started_with_the_template_
         assert_eq!(node.root_state(), (false, false, 1));
         assert!(matches!(
             node.host.root.requests()[0],
-            Request::SettleDisks { .. }
+            Request::Settle { .. }
         ));
         let changed = supported().replace(
             "<IP><![CDATA[10.77.0.23]]></IP>",

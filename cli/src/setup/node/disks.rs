@@ -21,6 +21,7 @@ pub(super) fn notes(engine: &Engine) -> Vec<String> {
     }));
     if let Ok(info) = engine.info() {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        notes.extend(info.loss().map(str::to_owned));
         notes.push(root_bound(
             &info.driver,
             has_project_quota(&mounts, layers_folder(&info)),

@@ -103,13 +103,24 @@ impl Info {
         self.cgroup_driver == "systemd"
     }
 
+    fn has_option(&self, name: &str) -> bool {
+        let options = self.security_options.iter();
+        options.flat_map(|o| o.split(',')).any(|word| word == name)
+    }
+
+    /// What VMs lose on this engine.
+    pub(super) fn loss(&self) -> Option<&'static str> {
+        let is_containerd = self.driver == "overlayfs";
+        (is_containerd && self.has_option("name=userns")).then_some(
+            "WARNING: with user-namespace remapping and containerd's image store the engine takes \
+             set-id bits and hard links from the files of every image (sudo and su do not work in a \
+             VM); take the image store overlay2 (docs/engines.md).",
+        )
+    }
+
     /// Why this engine cannot run VMs, if so.
     fn objection(&self) -> Option<&'static str> {
-        if self
-            .security_options
-            .iter()
-            .any(|o| o.split(',').any(|w| w == "name=rootless"))
-        {
+        if self.has_option("name=rootless") {
             return Some(
                 "this is a rootless Docker, which cannot plug NICs into the bridges of the \
                  host; install Docker's ordinary engine on this node",
@@ -230,6 +241,20 @@ mod tests {
         assert!(snap.objection().unwrap().contains("snap remove docker"));
         let moved = info("{\"DockerRootDir\":\"/srv/docker\",\"OperatingSystem\":\"Debian\"}");
         assert_eq!(moved.objection(), None);
+    }
+
+    #[test]
+    fn what_remapping_loses_with_containerd_s_store_is_said() {
+        let said = |driver: &str, options: &str| {
+            let body = format!("{{\"Driver\":\"{driver}\",\"SecurityOptions\":[{options}]}}");
+            info(&body).loss().is_some()
+        };
+        assert!(said(
+            "overlayfs",
+            "\"name=seccomp,profile=builtin\",\"name=userns\""
+        ));
+        assert!(!said("overlay2", "\"name=userns\""));
+        assert!(!said("overlayfs", "\"name=seccomp,profile=builtin\""));
     }
 
     #[test]

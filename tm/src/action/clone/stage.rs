@@ -58,7 +58,7 @@ impl Request for Stage {
                 container = former.short(),
                 "the disk is staged anew, its former container goes"
             );
-            container::remove(node, &former).await?;
+            container::remove(node, self.disk.vm(), &former).await?;
         }
         if self.persistent {
             // Its snapshots and its state may get names of the VM's own in the registry.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use onedock_common::engine::labels;
-use onedock_common::engine::{Engine, EngineError};
+use onedock_common::engine::{self, Engine, EngineError};
 use onedock_common::state::descriptor::{Descriptor, DescriptorError, DiskKind};
 use onedock_common::state::{extracted, files, journal, vm_folder};
 use onedock_common::types::reference::{Repository, Source};
@@ -183,10 +183,8 @@ async fn remove_disk<E: Engine>(
 
 /// The VM's container when the descriptor of its disk was gone before.
 async fn remove_root<E: Engine>(node: &NodeContext<'_, E>, vm: VmId) -> Result<()> {
-    match node.engine.named(ContainerName::of(vm)).await {
-        Ok(Some(found)) if labels::is_of_vm(&found, vm) => {
-            container::remove(node, &found.id).await?;
-        }
+    match engine::own(&node.engine, vm).await {
+        Ok(Some(found)) => container::remove(node, vm, &found.id).await?,
         // The disks named no container, so none is missed.
         Ok(_) | Err(EngineError::Unreachable { .. }) => {}
         Err(e) => return Err(e.into()),

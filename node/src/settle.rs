@@ -1,0 +1,81 @@
+//! What was recorded of a container's start is taken back when the VM has ended, whatever became of
+//! the start and of the engine's own idea of it.
+
+use std::time::{Duration, Instant};
+
+use onedock_common::wait;
+use onedock_common::{ContainerId, IfName, VmId};
+use thiserror::Error;
+
+use crate::disks::{self, DiskError};
+use crate::namespace::Process;
+use crate::network::plug::{self, PlugError};
+use crate::record::Records;
+
+/// How long a container that was told to end is given to be gone.
+const END: Duration = Duration::from_secs(10);
+/// A first process that lives so long after the engine has said that it ended was forgotten by it.
+const FORGOTTEN: Duration = Duration::from_secs(3);
+/// How long the kernel may take to let go of all disks: gigabytes that the container wrote last may
+/// be on their way to a slow disk, and a VM that is shut down is not to fail for it.
+const WRITTEN: Duration = Duration::from_secs(90);
+/// How long an engine is given to delete a container whose first process it has forgotten.
+const DELETE: Duration = Duration::from_secs(1);
+
+/// Why something of a VM that has ended is still there.
+#[derive(Debug, Error)]
+pub enum SettleError {
+    /// Its first process lives although it was killed.
+    #[error("the container of VM {0} still runs, although it was killed")]
+    Runs(VmId),
+    #[error(transparent)]
+    Nics(#[from] PlugError),
+    #[error(transparent)]
+    Disks(#[from] DiskError),
+}
+
+/// Ends the first process of a container that the engine takes for ended, and waits until its NICs
+/// and disks are gone, what of them does not go by itself included. Of a container without a record
+/// nothing is left. It can be repeated, and comes before a VM is said to be off, and before it is
+/// started again.
+pub fn settle(vm: VmId, id: &ContainerId) -> Result<(), SettleError> {
+    let begin = Instant::now();
+    let mut was_forgotten = false;
+    let ended = wait::until_ok(END, || {
+        let Some(found) = disks::recorded(vm, id)? else {
+            return Ok(Some(None));
+        };
+        let Some(process) = found.process.filter(Process::lives) else {
+            return Ok::<_, SettleError>(Some(Some(found)));
+        };
+        // An engine whose `start` was killed tells neither a first process that never ran nor one
+        // that runs all the same to end.
+        if process.waits() || begin.elapsed() > FORGOTTEN {
+            let _ = process.kill(END);
+            was_forgotten = true;
+        }
+        Ok(None)
+    });
+    let Some(found) = ended?.ok_or(SettleError::Runs(vm))? else {
+        return Ok(());
+    };
+    let hosts: Vec<IfName> = found.nics.iter().map(|nic| nic.host.clone()).collect();
+    let pulled = plug::pull_after_death(vm, &hosts);
+    disks::settle_within(id, &found, WRITTEN)?;
+    pulled?;
+    if was_forgotten {
+        forget(vm, id)?;
+    }
+    Ok(())
+}
+
+/// An engine that has given a container up may not delete it any more.
+fn forget(vm: VmId, id: &ContainerId) -> Result<(), SettleError> {
+    let gone = wait::until_ok(DELETE, || {
+        Ok::<_, SettleError>(disks::recorded(vm, id)?.is_none().then_some(()))
+    })?;
+    match gone {
+        Some(()) => Ok(()),
+        None => Ok(Records::system().remove(id).map_err(DiskError::State)?),
+    }
+}

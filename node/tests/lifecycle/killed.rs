@@ -1,0 +1,165 @@
+//! The runtime is killed at any of its steps. Whatever the engine believes then: a VM that is ended is
+//! gone, with its NICs, and it can be started again.
+
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use onedock_common::state::boot::BootSpec;
+use onedock_common::{ContainerId, VmId};
+use onedock_node::request::Request;
+use onedock_tests::test_host::{CRUN, IMAGE, TestHost};
+
+use crate::{host_behind, links, nic, spec};
+
+/// Known among all processes of the machine.
+const SLEEP: &str = "987654";
+
+/// Has root take back what is left of a VM that has ended.
+fn settle(host: &TestHost, id: &ContainerId) -> Result<()> {
+    let request = serde_json::to_vec(&Request::Settle {
+        vm: VmId::new(1),
+        container: id.clone(),
+    })?;
+    host.engine.inside(|| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_onedock-node"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        child.stdin.take().unwrap().write_all(&request)?;
+        let output = child.wait_with_output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{error}");
+        Ok(())
+    })
+}
+
+/// The VM's own processes, whatever the engine says.
+fn processes(host: &TestHost) -> Result<usize> {
+    host.engine.inside(|| {
+        let all = fs::read_dir("/proc")?.flatten();
+        let commands = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+        let ours = format!("/bin/sleep\0{SLEEP}\0").into_bytes();
+        Ok(commands.filter(|command| *command == ours).count())
+    })
+}
+
+/// What `cancel` does, and the next `deploy`.
+fn ends_and_starts_again(host: &TestHost, id: &ContainerId) -> Result<()> {
+    for turn in ["after the kill", "after a start"] {
+        // An engine that takes it for ended refuses.
+        host.engine.output("docker", &["kill", id.as_str()])?;
+        settle(host, id).context(turn)?;
+        ensure!(processes(host)? == 0, "{turn}: the VM still runs");
+        let links = links(host)?;
+        ensure!(links.is_empty(), "{turn}: {links:?}");
+        if turn == "after the kill" {
+            host.start_container(id)
+                .context("it does not start again")?;
+            let (running, processes) = (host.is_running(id)?, processes(host)?);
+            ensure!(
+                running && processes == 1,
+                "the engine says {running}, {processes} run"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn web() -> BootSpec {
+    BootSpec {
+        args: vec!["/bin/sleep".into(), SLEEP.into()],
+        ..spec(
+            1,
+            vec![nic(1, 0, "10.77.0.41/24"), nic(1, 1, "10.78.0.41/24")],
+        )
+    }
+}
+
+fn vm(host: &TestHost) -> Result<ContainerId> {
+    let id = host.create(&["--name", "one-1"], IMAGE)?;
+    host.write_boot_spec(&id, &web())?;
+    Ok(id)
+}
+
+/// A runtime in front of crun that kills who has called it, once, at the point that a file names.
+fn killing(folder: &Path) -> Result<PathBuf> {
+    let program = folder.join("killing");
+    let point = folder.join("point");
+    let text = format!(
+        "#!/bin/sh\n\
+         point=$(cat {point} 2>/dev/null)\n\
+         verb=\n\
+         for word; do case $word in create|start|delete) verb=$word; break ;; esac; done\n\
+         at() {{ [ \"$point\" = \"$1 $verb\" ] && rm {point} && kill -9 $PPID; }}\n\
+         at before && exit 1\n\
+         {CRUN} \"$@\"\n\
+         code=$?\n\
+         at after\n\
+         exit $code\n",
+        point = point.display(),
+    );
+    fs::write(&program, text)?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    Ok(program)
+}
+
+#[test]
+fn fault_3_a_runtime_that_is_killed_around_the_real_one_leaves_no_vm_that_outlives_its_end()
+-> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host_behind(killing(folder.path())?.to_str().unwrap())?;
+    let id = vm(&host)?;
+    let point = folder.path().join("point");
+    for verb in ["create", "start", "delete"] {
+        for when in ["before", "after"] {
+            fs::write(&point, format!("{when} {verb}"))?;
+            host.engine.output("docker", &["start", id.as_str()])?;
+            ends_and_starts_again(&host, &id).with_context(|| format!("{when} {verb}"))?;
+            ensure!(!point.exists(), "{when} {verb} was not reached");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn fault_3_a_start_whose_runtime_is_killed_at_any_moment_leaves_no_vm_that_outlives_its_end()
+-> Result<()> {
+    const STARTS: u32 = 16;
+    let host = host_behind(CRUN)?;
+    let id = vm(&host)?;
+    let begin = Instant::now();
+    host.start_container(&id)?;
+    let whole = begin.elapsed();
+    host.engine.docker(&["kill", id.as_str()])?;
+    for step in 0..STARTS {
+        host.start_killed(&id, whole * step / STARTS)?;
+        ends_and_starts_again(&host, &id).with_context(|| format!("{step} of {STARTS}"))?;
+    }
+    Ok(())
+}
+
+/// Somebody else's device with the name of the NIC is left alone.
+#[test]
+fn fault_51_a_foreign_device_of_the_nic_s_name_does_not_keep_a_vm_from_its_end() -> Result<()> {
+    let host = host_behind(CRUN)?;
+    let id = vm(&host)?;
+    host.start_container(&id)?;
+    host.engine.docker(&["kill", id.as_str()])?;
+    settle(&host, &id)?;
+    host.engine
+        .run("ip", &["link", "add", "one-1-0", "type", "bridge"])?;
+    let begin = Instant::now();
+    settle(&host, &id)?;
+    ensure!(
+        begin.elapsed() < Duration::from_secs(5),
+        "it was waited for"
+    );
+    ensure!(links(&host)? == ["one-1-0"], "the foreign device is gone");
+    Ok(())
+}
