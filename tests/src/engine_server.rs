@@ -243,8 +243,13 @@ fn daemon(folder: &Path, options: &Options) -> Result<Command> {
             .arg("--add-runtime")
             .arg(format!("onedock={}", runtime.display()));
     }
-    // Where the engine can choose (from 28 on); 29 has containerd's without being asked.
-    if uses_containerd() {
+    // Where the engine can choose (from 28 on); 29 has containerd's without being asked. It refuses it
+    // together with user-namespace remapping, and 28 loses set-id bits by it (docs/engines.md).
+    let remaps = options
+        .arguments
+        .iter()
+        .any(|a| a.starts_with("--userns-remap"));
+    if uses_containerd() && !remaps {
         command.args(["--feature", "containerd-snapshotter=true"]);
     }
     command.args(&options.arguments);

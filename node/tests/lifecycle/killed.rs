@@ -16,8 +16,11 @@ use onedock_tests::test_host::{CRUN, IMAGE, TestHost};
 
 use crate::{host_behind, links, nic, spec};
 
-/// Known among all processes of the machine.
-const SLEEP: &str = "987654";
+/// How long the VM sleeps, in seconds: a number by which it is known among all processes of the machine,
+/// those of another test included.
+fn sleep() -> String {
+    format!("9{:07}", std::process::id())
+}
 
 /// Has root take back what is left of a VM that has ended.
 fn settle(host: &TestHost, id: &ContainerId) -> Result<()> {
@@ -44,7 +47,7 @@ fn processes(host: &TestHost) -> Result<usize> {
     host.engine.inside(|| {
         let all = fs::read_dir("/proc")?.flatten();
         let commands = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-        let ours = format!("/bin/sleep\0{SLEEP}\0").into_bytes();
+        let ours = format!("/bin/sleep\0{}\0", sleep()).into_bytes();
         Ok(commands.filter(|command| *command == ours).count())
     })
 }
@@ -73,7 +76,7 @@ fn ends_and_starts_again(host: &TestHost, id: &ContainerId) -> Result<()> {
 
 fn web() -> BootSpec {
     BootSpec {
-        args: vec!["/bin/sleep".into(), SLEEP.into()],
+        args: vec!["/bin/sleep".into(), sleep()],
         ..spec(
             1,
             vec![nic(1, 0, "10.77.0.41/24"), nic(1, 1, "10.78.0.41/24")],

@@ -108,26 +108,6 @@ fn attributes(path: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The same without what a change of owners in an overlay takes away.
-pub(crate) fn without_links_and_set_id(tree: &Tree) -> Tree {
-    let without = |text: &String| {
-        let text = text.split(" = [").next().unwrap_or_default();
-        let words = text.split(' ').map(|word| match word.as_bytes() {
-            [b'2' | b'4' | b'6', mode @ ..]
-                if mode.len() == 3 && mode.iter().all(u8::is_ascii_digit) =>
-            {
-                word.get(1..).unwrap_or_default()
-            }
-            _ => word,
-        });
-        words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
-    };
-    let each = tree
-        .iter()
-        .map(|(path, text)| (path.clone(), without(text)));
-    each.collect()
-}
-
 /// What differs, one line each.
 pub(crate) fn differences(expected: &Tree, found: &Tree) -> Vec<String> {
     let paths: std::collections::BTreeSet<_> = expected.keys().chain(found.keys()).collect();

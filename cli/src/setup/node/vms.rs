@@ -63,10 +63,13 @@ fn describe(
     }
     if !have.is_empty() {
         notes.push(format!(
-            "The root disks of {} VMs are in this engine ({store}). Another image store or folder of the \
+            "The root disks of {} are in this engine ({store}). Another image store or folder of the \
              engine would not have them: before you change either, undeploy those VMs, and resume them \
              afterwards (docs/engines.md).",
-            have.len()
+            match have.len() {
+                1 => "one VM".to_owned(),
+                many => format!("{many} VMs"),
+            }
         ));
     }
     notes
@@ -90,7 +93,7 @@ mod tests {
         assert!(all[0].starts_with("The root disks of 2 VMs are in this engine (overlay2 in /d)."));
         let some = describe("overlayfs in /d", &started, &there(&["a"]));
         assert!(some[0].contains("the containers of VM 5, 7,"), "{some:?}");
-        assert!(some[1].contains("of 1 VMs"), "{some:?}");
+        assert!(some[1].contains("The root disks of one VM are"), "{some:?}");
         assert!(describe("overlay2 in /d", &[], &there(&["a"])).is_empty());
     }
 
