@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use onedock_common::ContainerId;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::paths::Paths;
 
@@ -9,6 +10,13 @@ use crate::record::{Record, Records};
 use crate::runtime::args::Call;
 use crate::runtime::error::CallError;
 use crate::runtime::{create, delete, exec, start};
+
+/// Whether the real runtime has nothing of a container: it was deleted, and the engine was not told,
+/// because this program was killed right then.
+fn is_gone(call: &Call, id: &ContainerId) -> bool {
+    let state = call.state_root().map(|root| root.join(id.as_str()));
+    state.is_some_and(|state| !state.exists())
+}
 
 /// Does what the engine asks.
 pub fn run(call: &Call) -> Result<ExitCode, CallError> {
@@ -40,6 +48,7 @@ pub fn run(call: &Call) -> Result<ExitCode, CallError> {
             Some(record) => delete::delete(call, &id, &record),
             None => Err(exec::pass(call, None)?),
         },
+        "kill" if is_gone(call, &id) => Err(CallError::Gone(id)),
         _ => Err(exec::pass(call, recorded()?)?),
     }
 }

@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
-use onedock_common::VmId;
 use onedock_common::state::boot::BootError;
+use onedock_common::{ContainerId, VmId};
 use thiserror::Error;
 
 use crate::disks::DiskError;
@@ -55,6 +55,10 @@ pub enum CallError {
     /// Between `create` and `start`.
     #[error("the container was not created completely; power the VM off and resume it")]
     NotCreated,
+    /// In the words by which containerd knows it, which it compares (`checkKillError` of its shim): with
+    /// crun's it would refuse every later start of the container.
+    #[error("container {0} does not exist")]
+    Gone(ContainerId),
     /// Checkpoints of VMs.
     #[error("a VM's container cannot be restored from a checkpoint by this version")]
     Restore,
