@@ -145,6 +145,11 @@ remove_new_folders() {
 made_paths | while read -r path; do
     was_there "$path" && continue
     case $path in
+    # Somebody may have logged in to a registry since.
+    */.docker)
+        rmdir "$path" 2>/dev/null || true
+        continue
+        ;;
     /var/lib/docker | /run/docker | /run/docker.* | /etc/docker/key.json)
         if engine_of_before; then continue; fi
         ;;

@@ -17,6 +17,8 @@ made_paths() {
 /run/docker.sock
 /run/docker.pid
 /run/containerd
+/root/.docker
+/var/lib/one/.docker
 /usr/lib/onedock
 /usr/lib/ruby/vendor_ruby/load_opennebula_paths.rb
 /var/lib/containerd
@@ -37,13 +39,24 @@ edited_files() {
     cat <<'FILES'
 /etc/docker/daemon.json
 /var/lib/one/remotes/onedock.conf
+/root/.docker/config.json
+/var/lib/one/.docker/config.json
 FILES
+}
+
+# Where the copy of an edited file is: $1 the file.
+copy_of() {
+    case $1 in
+    */.docker/*) printf '%s/%s\n' "$RECORD" "$(printf %s "$1" | tr / %)" ;;
+    *) printf '%s/%s\n' "$RECORD" "${1##*/}" ;;
+    esac
 }
 
 restore_edited_files() {
     edited_files | while read -r path; do
-        if [ -e "$RECORD/${path##*/}" ]; then
-            cp -p "$RECORD/${path##*/}" "$path"
+        copy=$(copy_of "$path")
+        if [ -e "$copy" ]; then
+            cp -p "$copy" "$path"
         else
             rm -f "$path"
         fi
@@ -60,7 +73,7 @@ write_record() {
     done >"$RECORD/paths"
     find /etc -maxdepth 3 -type d >"$RECORD/folders" 2>/dev/null || true
     edited_files | while read -r path; do
-        [ ! -e "$path" ] || cp -p "$path" "$RECORD/${path##*/}"
+        [ ! -e "$path" ] || cp -p "$path" "$(copy_of "$path")"
     done
     : >"$RECORD/facts"
     fact() { printf '%s\n' "$1" >>"$RECORD/facts"; }

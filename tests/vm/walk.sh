@@ -97,6 +97,8 @@ both_ports
 say "Power-off and resume"
 holds "a file is written to the root disk" inside "$vm" sh -c 'echo kept > /www/file && sync'
 holds "vmm shutdown" power_off "$vm"
+holds "docker system prune, by root" docker system prune -f
+holds "... and by oneadmin" as_oneadmin docker container prune -f
 is "the container is there and ended" exited docker inspect -f '{{.State.Status}}' "one-$vm"
 matches "the monitor says POWEROFF" "one-$vm.*POWEROFF" state
 fails "its NIC is gone" ip link show "one-$vm-0"

@@ -2,6 +2,8 @@
 //! every other byte alone.
 
 pub mod daemon_json;
+pub mod docker_config;
+pub mod json;
 pub mod shell_rc;
 pub mod template;
 pub mod template_read;

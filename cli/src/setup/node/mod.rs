@@ -11,6 +11,7 @@ mod modules;
 mod network_drivers;
 mod opennebula;
 mod programs;
+mod prune;
 mod remote_scripts;
 mod runtime;
 mod sessions;
@@ -81,6 +82,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.push(Folder::new(host.path("/etc/onedock"), 0o755, Owner::root()));
     steps.push(daemon::running_step(&engine, options.start));
     steps.extend(account::docker_group_steps());
+    steps.extend(prune::steps(&host));
     steps.push(runtime::choice_step(&host, &engine, &remarks));
     steps.extend(daemon::settings_steps(&engine));
     if let Some(join) = &join {
