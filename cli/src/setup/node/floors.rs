@@ -98,7 +98,12 @@ impl Version {
 
 /// The remark about the runtime that was chosen, where a mend is missing.
 pub(super) fn notes(runtime: &Path) -> Option<String> {
-    let answer = Command::local(runtime).args(["--version"]).run().ok()?;
+    // crun makes its folder of states even for this.
+    let states = tempfile::tempdir().ok()?;
+    let answer = Command::local(runtime)
+        .args([Path::new("--root"), states.path(), Path::new("--version")])
+        .run()
+        .ok()?;
     let name = runtime.file_name()?.to_str()?;
     describe(name, answer.stdout.parse().ok()?, &changelogs())
 }
