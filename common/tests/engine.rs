@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use onedock_common::engine::{CreateSpec, Docker, Engine as _, Limits};
+use onedock_common::engine::{CreateSpec, Docker, Engine as _, Limits, labels, own};
 use onedock_common::{ContainerId, ContainerName, VmId};
 use onedock_tests::engine_server::{Options, PrivateEngine};
 use onedock_tests::registry_server::{RegistryServer, Setup};
@@ -116,6 +116,31 @@ fn soon(what: &str, mut question: impl FnMut() -> Result<bool>) -> Result<()> {
         ensure!(begin.elapsed() < Duration::from_secs(20), "{what}");
         onedock_common::wait::pause(Duration::from_millis(50));
     }
+    Ok(())
+}
+
+#[test]
+fn fault_48_a_renamed_container_is_found_by_its_labels_and_no_other_vm_s() -> Result<()> {
+    let host = Host::start()?;
+    let make = |name: &str, driver: &str, vm: &str| {
+        let (driver, vm) = (
+            format!("{}={driver}", labels::DRIVER),
+            format!("{}={vm}", labels::VM),
+        );
+        let image = host.image.trim_start_matches("docker://");
+        let words = [
+            "create", "--name", name, "--label", &driver, "--label", &vm, image,
+        ];
+        host.engine.docker(&words)
+    };
+    let id = make("renamed", labels::ONEDOCK, "5")?;
+    make("one-6", labels::ONEDOCK, "6")?;
+    make("another", "docker", "5")?;
+    make("one-5", "docker", "5")?;
+    let found = |vm| host.runtime.block_on(own(&host.docker, VmId::new(vm)));
+    let found_id = |vm| anyhow::Ok(found(vm)?.map(|container| container.id.to_string()));
+    ensure!(found_id(5)? == Some(id), "{:?}", found_id(5)?);
+    ensure!(found_id(55)?.is_none(), "{:?}", found_id(55)?);
     Ok(())
 }
 

@@ -18,6 +18,10 @@ read -ra up <<<"${UP:-make sandbox}"
 read -ra down <<<"${DOWN:-make sandbox-down}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# What is killed leaves its temporary files. They are of whoever calls `make sandbox`.
+chmod 711 "$work"
+mkdir -m 1777 "$work/tmp"
+export TMPDIR=$work/tmp
 export CHECKOUT=$tree CARGO_NET_OFFLINE=true
 unset DOCKER_HOST DOCKER_CONTEXT ONE_LOCATION
 

@@ -90,6 +90,8 @@ impl PrivateEngine {
             command
                 .args(arguments)
                 .env("DOCKER_HOST", self.docker_host())
+                // A login of a test is not the user's.
+                .env("DOCKER_CONFIG", self.machine.folder().join("docker-config"))
                 .stdin(Stdio::null());
             command
                 .output()

@@ -2,14 +2,16 @@
 //! front of runc or crun.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::state::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
 use onedock_common::state::paths::Paths;
 use onedock_common::{ContainerId, NicId, VmId};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::engine_server::{Options, PrivateEngine};
@@ -122,6 +124,29 @@ impl TestHost {
                 }
             }
             child.wait()?;
+            Ok(())
+        })
+    }
+
+    /// Gives the privileged helper `program` a request; its error is its one line.
+    pub fn request(&self, program: &str, request: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_vec(request)?;
+        self.engine.inside(|| {
+            let mut child = Command::new(program)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            let mut stdin = child.stdin.take().context("no standard input")?;
+            stdin.write_all(&text)?;
+            drop(stdin);
+            let output = child.wait_with_output()?;
+            let error = String::from_utf8_lossy(&output.stderr);
+            if !output.status.success() {
+                ensure!(error.lines().count() == 1, "{error}");
+                bail!("{}", error.trim());
+            }
+            ensure!(output.stdout.starts_with(b"{\"done\":true"), "{output:?}");
             Ok(())
         })
     }

@@ -312,7 +312,7 @@ fn complaint(host: &HostName, output: &Output) -> String {
             "host {} cannot be reached over ssh: {}",
             host.as_str(),
             match folded(&output.stderr, 300).as_str() {
-                "" => "ssh ended without a word; 'ssh -v' to it as this user shows why",
+                "" => "ssh gave no reason; 'ssh -v' to the host as this user shows it",
                 words => words,
             }
         ),

@@ -1,7 +1,7 @@
 //! The host ends of a VM's NICs after it has stopped. OpenNebula's `clean`, which follows, counts
 //! what is on the bridge, so the answer waits until they are gone: the kernel removes them with
-//! the namespace, some milliseconds after the last process. A device of the name that is another's is
-//! no reason not to end the VM.
+//! the namespace, some milliseconds after the last process. A device of somebody else with the name of
+//! a NIC does not keep a VM from its end.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(crate) async fn gone(
         .map(IfName::as_str)
         .collect();
     Ok(Some(format!(
-        "the VM has ended, and a device that is not its has the name of its NIC: {}; it is left alone, and in the way of the next start",
+        "the VM has ended; a device that does not belong to it has the name of its NIC ({}) and was left alone: remove or rename that device before the VM is started again",
         left.join(", ")
     )))
 }

@@ -53,6 +53,8 @@ struct State {
     unseen: u32,
     /// Where the runtime records layers; `None`: the engine's storage is no overlay.
     layers: Option<PathBuf>,
+    /// It takes its own runtime whatever it is asked for.
+    ignores_runtime: bool,
     /// It can bound no layer.
     unbounded: bool,
     /// What the processes of every container hold.
@@ -161,6 +163,13 @@ impl FakeEngine {
         self.state.borrow_mut().layers = None;
     }
 
+    /// Takes its own runtime whatever it is asked for, as Podman does, so that nothing is recorded.
+    pub fn ignore_runtime(&self) {
+        let mut state = self.state.borrow_mut();
+        state.ignores_runtime = true;
+        state.layers = None;
+    }
+
     /// Refuses to bound a layer, as an engine does whose storage keeps no quota.
     pub fn bound_nothing(&self) {
         self.state.borrow_mut().unbounded = true;
@@ -259,6 +268,7 @@ fn fresh(id: ContainerId, labels: BTreeMap<String, String>, limits: Limits) -> C
     ContainerInfo {
         id,
         labels,
+        runtime: "onedock".to_owned(),
         running: false,
         paused: false,
         started_before: false,
@@ -343,7 +353,8 @@ impl Engine for FakeEngine {
                     message,
                 });
             }
-            if !matches!(s.images.get(&spec.image.to_string()), Some(ImageState::Known(_) | ImageState::Unknown)) {
+            let image = s.images.get(&spec.image.to_string());
+            if image.is_none_or(|image| *image == ImageState::Missing) {
                 let message = format!("No such image: {}", spec.image);
                 return Err(EngineError::Missing {
                     call: "create",
@@ -360,6 +371,9 @@ impl Engine for FakeEngine {
             let id = next_id(s);
             let mut info = fresh(id.clone(), spec.labels.clone(), spec.limits);
             info.terminal = spec.terminal;
+            if s.ignores_runtime {
+                info.runtime = "crun".to_owned();
+            }
             s.containers.push(FakeContainer {
                 info,
                 name,

@@ -164,6 +164,8 @@ pub struct ContainerInfo {
     pub id: ContainerId,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// The runtime that the engine was asked for, or its default.
+    pub runtime: String,
     /// Whether its process runs (paused counts).
     pub running: bool,
     /// Whether it is paused.

@@ -102,6 +102,7 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Result<ContainerInf
             .parse()
             .map_err(|e: crate::types::ids::BadContainer| unreadable(&e.to_string()))?,
         labels: config.labels.unwrap_or_default().into_iter().collect(),
+        runtime: host.runtime.unwrap_or_default(),
         running: state.running.unwrap_or(false),
         paused: state.paused.unwrap_or(false),
         started_before: state.started_at.is_some_and(|at| !at.starts_with("0001-")),

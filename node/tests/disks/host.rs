@@ -1,12 +1,11 @@
 //! A host, a VM on it, and its disks.
 
 use std::fs;
-use std::io::Write;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use onedock_common::state::boot::{BootSpec, Disk, DiskSource};
 use onedock_common::{ContainerId, DiskId, VmId};
 use onedock_node::request::Request;
@@ -99,23 +98,8 @@ impl DiskHost {
 
     /// Has the privileged helper do something; its error is its one line.
     pub(crate) fn request(&self, request: &Request) -> Result<()> {
-        let text = serde_json::to_vec(request)?;
-        self.engine.inside(|| {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_onedock-node"))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()?;
-            child.stdin.take().unwrap().write_all(&text)?;
-            let output = child.wait_with_output()?;
-            let error = String::from_utf8_lossy(&output.stderr);
-            if !output.status.success() {
-                ensure!(error.lines().count() == 1, "{error}");
-                bail!("{}", error.trim());
-            }
-            ensure!(output.stdout.starts_with(b"{\"done\":true"), "{output:?}");
-            Ok(())
-        })
+        self.host
+            .request(env!("CARGO_BIN_EXE_onedock-node"), request)
     }
 
     pub(crate) fn plug(&self, id: &ContainerId, disk: &Disk) -> Result<()> {

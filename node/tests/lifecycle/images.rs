@@ -140,6 +140,35 @@ fn an_image_with_odd_files_in_etc_starts_and_touches_nothing_outside() -> Result
     Ok(())
 }
 
+/// The engine lays a folder over such a link of an image (moby's `initlayer`); what is in the container's
+/// own layer lies above that.
+#[test]
+fn attack_26_a_root_whose_folders_of_the_kernel_are_links_is_not_started() -> Result<()> {
+    let host = host_behind(CRUN)?;
+    let outside = host.engine.folder().join("outside");
+    fs::create_dir(&outside)?;
+    let id = host.start_vm(&spec(1, vec![]))?;
+    host.engine.docker(&["kill", id.as_str()])?;
+    let upper = host.upper(&id)?;
+    for name in ["dev", "proc", "sys"] {
+        let place = upper.join(name);
+        host.engine
+            .inside(|| Ok(std::os::unix::fs::symlink(&outside, &place)?))?;
+        let text = host.refused_start(&id)?;
+        ensure!(
+            text.contains(&format!("/{name} in the image is a link or a file")),
+            "{text}"
+        );
+        host.engine.inside(|| Ok(fs::remove_file(&place)?))?;
+    }
+    host.start_container(&id)?;
+    ensure!(
+        fs::read_dir(&outside)?.count() == 0,
+        "something was made outside"
+    );
+    Ok(())
+}
+
 #[test]
 fn attack_26_an_image_whose_mount_points_are_links_does_not_lead_them_astray() -> Result<()> {
     let host = host_behind(CRUN)?;

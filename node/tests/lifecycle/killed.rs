@@ -2,10 +2,9 @@
 //! gone, with its NICs, and it can be started again.
 
 use std::fs::{self, Permissions};
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -24,31 +23,23 @@ fn sleep() -> String {
 
 /// Has root take back what is left of a VM that has ended.
 fn settle(host: &TestHost, id: &ContainerId) -> Result<()> {
-    let request = serde_json::to_vec(&Request::Settle {
+    let request = Request::Settle {
         vm: VmId::new(1),
         container: id.clone(),
-    })?;
-    host.engine.inside(|| {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onedock-node"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        child.stdin.take().unwrap().write_all(&request)?;
-        let output = child.wait_with_output()?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{error}");
-        Ok(())
-    })
+    };
+    host.request(env!("CARGO_BIN_EXE_onedock-node"), &request)
 }
 
 /// The VM's own processes, whatever the engine says.
-fn processes(host: &TestHost) -> Result<usize> {
+fn processes(host: &TestHost) -> Result<Vec<String>> {
+    let ours = format!("/bin/sleep\0{}\0", sleep()).into_bytes();
     host.engine.inside(|| {
         let all = fs::read_dir("/proc")?.flatten();
-        let commands = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-        let ours = format!("/bin/sleep\0{}\0", sleep()).into_bytes();
-        Ok(commands.filter(|command| *command == ours).count())
+        let own = all.filter(|entry| {
+            fs::read(entry.path().join("cmdline")).is_ok_and(|command| command == ours)
+        });
+        let pids = own.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        Ok(pids.collect())
     })
 }
 
@@ -58,13 +49,13 @@ fn ends_and_starts_again(host: &TestHost, id: &ContainerId) -> Result<()> {
         // An engine that takes it for ended refuses.
         host.engine.output("docker", &["kill", id.as_str()])?;
         settle(host, id).context(turn)?;
-        ensure!(processes(host)? == 0, "{turn}: the VM still runs");
+        ensure!(processes(host)?.is_empty(), "{turn}: the VM still runs");
         let links = links(host)?;
         ensure!(links.is_empty(), "{turn}: {links:?}");
         if turn == "after the kill" {
             host.start_container(id)
                 .context("it does not start again")?;
-            let (running, processes) = (host.is_running(id)?, processes(host)?);
+            let (running, processes) = (host.is_running(id)?, processes(host)?.len());
             ensure!(
                 running && processes == 1,
                 "the engine says {running}, {processes} run"
@@ -144,6 +135,47 @@ fn fault_3_a_start_whose_runtime_is_killed_at_any_moment_leaves_no_vm_that_outli
         host.start_killed(&id, whole * step / STARTS)?;
         ends_and_starts_again(&host, &id).with_context(|| format!("{step} of {STARTS}"))?;
     }
+    Ok(())
+}
+
+#[test]
+fn fault_3_host_ends_go_although_somebody_holds_the_namespace_of_a_vm_that_was_forgotten()
+-> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host_behind(killing(folder.path())?.to_str().unwrap())?;
+    let id = vm(&host)?;
+    fs::write(folder.path().join("point"), "after start")?;
+    host.engine.output("docker", &["start", id.as_str()])?;
+    let pid = processes(&host)?.pop().context("the VM does not run on")?;
+    let mut holder = host.engine.inside(|| {
+        let words = ["-t", &pid, "-n", "sleep", "60"];
+        Ok(Command::new("nsenter").args(words).spawn()?)
+    })?;
+    let settled = settle(&host, &id);
+    let left = links(&host);
+    holder.kill()?;
+    holder.wait()?;
+    settled?;
+    ensure!(left.as_ref().is_ok_and(Vec::is_empty), "{left:?}");
+    Ok(())
+}
+
+/// containerd compares the words, and crun has others (`checkKillError` of its shim).
+#[test]
+fn fault_3_a_signal_for_a_container_that_is_deleted_is_answered_in_containerd_s_words() -> Result<()>
+{
+    let states = tempfile::tempdir()?;
+    let id = "ab".repeat(32);
+    let output = Command::new(env!("CARGO_BIN_EXE_onedock-runtime"))
+        .arg("--root")
+        .arg(states.path())
+        .args(["kill", &id, "9"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        !output.status.success() && said.contains("does not exist"),
+        "{said}"
+    );
     Ok(())
 }
 

@@ -212,6 +212,34 @@ fn what_an_image_asks_for_is_staged_with_it_and_an_image_nobody_knows_is_refused
     assert!(error.contains("at most 131072 are supported"), "{error}");
 }
 
+/// Only root calls the helper without sudo.
+#[test]
+fn fault_3_what_was_started_is_settled_before_its_container_is_removed() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut host = TestHost::new();
+    let program = host.folder.with_file_name("helper");
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    let answers = |script: &str| {
+        fs::write(&program, format!("#!/bin/sh\ncat > $0.asked\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    host.node.helper = Helper::at(&program);
+    host.stage().unwrap();
+    host.deploy();
+    answers("echo 'it still runs' >&2; exit 1");
+    let delete = || host.delete("disk.0");
+    let error = format!("{:#}", delete().unwrap_err());
+    assert!(error.contains("it still runs"), "{error}");
+    assert_eq!(host.node.engine.containers().len(), 1);
+    answers("echo '{\"done\":true}'");
+    delete().unwrap();
+    assert!(host.node.engine.containers().is_empty());
+    let asked = fs::read_to_string(program.with_extension("asked")).unwrap();
+    assert!(asked.contains("\"action\":\"settle\""), "{asked}");
+}
+
 #[test]
 fn a_staging_that_is_cut_off_at_any_call_is_finished_by_the_next() {
     for call in 1..=4 {

@@ -73,7 +73,7 @@ pub(crate) async fn of_disk<E: Engine>(
     };
     let container = node.engine.container(id).await?.with_context(|| {
         format!(
-            "the container {} of disk {} was removed outside OpenNebula, and its changes with it",
+            "the Docker engine does not have the container {}, which is disk {}: it was removed, or the engine's image store or folder was changed; change it back to keep the disk",
             id.short(),
             descriptor.disk
         )

@@ -133,7 +133,7 @@ fn a_call_that_the_host_may_have_begun_or_that_cannot_succeed_is_made_once() -> 
         // The request was read.
         (format!("read request; {REFUSED}"), "kex_exchange"),
         // What was begun with it was killed.
-        ("read request; exit 255".to_owned(), "without a word"),
+        ("read request; exit 255".to_owned(), "ssh gave no reason"),
         // There was an answer.
         (format!("echo '\"do'; {REFUSED}"), "kex_exchange"),
         // No log-in will ever be.

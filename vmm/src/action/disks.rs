@@ -182,7 +182,7 @@ impl<'a, E: Engine, R: Root> Disks<'a, E, R> {
         )?;
         ensure!(
             engine.container(&id).await?.is_some(),
-            "the container {} of DISK {disk} was removed behind OpenNebula's back, and what was written to the disk with it; 'onevm recover --recreate' makes a new one",
+            "the Docker engine does not have the container {}, which is DISK {disk}: it was removed, or the engine's image store or folder was changed; change it back to keep the disk, or begin anew from the image with 'onevm recover --recreate'",
             id.short()
         );
         self.record_layers(disk, &id).await?;

@@ -126,7 +126,7 @@ fn fault_51_an_end_waits_for_host_ends_and_says_which_device_of_another_has_thei
         let ends: Vec<_> = spec.nics.into_iter().map(|nic| nic.host).collect();
         let notes = node.end(action).unwrap().notes;
         assert!(
-            notes[0].contains("a device that is not its has the name of its NIC: lo;"),
+            notes[0].contains("a device that does not belong to it has the name of its NIC (lo)"),
             "{notes:?}"
         );
         let container = id;

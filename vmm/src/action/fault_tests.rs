@@ -8,6 +8,7 @@ use onedock_common::engine::fake::Failure;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::types::image_config::ImageConfig;
+use onedock_node::request::Request;
 
 use super::Action;
 use super::fake_node::{FakeNode, image, small};
@@ -34,7 +35,7 @@ fn what_an_earlier_version_has_staged_starts_by_what_the_engine_says_of_its_imag
         (ImageState::Missing, "is not on this host"),
         (
             ImageState::Unknown,
-            "says nothing of the command and the volumes",
+            "does not know the command and the volumes",
         ),
     ] {
         node.host.engine.set_image(&image, state);
@@ -73,6 +74,63 @@ fn a_root_disk_that_only_the_engine_can_save_is_said_once_at_its_first_start() {
     );
     assert_eq!(node.end("shutdown").unwrap().notes, Vec::<String>::new());
     assert_eq!(node.deploy().unwrap(), Answer::line("one-5"));
+}
+
+#[test]
+fn an_engine_that_ignores_our_runtime_starts_no_vm_without_nics() {
+    let node = FakeNode::new();
+    node.host.engine.ignore_runtime();
+    let error = node.deploy().unwrap_err().to_string();
+    assert!(
+        error.contains("by its own runtime crun in place of onedock"),
+        "{error}"
+    );
+    node.assert_nothing_left();
+}
+
+#[test]
+fn fault_3_what_an_earlier_start_has_left_goes_before_the_next_and_before_a_removal() {
+    let node = FakeNode::new();
+    node.deploy().unwrap();
+    node.end("shutdown").unwrap();
+    let before = node.host.root.requests().len();
+    node.deploy().unwrap();
+    let requests = node.host.root.requests();
+    assert!(
+        matches!(requests[before..], [Request::Settle { .. }]),
+        "{requests:?}"
+    );
+    // A first start that fails: the engine may have forgotten its process.
+    let node = FakeNode::new();
+    node.host.engine.die_with(Some(1));
+    node.deploy().unwrap_err();
+    let requests = node.host.root.requests();
+    assert!(
+        matches!(requests[0], Request::Settle { .. }),
+        "{requests:?}"
+    );
+    assert!(node.host.engine.calls().contains(&"kill"));
+    node.assert_nothing_left();
+}
+
+#[test]
+fn fault_48_a_vm_whose_container_was_renamed_is_ended_and_its_foreign_namesake_is_not() {
+    for action in ["shutdown", "cancel"] {
+        let node = FakeNode::new();
+        node.deploy().unwrap();
+        node.host
+            .engine
+            .change("one-5", |one| one.name = "renamed".into());
+        node.host.engine.add("one-5", Default::default());
+        node.host
+            .engine
+            .change("one-5", |one| one.info.running = true);
+        node.end(action).unwrap();
+        for container in node.host.engine.containers() {
+            let running = container.name == "one-5";
+            assert_eq!(container.info.running, running, "{action}");
+        }
+    }
 }
 
 #[test]
@@ -272,7 +330,7 @@ fn a_container_removed_by_hand_is_not_silently_replaced_by_an_empty_disk() {
     let error = node.deploy().unwrap_err().to_string();
     assert!(
         error.contains("does not have the container")
-            && error.contains("begins anew from the image"),
+            && error.contains("or begin anew from the image"),
         "{error}"
     );
 }

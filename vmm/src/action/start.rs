@@ -144,7 +144,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         if let Some(id) = &descriptor.container {
             let container = engine.container(id).await?.with_context(|| {
                 format!(
-                    "this Docker engine does not have the container {} of VM {vm}, which is its root disk: it was removed, or the engine has another image store or folder than before ('onedock setup node' says which); 'onevm recover --recreate' begins anew from the image",
+                    "the Docker engine does not have the container {}, which is the VM's root disk: it was removed, or the engine's image store or folder was changed; change it back to keep the disk, or begin anew from the image with 'onevm recover --recreate'",
                     id.short(),
                 )
             })?;
@@ -195,7 +195,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
                 bail!("the image {image} is not on this host; it was removed after it was staged")
             }
             ImageState::Unknown => bail!(
-                "the Docker engine says nothing of the command and the volumes of {image}, whose layers this host has in another form; remove the images there that share them (docker image rm) and try again"
+                "the Docker engine does not know the command and the volumes of {image}, because this host has its layers in another form; remove the images on it that share them (docker image rm) and try again"
             ),
         }
     }
@@ -244,14 +244,18 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         let asked = plan::container(self.vm, descriptor, image);
         let size_mib = asked.storage_mib;
         let id = creation.create(asked).await?;
-        let started = match creation.remember(descriptor, path, &id) {
-            Ok(()) => self.start(&id, spec).await,
-            Err(e) => Err(e),
+        let started = async {
+            creation.remember(descriptor, path, &id)?;
+            self.start(&id, spec).await?;
+            self.unrecorded(descriptor.disk, &id).await
         };
-        let Err(error) = started else {
-            bound_new(self.host, descriptor.disk, &id, size_mib, notes).await;
-            notes.extend(self.saved_by_engine(descriptor.disk, &id));
-            return Ok(());
+        let error = match started.await {
+            Ok(note) => {
+                bound_new(self.host, descriptor.disk, &id, size_mib, notes).await;
+                notes.extend(note);
+                return Ok(());
+            }
+            Err(error) => error,
         };
         let removed = async {
             running::remove(self.host, self.vm.id, &id).await?;
@@ -262,16 +266,25 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         Err(with_rollback(error, removed).await)
     }
 
-    /// What will be lost whenever the disk is saved, where the runtime has recorded no layers: scripts of
+    /// Where the runtime has recorded no layers: what will be lost whenever the disk is saved. Scripts of
     /// the transfer manager that succeed cannot say it themselves (OpenNebula's `one_tm.rb` logs only
-    /// what failed ones write).
-    fn saved_by_engine(&self, disk: DiskId, id: &ContainerId) -> Option<String> {
-        let is_recorded = self.host.paths.layer_record(id).exists();
-        (!is_recorded).then(|| {
-            format!(
-                "DISK {disk} will be saved by the Docker engine's own commit, because its storage is no overlay: extended attributes (user.*, ACLs) are lost whenever the VM is stopped, undeployed or moved, and by snapshots and save-as"
-            )
-        })
+    /// what failed ones write). An error where the engine has not used our runtime at all: the VM would
+    /// have neither NICs nor disks.
+    async fn unrecorded(&self, disk: DiskId, id: &ContainerId) -> anyhow::Result<Option<String>> {
+        if self.host.paths.layer_record(id).exists() {
+            return Ok(None);
+        }
+        if let Some(container) = self.host.engine.container(id).await? {
+            ensure!(
+                container.runtime == plan::RUNTIME,
+                "the engine has started the container by its own runtime {} in place of {}, as Podman does: 'onedock setup node' on this host says which engine it needs",
+                container.runtime,
+                plan::RUNTIME
+            );
+        }
+        Ok(Some(format!(
+            "DISK {disk} will be saved by the Docker engine's own commit, because the engine's storage is no overlay: extended attributes (user.*, ACLs) are lost whenever the VM is stopped, undeployed or moved, and by snapshots and save-as"
+        )))
     }
 
     /// Starts the container that is there; one that does not start is left stopped.

@@ -62,8 +62,8 @@ impl Version {
     fn objection(&self) -> Option<String> {
         if let Some(podman) = self.components.iter().find(|c| c.name.contains("Podman")) {
             return Some(format!(
-                "this socket is answered by Podman {}, which takes no runtime from a request; \
-                 install the Docker Engine on this node and name its socket with --docker-socket",
+                "this socket is answered by Podman {}, which ignores the runtime that the drivers ask \
+                 for; install the Docker Engine on this node and name its socket with --docker-socket",
                 podman.version
             ));
         }
@@ -241,6 +241,31 @@ mod tests {
         assert!(snap.objection().unwrap().contains("snap remove docker"));
         let moved = info("{\"DockerRootDir\":\"/srv/docker\",\"OperatingSystem\":\"Debian\"}");
         assert_eq!(moved.objection(), None);
+    }
+
+    /// The answer of Podman 4.3.1 to `/version`, shortened.
+    #[test]
+    fn a_socket_of_podman_is_refused_before_its_info_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("podman.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 500];
+            let read = stream.read(&mut asked).unwrap();
+            let body = "{\"Components\":[{\"Name\":\"Podman Engine\",\"Version\":\"4.3.1\"}],\
+                        \"ApiVersion\":\"1.41\"}";
+            stream
+                .write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes())
+                .unwrap();
+            String::from_utf8_lossy(&asked[..read]).into_owned()
+        });
+        let line = Engine::at(socket).check().unwrap_err().line();
+        assert!(
+            line.contains("Podman 4.3.1, which ignores the runtime"),
+            "{line}"
+        );
+        assert!(server.join().unwrap().starts_with("GET /version "));
     }
 
     #[test]

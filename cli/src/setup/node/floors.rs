@@ -1,5 +1,5 @@
-//! Known ways out of a container through its runtime, and from which version on a runtime has them
-//! mended. A distribution mends older versions too: its package's changelog says so.
+//! Known container escapes through the runtime, and the versions that fix them. Distributions fix older
+//! versions too: the package's changelog lists the CVE then.
 
 use std::fmt;
 use std::fs;
@@ -10,12 +10,12 @@ use std::str::FromStr;
 use flate2::read::MultiGzDecoder;
 use onedock_common::process::Command;
 
-/// One way out.
+/// One of them.
 struct Escape {
     cve: &'static str,
     runtime: &'static str,
-    /// The first version with the mend in each series that has it.
-    mended: &'static [Version],
+    /// The first fixed version of each series.
+    fixed: &'static [Version],
 }
 
 const fn version(major: u32, minor: u32, patch: u32) -> Version {
@@ -26,32 +26,32 @@ const ESCAPES: &[Escape] = &[
     Escape {
         cve: "CVE-2024-21626",
         runtime: "runc",
-        mended: &[version(1, 1, 12)],
+        fixed: &[version(1, 1, 12)],
     },
     Escape {
         cve: "CVE-2025-31133",
         runtime: "runc",
-        mended: RUNC_2025,
+        fixed: RUNC_2025,
     },
     Escape {
         cve: "CVE-2025-52565",
         runtime: "runc",
-        mended: RUNC_2025,
+        fixed: RUNC_2025,
     },
     Escape {
         cve: "CVE-2025-52881",
         runtime: "runc",
-        mended: RUNC_2025,
+        fixed: RUNC_2025,
     },
     Escape {
         cve: "CVE-2026-41579",
         runtime: "runc",
-        mended: &[version(1, 3, 6), version(1, 4, 3), version(1, 5, 0)],
+        fixed: &[version(1, 3, 6), version(1, 4, 3), version(1, 5, 0)],
     },
     Escape {
         cve: "CVE-2026-47766",
         runtime: "crun",
-        mended: &[version(1, 28, 0)],
+        fixed: &[version(1, 28, 0)],
     },
 ];
 
@@ -86,17 +86,17 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// Whether this version has a mend: its own series has, or it is newer than all that have.
-    fn has(self, mended: &[Self]) -> bool {
+    /// Whether this version has a fix: its own series has, or it is newer than all that have.
+    fn has(self, fixed: &[Self]) -> bool {
         let series = |version: &Self| (version.0, version.1);
-        match mended.iter().find(|first| series(first) == series(&self)) {
+        match fixed.iter().find(|first| series(first) == series(&self)) {
             Some(first) => self >= *first,
-            None => mended.iter().all(|first| self > *first),
+            None => fixed.iter().all(|first| self > *first),
         }
     }
 }
 
-/// The remark about the runtime that was chosen, where a mend is missing.
+/// The remark about the runtime that was chosen, where a fix is missing.
 pub(super) fn notes(runtime: &Path) -> Option<String> {
     // crun makes its folder of states even for this.
     let states = tempfile::tempdir().ok()?;
@@ -111,7 +111,7 @@ pub(super) fn notes(runtime: &Path) -> Option<String> {
 fn describe(runtime: &str, version: Version, changelogs: &str) -> Option<String> {
     let missing: Vec<&str> = ESCAPES
         .iter()
-        .filter(|escape| escape.runtime == runtime && !version.has(escape.mended))
+        .filter(|escape| escape.runtime == runtime && !version.has(escape.fixed))
         .map(|escape| escape.cve)
         .filter(|cve| !changelogs.contains(cve))
         .collect();
@@ -119,14 +119,13 @@ fn describe(runtime: &str, version: Version, changelogs: &str) -> Option<String>
         return None;
     }
     Some(format!(
-        "WARNING: {runtime} {version} is older than the mend of {}, and no changelog of its package \
-         names it: a container may get out of it. Update it (docs/engines.md says what that means \
-         for VMs).",
+        "WARNING: {runtime} {version} does not have the fix of {}, nor does the changelog of its package \
+         list it: a container may escape. Update it (docs/engines.md says what concerns VMs).",
         missing.join(", ")
     ))
 }
 
-/// What the packages of the runtimes have mended, where the distribution says so.
+/// The changelogs of the runtimes' packages, where the distribution keeps them.
 fn changelogs() -> String {
     let mut all = String::new();
     for package in PACKAGES {
@@ -162,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn a_mend_is_in_a_series_from_its_version_on_and_in_all_newer_series() {
-        let mended = [version(1, 2, 8), version(1, 3, 3), version(1, 4, 0)];
+    fn a_fix_is_in_a_series_from_its_version_on_and_in_all_newer_series() {
+        let fixed = [version(1, 2, 8), version(1, 3, 3), version(1, 4, 0)];
         for has in [
             (1, 2, 8),
             (1, 2, 9),
@@ -172,22 +171,19 @@ mod tests {
             (1, 5, 0),
             (2, 0, 0),
         ] {
-            assert!(Version(has.0, has.1, has.2).has(&mended), "{has:?}");
+            assert!(Version(has.0, has.1, has.2).has(&fixed), "{has:?}");
         }
         for lacks in [(1, 1, 99), (1, 2, 7), (1, 3, 2), (0, 9, 9)] {
-            assert!(
-                !Version(lacks.0, lacks.1, lacks.2).has(&mended),
-                "{lacks:?}"
-            );
+            assert!(!Version(lacks.0, lacks.1, lacks.2).has(&fixed), "{lacks:?}");
         }
     }
 
     #[test]
-    fn what_a_package_has_mended_is_not_blamed_on_its_version() {
+    fn what_a_package_has_fixed_is_not_blamed_on_its_version() {
         let debian = "runc (1.1.5+ds1-1+deb12u1) bookworm-security\n  * CVE-2024-21626: several\n";
         let note = describe("runc", version(1, 1, 5), debian).unwrap();
         assert!(
-            note.contains("runc 1.1.5 is older than the mend of CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579,"),
+            note.contains("runc 1.1.5 does not have the fix of CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579,"),
             "{note}"
         );
         let note = describe("runc", version(1, 1, 5), "").unwrap();
@@ -196,7 +192,7 @@ mod tests {
         assert_eq!(describe("crun", version(1, 28, 0), ""), None);
         let note = describe("crun", version(1, 27, 1), "").unwrap();
         assert!(
-            note.contains("crun 1.27.1 is older than the mend of CVE-2026-47766,"),
+            note.contains("crun 1.27.1 does not have the fix of CVE-2026-47766,"),
             "{note}"
         );
         assert_eq!(

@@ -53,6 +53,7 @@ impl Request for Stage {
         let before = Descriptor::read(&path).ok();
         prepare(&self.disk, self.system)?;
         image::fetch(node, &self.image).await?;
+        let image_config = image::config(node, &self.image).await?;
         if let Some(former) = before.and_then(|d| d.container) {
             tracing::warn!(
                 container = former.short(),
@@ -68,7 +69,7 @@ impl Request for Stage {
             version: VERSION,
             vm: self.disk.vm(),
             disk: id,
-            image_config: Some(image::config(node, &self.image).await?),
+            image_config: Some(image_config),
             image: self.image,
             source: self.source,
             persistent: self.persistent,
