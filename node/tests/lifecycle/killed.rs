@@ -81,7 +81,8 @@ fn vm(host: &TestHost) -> Result<ContainerId> {
     Ok(id)
 }
 
-/// A runtime in front of crun that kills who has called it, once, at the point that a file names.
+/// A runtime in front of crun that kills who has called it, once, at the point that a file names. Where
+/// the file `hold` asks for it, another process has entered the VM's network namespace before.
 fn killing(folder: &Path) -> Result<PathBuf> {
     let program = folder.join("killing");
     let point = folder.join("point");
@@ -90,13 +91,23 @@ fn killing(folder: &Path) -> Result<PathBuf> {
          point=$(cat {point} 2>/dev/null)\n\
          verb=\n\
          for word; do case $word in create|start|delete) verb=$word; break ;; esac; done\n\
-         at() {{ [ \"$point\" = \"$1 $verb\" ] && rm {point} && kill -9 $PPID; }}\n\
+         at() {{ [ \"$point\" = \"$1 $verb\" ] && rm {point} && hold && kill -9 $PPID; }}\n\
+         hold() {{\n\
+             [ -e {hold} ] || return 0\n\
+             for _ in $(seq 100); do vm=$(pgrep -fx '/bin/sleep {sleep}') && break; sleep 0.05; done\n\
+             nsenter -t \"$vm\" -n sleep 60 </dev/null >/dev/null 2>&1 &\n\
+             echo $! >{holder}\n\
+             while [ -e /proc/$! ] && ! [ /proc/$!/ns/net -ef \"/proc/$vm/ns/net\" ]; do :; done\n\
+         }}\n\
          at before && exit 1\n\
          {CRUN} \"$@\"\n\
          code=$?\n\
          at after\n\
          exit $code\n",
         point = point.display(),
+        hold = folder.join("hold").display(),
+        holder = folder.join("holder").display(),
+        sleep = sleep(),
     );
     fs::write(&program, text)?;
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
@@ -144,17 +155,18 @@ fn fault_3_host_ends_go_although_somebody_holds_the_namespace_of_a_vm_that_was_f
     let folder = tempfile::tempdir()?;
     let host = host_behind(killing(folder.path())?.to_str().unwrap())?;
     let id = vm(&host)?;
+    fs::write(folder.path().join("hold"), "")?;
     fs::write(folder.path().join("point"), "after start")?;
+    // Newer engines end the VM right away, older ones know nothing of it.
     host.engine.output("docker", &["start", id.as_str()])?;
-    let pid = processes(&host)?.pop().context("the VM does not run on")?;
-    let mut holder = host.engine.inside(|| {
-        let words = ["-t", &pid, "-n", "sleep", "60"];
-        Ok(Command::new("nsenter").args(words).spawn()?)
-    })?;
+    let holder = fs::read_to_string(folder.path().join("holder"))
+        .context("the namespace of the VM was not entered")?;
+    let holds = Path::new("/proc").join(holder.trim());
+    let held = host.engine.inside(|| Ok(holds.exists()))?;
     let settled = settle(&host, &id);
     let left = links(&host);
-    holder.kill()?;
-    holder.wait()?;
+    host.engine.run("kill", &[holder.trim()])?;
+    ensure!(held, "nobody held the namespace");
     settled?;
     ensure!(left.as_ref().is_ok_and(Vec::is_empty), "{left:?}");
     Ok(())
