@@ -197,6 +197,7 @@ impl<'a> Bench<'a> {
                 cpu_quota_us: 0,
                 memory: 64 << 20,
                 swap: 0,
+                pids: 0,
             },
             storage_mib: None,
         };

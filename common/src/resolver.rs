@@ -370,8 +370,9 @@ fn loopback() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
 }
 
-/// What nss-myhostname(8) answers for this machine's name: its addresses, or its loopback.
-fn own_addresses() -> Vec<IpAddr> {
+/// The addresses of this machine, IPv4 before IPv6: what nss-myhostname(8) answers for its name. Of one
+/// that has none its loopback.
+pub fn own_addresses() -> Vec<IpAddr> {
     let mut v4: Vec<IpAddr> = Vec::new();
     let mut v6: Vec<IpAddr> = Vec::new();
     for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {

@@ -17,6 +17,7 @@ const LIMITS: Limits = Limits {
     cpu_quota_us: 0,
     memory: 64 * MIB,
     swap: 0,
+    pids: 512,
 };
 
 struct Host {

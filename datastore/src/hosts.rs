@@ -78,7 +78,7 @@ async fn of_program(onehost: &Path) -> BTreeSet<Platform> {
 }
 
 fn of_hosts(xml: &[u8]) -> BTreeSet<Platform> {
-    let Ok(pool) = Element::document(xml, "HOST_POOL") else {
+    let Ok(pool) = Element::list(xml, "HOST_POOL") else {
         return BTreeSet::new();
     };
     let node = pool.node();

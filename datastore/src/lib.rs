@@ -4,6 +4,7 @@
 mod action;
 mod content;
 mod hosts;
+mod imports;
 mod local_file;
 mod path;
 mod store;
@@ -40,11 +41,12 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
     let config = Config::load()?;
     let _span = tracing::info_span!("datastore", action = name, id = ?arguments.first()).entered();
     tracing::info!("begins");
-    let request = DatastoreAction::from_base64(&read_input()?)?;
+    let request = DatastoreAction::from_base64(read_input()?)?;
     let store = Store::open(
         &config,
         &request.datastore,
         (name == "stat").then_some(action::stat::LIMIT),
+        request.image.as_ref().and_then(|image| image.size_mb),
     )?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,13 +1,16 @@
 //! The private registry as this datastore uses it: which registry, and where in it an image lies.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use onedock_common::ImageId;
 use onedock_common::opennebula::config::Config;
 use onedock_common::opennebula::image::Datastore;
+use onedock_common::resolver::{Resolver, own_addresses};
 use onedock_common::types::reference::{Reference, RegistryName, Repository, Source};
-use onedock_registry::{Client, ImageStore, Options};
+use onedock_common::types::registry_pattern::RegistryPattern;
+use onedock_registry::{Client, ImageStore, Options, Reach, credential};
 
 /// The repositories of images are `onedock/img-<id>`.
 const PREFIX: &str = "onedock/img-";
@@ -15,6 +18,10 @@ const PREFIX: &str = "onedock/img-";
 const OURS: &str = "onedock/";
 /// Every layer that was ever copied can be mounted from there.
 const LAYERS: &str = "onedock/layers";
+
+/// What an image may unpack to for each MB of its SIZE, in bytes: twice as much, because SIZE is that of one
+/// platform, and may be an estimate (`docs/decisions/0003-image-size.md`).
+const UNPACKED: u64 = 2 << 20;
 
 /// A datastore with its registry.
 #[derive(Debug)]
@@ -27,11 +34,13 @@ pub(crate) struct Store {
 
 impl Store {
     /// REGISTRY of the datastore, else LOCAL_SERVER; DEFAULT_REGISTRY, else Docker Hub. `limit` is
-    /// how long one call of a registry may take, where it is not the usual one.
+    /// how long one call of a registry may take, where it is not the usual one; `size_mb` what an image
+    /// may unpack to, where it is known.
     pub(crate) fn open(
         config: &Config,
         datastore: &Datastore,
         limit: Option<Duration>,
+        size_mb: Option<u64>,
     ) -> anyhow::Result<Self> {
         let registry = match &datastore.registry {
             Some(name) => Some(name.parse().context("the datastore's REGISTRY")?),
@@ -42,7 +51,29 @@ impl Store {
             None => RegistryName::docker_hub(),
         };
         let mut options = options(config)?;
+        let named = config
+            .user_registries
+            .iter()
+            .filter_map(|pattern| match pattern {
+                RegistryPattern::One(name) => Some(name.clone()),
+                RegistryPattern::All | RegistryPattern::Below(_) => None,
+            });
+        let of_datastore = datastore
+            .default_registry
+            .as_ref()
+            .map(|_| default_registry.clone());
+        options.reach = Reach::Outward(
+            registry
+                .iter()
+                .cloned()
+                .chain(of_datastore)
+                .chain(named)
+                .collect(),
+        );
         options.total_timeout = limit.unwrap_or(options.total_timeout);
+        if let Some(mb) = size_mb {
+            options.unpacked_limit = mb.saturating_mul(UNPACKED);
+        }
         Ok(Self {
             images: ImageStore::new(Client::new(options)?),
             registry,
@@ -63,21 +94,60 @@ impl Store {
         )
     }
 
-    /// Whether this is another spelling of the private registry: with the port that https means,
-    /// or a registry whose mirror it is.
-    fn is_private(&self, name: &RegistryName) -> bool {
-        let bare = |text: &str| {
-            let host = text.trim_start_matches("https://");
-            host.strip_suffix(":443").unwrap_or(host).to_owned()
+    /// Whether this is another name of the private registry: with the port that https means, a registry
+    /// whose mirror it is, or another host with the same address.
+    ///
+    /// So is one to which the drivers have a login: that of another datastore.
+    async fn is_private(&self, name: &RegistryName) -> anyhow::Result<bool> {
+        if !name.is_docker_hub() && credential(&self.config.auth_file, name)?.is_some() {
+            return Ok(true);
+        }
+        for own in [&self.registry, &self.config.local_server]
+            .into_iter()
+            .flatten()
+        {
+            if self.is_the_same(name, own).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn is_the_same(&self, name: &RegistryName, own: &RegistryName) -> anyhow::Result<bool> {
+        let mirror = self.config.mirrors.iter().find(|(of, _)| of == name);
+        let asked = match mirror {
+            None => name.clone(),
+            Some((_, url)) => {
+                let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+                let authority = rest.split('/').next().unwrap_or_default();
+                authority.parse().context("ONEDOCK_REGISTRY_MIRRORS")?
+            }
         };
-        let Some(own) = self.registry.as_ref().map(|own| bare(own.as_str())) else {
-            return false;
+        if (asked.host(), asked.port()) == (own.host(), own.port()) {
+            return Ok(true);
+        }
+        if asked.is_docker_hub() || asked.port() != own.port() {
+            return Ok(false);
+        }
+        let names = Resolver::from_system()?;
+        let theirs = names.lookup(asked.host()).await?;
+        let ours = names.lookup(own.host()).await?;
+        let of_machine = own_addresses();
+        let is_here = |address: &IpAddr| {
+            let address = address.to_canonical();
+            address.is_loopback() || of_machine.contains(&address)
         };
-        let mirrors = self.config.mirrors.iter().filter(|(of, _)| of == name);
-        bare(name.as_str()) == own
-            || mirrors
-                .map(|(_, url)| bare(url.trim_start_matches("http://")))
-                .any(|host| host == own)
+        Ok(theirs.iter().any(|address| ours.contains(address))
+            || (theirs.iter().any(is_here) && ours.iter().any(is_here)))
+    }
+
+    /// Whether users may name a registry (ONEDOCK_USER_REGISTRIES). Those of the datastore they may.
+    fn is_for_users(&self, name: &RegistryName) -> bool {
+        let patterns = &self.config.user_registries;
+        patterns.is_empty()
+            || self.registry.as_ref() == Some(name)
+            || self.default_registry == *name
+            || patterns.iter().any(|pattern| pattern.has(name))
     }
 
     /// Where image `id` is stored.
@@ -105,18 +175,27 @@ impl Store {
         Ok(repository.clone())
     }
 
-    /// The name with its registry. What the drivers keep is no source of images: they read it
-    /// with an account of their own, so whoever may register an image could have the image of
-    /// anybody else by the number in its name (attack 22).
-    pub(crate) fn complete(&self, reference: &Reference) -> anyhow::Result<Reference> {
+    /// The name with its registry, which must be one that users may name. What the drivers keep is no
+    /// source of images: they read it with an account of their own, so whoever may register an image
+    /// could have the image of anybody else by the number in its name (attack 22).
+    pub(crate) async fn complete(&self, reference: &Reference) -> anyhow::Result<Reference> {
         let reference = reference.with_default_registry(&self.default_registry);
+        let name = reference.registry().unwrap_or(&self.default_registry);
         ensure!(
-            !reference.path().as_str().starts_with(OURS)
-                || !reference
-                    .registry()
-                    .is_some_and(|name| self.is_private(name)),
-            "PATH docker://{reference} lies where the datastore keeps the images of all users; register it from where it came"
+            self.is_for_users(name),
+            "PATH docker://{reference}: registry {name} is not among those that users may name (ONEDOCK_USER_REGISTRIES in onedock.conf)"
         );
+        if reference.path().as_str().starts_with(OURS) {
+            let is_private = self.is_private(name).await.with_context(|| {
+                format!(
+                    "whether {name} is the private registry by another name cannot be found out"
+                )
+            })?;
+            ensure!(
+                !is_private,
+                "PATH docker://{reference} lies where the datastore keeps the images of all users; register it from where it came"
+            );
+        }
         Ok(reference)
     }
 }
@@ -140,7 +219,7 @@ mod tests {
             mirrors: vec![("hub:443".parse().unwrap(), "https://front:5000".into())],
             ..Config::default()
         };
-        Store::open(&config, &datastore(), None).unwrap()
+        Store::open(&config, &datastore(), None, None).unwrap()
     }
 
     fn datastore() -> Datastore {
@@ -155,28 +234,69 @@ mod tests {
         }
     }
 
+    /// What `name` becomes in a datastore with this configuration, or why it is refused.
+    fn complete(store: &Store, name: &str) -> Result<String, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let completed = runtime.block_on(store.complete(&name.parse().unwrap()));
+        completed
+            .map(|r| r.to_string())
+            .map_err(|e| format!("{e:#}"))
+    }
+
     #[test]
     fn attack_22_what_the_drivers_keep_is_no_source_of_images() {
-        let store = store();
-        let complete = |name: &str| store.complete(&name.parse().unwrap());
-        for bad in [
-            "front:5000/onedock/img-7:latest",
-            "onedock/img-7",
-            "front:5000/onedock/layers",
-            "hub:443/onedock/img-7",
-        ] {
-            let error = complete(bad).unwrap_err().to_string();
-            assert!(error.contains("the images of all users"), "{error}");
-        }
-        let with_port = Store {
-            registry: Some("front".parse().unwrap()),
-            ..Store::open(&Config::default(), &datastore(), None).unwrap()
+        let private = |name: &str| Store {
+            registry: Some(name.parse().unwrap()),
+            ..store()
         };
-        assert!(with_port.is_private(&"front:443".parse().unwrap()));
-        assert!(!with_port.is_private(&"front:5000".parse().unwrap()));
-        for good in ["front:5000/team/web:1", "docker.io/onedock/img-7", "alpine"] {
-            assert!(complete(good).is_ok(), "{good}");
+        for (own, bad) in [
+            ("front:5000", "front:5000/onedock/img-7:latest"),
+            ("front:5000", "onedock/img-7"),
+            ("front:5000", "front:5000/onedock/layers"),
+            ("front:5000", "hub:443/onedock/img-7"),
+            ("front.example", "front.example:443/onedock/img-7"),
+            // Another name or address of the same machine.
+            ("localhost:5000", "127.0.0.1:5000/onedock/img-7"),
+            ("127.0.0.1:5000", "localhost:5000/onedock/img-7"),
+            ("127.0.0.1:5000", "[::1]:5000/onedock/img-7"),
+            ("localhost:5000", "127.0.0.2:5000/onedock/img-7"),
+            ("192.0.2.1", "192.0.2.1:443/onedock/img-7"),
+        ] {
+            let error = complete(&private(own), bad).unwrap_err();
+            assert!(error.contains("the images of all users"), "{bad}: {error}");
         }
+        let error = complete(&store(), "unknown.invalid:5000/onedock/img-7").unwrap_err();
+        assert!(error.contains("cannot be found out"), "{error}");
+        for good in [
+            "front:5000/team/web:1",
+            "docker.io/onedock/img-7",
+            "alpine",
+            "unknown.invalid:5000/team/web",
+        ] {
+            assert!(complete(&store(), good).is_ok(), "{good}");
+        }
+        let mut other = private("192.0.2.1:5000");
+        other.config.local_server = None;
+        for good in [
+            "192.0.2.2:5000/onedock/img-7",
+            "192.0.2.1:5001/onedock/img-7",
+        ] {
+            assert!(complete(&other, good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn users_name_the_registries_that_the_administrator_lets_them_name() {
+        let mut store = store();
+        store.config.user_registries = vec!["*.example.com".parse().unwrap()];
+        for good in ["r.example.com/a", "front:5000/team/web", "web"] {
+            assert!(complete(&store, good).is_ok(), "{good}");
+        }
+        let error = complete(&store, "docker.io/alpine").unwrap_err();
+        assert!(error.contains("ONEDOCK_USER_REGISTRIES"), "{error}");
     }
 
     #[test]

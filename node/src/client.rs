@@ -61,12 +61,18 @@ pub async fn forget_layer(
 /// # Errors
 ///
 /// Those of the call: something of the VM is still there.
-pub async fn settle(root: &impl Root, vm: VmId, container: &ContainerId) -> anyhow::Result<()> {
+pub async fn settle(
+    root: &impl Root,
+    vm: VmId,
+    container: &ContainerId,
+) -> anyhow::Result<Option<String>> {
     let container = container.clone();
-    root.call(&Request::Settle { vm, container })
-        .await
-        .context("the VM has ended, but something of it is still there")
-        .map(drop)
+    let answer = root.call(&Request::Settle { vm, container }).await;
+    let answer = answer.context("the VM has ended, but something of it is still there")?;
+    if let Some(note) = &answer.note {
+        tracing::warn!("{note}");
+    }
+    Ok(answer.note)
 }
 
 /// `onedock-node` through sudo, without sudo where the driver is root already.

@@ -28,6 +28,8 @@ pub mod namespace;
 #[cfg(feature = "root")]
 pub mod network;
 #[cfg(feature = "root")]
+mod owned;
+#[cfg(feature = "root")]
 #[expect(unsafe_code, reason = "a death signal has no safe form")]
 mod process;
 #[cfg(feature = "root")]

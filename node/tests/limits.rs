@@ -9,18 +9,21 @@ use anyhow::{Context, Result, ensure};
 use onedock_common::ContainerId;
 use onedock_common::engine::{Docker, Engine, Limits};
 use onedock_tests::test_host::{CRUN, IMAGE, RUNC, TestHost, boot_spec};
+use onedock_tests::wait::wait_until;
 
 const FREE: Limits = Limits {
     cpu_shares: 512,
     cpu_quota_us: 0,
     memory: 64 << 20,
     swap: 0,
+    pids: 0,
 };
 
 fn bounded(cpu_quota_us: i64) -> Limits {
     Limits {
         cpu_quota_us,
         memory: 96 << 20,
+        pids: 100,
         ..FREE
     }
 }
@@ -150,4 +153,33 @@ fn a_vm_with_and_without_vcpu_is_resized_behind_runc() -> Result<()> {
 #[test]
 fn a_vm_with_and_without_vcpu_is_resized_behind_crun() -> Result<()> {
     is_resized(CRUN)
+}
+
+/// As a program that makes processes without end would, with an end.
+#[test]
+fn attack_35_a_fork_bomb_ends_at_the_bound_of_its_vm() -> Result<()> {
+    let vm = Vm::behind(RUNC)?;
+    vm.change(FREE, bounded(100_000))?;
+    let bomb = "i=0; while [ $i -lt 300 ]; do busybox sleep 600 & i=$((i + 1)); done";
+    let words = ["exec", "-d", vm.id.as_str(), "sh", "-c", bomb];
+    vm.host.engine.docker(&words)?;
+    let id = vm.id.to_string();
+    let processes = || {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let own = entries.filter(|entry| {
+            let groups = fs::read_to_string(entry.path().join("cgroup"));
+            groups.is_ok_and(|groups| groups.contains(&id))
+        });
+        own.count()
+    };
+    let most = usize::try_from(bounded(0).pids)?;
+    wait_until("the bomb does not come to its bound", || {
+        Ok(processes() + 5 >= most)
+    })?;
+    ensure!(processes() <= most, "{} processes", processes());
+    vm.stop()?;
+    vm.host
+        .engine
+        .docker(&["rm", "-f", vm.id.as_str()])
+        .map(drop)
 }

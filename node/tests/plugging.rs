@@ -136,6 +136,10 @@ fn a_nic_takes_the_bridges_mtu_or_its_own_and_keeps_the_bridges_mac_stable() -> 
             ip("link show one-5-0")?.contains("alias onedock:5:abababababab"),
             "the owner"
         );
+        ensure!(
+            !ip("addr show one-5-0")?.contains("inet6"),
+            "a port that listens to what a VM sends"
+        );
         plug::pull(VmId::new(5), &["one-5-0".parse()?, "one-5-1".parse()?])?;
         ensure!(!exists("one-5-0")? && !exists("one-5-1")?, "left");
         Ok(())

@@ -29,6 +29,11 @@ bridge_up() {
         taken=$taken$(ip -o route show | grep "^$RANGE\\." || true)
         [ -z "$taken" ] || die "the range $RANGE.0/24 is in use on this machine ($taken); the sandbox needs it"
         ip link add name "$BRIDGE" type bridge
+        # A VM must not become this machine's router.
+        for setting in ipv6/conf/"$BRIDGE"/accept_ra ipv6/conf/"$BRIDGE"/accept_redirects \
+            ipv4/conf/"$BRIDGE"/accept_redirects; do
+            [ ! -e "/proc/sys/net/$setting" ] || echo 0 >"/proc/sys/net/$setting"
+        done
         touch "$RECORD/bridge"
     elif [ ! -e "$RECORD/bridge" ]; then
         die "there is a link $BRIDGE that the sandbox did not make; rename or remove it"

@@ -1,6 +1,8 @@
 //! What can go wrong with a registry, in words for the person who reads it.
 
+use std::error::Error as StdError;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +26,18 @@ pub enum Error {
         address: String,
         /// The error of the network.
         source: reqwest::Error,
+    },
+    /// A user's registry at an address that is not for users.
+    #[error(
+        "registry {registry} is not allowed: it leads to {host} ({address}), an address of this machine or its links; an administrator can allow it with ONEDOCK_USER_REGISTRIES=\"* {registry}\" in onedock.conf"
+    )]
+    Inward {
+        /// The registry.
+        registry: RegistryName,
+        /// Where it leads.
+        host: String,
+        /// The address of that host.
+        address: IpAddr,
     },
     /// Its certificate is not trusted here.
     #[error(
@@ -116,6 +130,16 @@ pub enum Error {
         image: String,
         /// Why.
         reason: String,
+    },
+    /// More than the size that it was registered with allows.
+    #[error(
+        "{image} unpacks to more than {limit} bytes, twice its SIZE; register it with a larger one behind PATH (?size=<MB>)"
+    )]
+    Unpacked {
+        /// The image.
+        image: String,
+        /// The most, in bytes.
+        limit: u64,
     },
     /// An index without a platform that is wanted.
     #[error("{image} is not built for {wanted} (it has {has})")]
@@ -233,6 +257,24 @@ pub(crate) fn cannot_write(path: &Path) -> impl Fn(io::Error) -> Error + Copy {
         path: path.to_owned(),
         source,
     }
+}
+
+/// An error and what caused it, outermost first. An `io::Error` shows the cause of what it wraps, and not
+/// what it wraps.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let next = |link: &&'a (dyn StdError + 'static)| -> Option<&'a (dyn StdError + 'static)> {
+        let link = *link;
+        match link
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => link.source(),
+        }
+    };
+    std::iter::successors(Some(error), next)
 }
 
 /// Text of a registry or an archive as one short line without control characters.

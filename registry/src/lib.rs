@@ -52,6 +52,6 @@ pub use layer::tar_check::is_tar;
 pub use oci::compression::is_compressed;
 pub use oci::platform::{BadPlatform, Platform};
 pub use onedock_common::state::disk_image::DiskMeta;
-pub use options::Options;
+pub use options::{Options, Reach};
 pub use repository::remote::{Deleted, Resolved};
 pub use transport::credentials::credential;

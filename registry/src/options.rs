@@ -7,6 +7,18 @@ use std::time::Duration;
 use onedock_common::opennebula::config::Config;
 use onedock_common::types::reference::{RegistryName, RepositoryPath};
 
+/// Which registries a [`Client`](crate::Client) connects to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// All: the administrator names them.
+    #[default]
+    Anywhere,
+    /// Users name them: none at an address of this machine, of its links, or of a cloud's metadata
+    /// service, wherever an answer leads. Excepted are these, and those that the administrator has
+    /// named as insecure, with an endpoint, a login or a certificate authority.
+    Outward(Vec<RegistryName>),
+}
+
 /// How a [`Client`](crate::Client) reaches registries. [`Options::default`] is what a
 /// front-end takes: the system's certificate authorities, `/etc/docker/certs.d`, no
 /// credentials, no insecure registry.
@@ -31,6 +43,8 @@ pub struct Options {
     /// found, so that a layer of another image is mounted and not copied again. It holds links,
     /// no manifests; it costs one request for each layer.
     pub shared_layers: Option<RepositoryPath>,
+    /// Which registries may be asked at all.
+    pub reach: Reach,
     /// Until there is a connection.
     pub connect_timeout: Duration,
     /// Between two chunks of an answer.
@@ -42,6 +56,8 @@ pub struct Options {
     /// The largest image: the sum of its layers as they are transferred, and an archive's
     /// unpacked size, in bytes.
     pub image_limit: u64,
+    /// What the layers of an image that is copied may unpack to, in bytes.
+    pub unpacked_limit: u64,
 }
 
 impl Default for Options {
@@ -53,11 +69,13 @@ impl Default for Options {
             endpoints: BTreeMap::new(),
             token_hosts: BTreeMap::new(),
             shared_layers: None,
+            reach: Reach::Anywhere,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
             total_timeout: Duration::from_secs(2 * 60 * 60),
             image_limit: 256 << 30,
+            unpacked_limit: 1 << 40,
         }
     }
 }

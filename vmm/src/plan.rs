@@ -28,7 +28,12 @@ const NO_COMMAND: &str = "/dev/onedock-init";
 const ENGINE_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 /// The container to make.
-pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageConfig) -> CreateSpec {
+pub fn container(
+    vm: &Vm,
+    descriptor: &Descriptor,
+    image: &ImageConfig,
+    config: &Config,
+) -> CreateSpec {
     let nothing = image.entrypoint.is_empty() && image.cmd.is_empty();
     CreateSpec {
         name: ContainerName::of(vm.id),
@@ -42,7 +47,7 @@ pub fn container(vm: &Vm, descriptor: &Descriptor, image: &ImageConfig) -> Creat
             .into_iter()
             .filter(|file| image.volumes.iter().any(|path| path == Path::new(file)))
             .collect(),
-        limits: limits(vm),
+        limits: limits(vm, config),
         storage_mib: vm.disk(descriptor.disk).and_then(disks::bound),
     }
 }
@@ -64,6 +69,7 @@ pub fn tree(vm: &Vm, descriptor: &Descriptor) -> CreateSpec {
             cpu_quota_us: 0,
             memory: 0,
             swap: 0,
+            pids: 0,
         },
         storage_mib: vm.disk(descriptor.disk).and_then(disks::bound),
     }
@@ -88,12 +94,12 @@ pub fn boot_tree(vm: &Vm, boot_id: &str) -> BootSpec {
 }
 
 /// Weight of 1024 a CPU; VCPU, where it is given, bounds hard; memory with as much swap as the
-/// VM's swap disks have.
+/// VM's swap disks have; and as many processes as the site allows each VM.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "CPU is at most 4096 and MEMORY 2^30 MiB"
 )]
-pub fn limits(vm: &Vm) -> Limits {
+pub fn limits(vm: &Vm, config: &Config) -> Limits {
     let capacity = &vm.capacity;
     let shares = (capacity.cpu * 1024.0).round() as i64;
     Limits {
@@ -102,6 +108,7 @@ pub fn limits(vm: &Vm) -> Limits {
         cpu_quota_us: capacity.vcpu.map_or(0, |n| i64::from(n) * 100_000),
         memory: (capacity.memory_mib as i64) << 20,
         swap: disks::swap(vm.disks.iter()),
+        pids: i64::from(config.pids),
     }
 }
 
@@ -325,7 +332,7 @@ mod tests {
 
     #[test]
     fn the_traced_vm_becomes_limits_and_a_boot_spec() {
-        let limits = limits(&vm());
+        let limits = limits(&vm(), &Config::default());
         assert_eq!(
             limits,
             Limits {
@@ -333,6 +340,7 @@ mod tests {
                 cpu_quota_us: 100_000,
                 memory: 256 << 20,
                 swap: 32 << 20,
+                pids: 4096,
             }
         );
         let spec = spec(&vm(), &descriptor(), &image(&["/entry"], &["serve"]));
@@ -449,13 +457,19 @@ mod tests {
         for cmd in [&[][..], &["/dev/onedock-init"]] {
             assert_eq!(first(true, cmd), FirstProcess::KeepAlive, "{cmd:?}");
         }
-        let made = container(&vm(), &descriptor(), &image(&[], &[]));
+        let made = container(&vm(), &descriptor(), &image(&[], &[]), &Config::default());
         assert_eq!(
             made.cmd.as_deref(),
             Some(&["/dev/onedock-init".to_owned()][..])
         );
         assert_eq!(
-            container(&vm(), &descriptor(), &image(&[], &["x"])).cmd,
+            container(
+                &vm(),
+                &descriptor(),
+                &image(&[], &["x"]),
+                &Config::default()
+            )
+            .cmd,
             None
         );
         assert!(made.terminal && !tree(&vm(), &descriptor()).terminal);
@@ -479,7 +493,7 @@ mod tests {
     fn a_volume_at_a_file_of_the_engine_is_not_made() {
         let mut image = image(&[], &["x"]);
         assert!(
-            container(&vm(), &descriptor(), &image)
+            container(&vm(), &descriptor(), &image, &Config::default())
                 .no_volume_at
                 .is_empty()
         );
@@ -488,7 +502,7 @@ mod tests {
             "/etc/resolv.conf/".into(),
             "/srv".into(),
         ];
-        let made = container(&vm(), &descriptor(), &image);
+        let made = container(&vm(), &descriptor(), &image, &Config::default());
         assert_eq!(made.no_volume_at, ["/etc/hosts", "/etc/resolv.conf"]);
     }
 }

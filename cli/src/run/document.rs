@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_datastore_reads_its_request() {
-        let read = |i: &Image| DatastoreAction::from_base64(image(i).as_bytes()).unwrap();
+        let read = |i: &Image| DatastoreAction::from_base64(image(i).into_bytes()).unwrap();
         let request = read(&registered()).image.unwrap();
         assert_eq!(request.id, Some(registered().id));
         assert_eq!(request.dockerrun.as_deref(), Some("httpd -f"));

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::bytes::read_at;
 use super::error::READING;
+use super::further_device::further_device;
 use super::make::{convert, quick};
 use super::mkfs::{resolve, tables};
 use super::program::Program;
@@ -76,7 +77,12 @@ fn can_be_tuned(path: &Path) -> Result<bool, DiskFileError> {
     if has_log {
         tracing::warn!(path = %path.display(), "a btrfs with a log keeps its identity");
     }
-    Ok(!has_log)
+    // The program would write to the other devices that it finds on this machine.
+    let further = further_device(&file).map_err(read)?;
+    if let Some(further) = further {
+        tracing::warn!(path = %path.display(), "{further}: it keeps its identity");
+    }
+    Ok(!has_log && further.is_none())
 }
 
 async fn unpack_beginning(from: &Path, to: &Path) -> Result<(), DiskFileError> {

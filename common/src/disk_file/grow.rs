@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::bytes::read_at;
 use super::error::{READING, WRITING};
+use super::further_device::{further_device, is_part_of_an_array};
 use super::make::{check, quick, set_length};
 use super::mkfs::resolve;
 use super::program::{Call, Program};
@@ -32,10 +33,10 @@ const RESIZE2FS: Program = Program {
 /// Makes a disk that no VM uses now as large as `size` bytes, and with a raw disk an ext2, ext3 or
 /// ext4 that fills it. The other file systems grow when they are mounted. A disk that is as large
 /// already stays; one that is larger is an error. A file system that cannot be repaired leaves the
-/// disk as it was.
+/// disk as it was; one that leads to another device stays as it is.
 pub async fn grow(path: &Path, size: u64) -> Result<(), DiskFileError> {
     let (volume, path) = larger(path, size)?;
-    if volume.format != Format::Raw || !has_ext(&path, size).await? {
+    if volume.format != Format::Raw || leads_on(&path)? || !has_ext(&path, size).await? {
         return lengthen(&path, volume, size).await;
     }
     // Also when only the file was made longer before, by a call that was cut off then.
@@ -67,6 +68,14 @@ pub async fn grow_file(path: &Path, size: u64) -> Result<(), DiskFileError> {
             path,
         }),
     }
+}
+
+/// Whether what is on the disk belongs to several devices: `e2fsck` would open the others.
+fn leads_on(path: &Path) -> Result<bool, DiskFileError> {
+    let io = |source| DiskFileError::io(READING, path, 0, source);
+    let disk = File::open(path).map_err(io)?;
+    let found = further_device(&disk).map_err(io)?;
+    Ok(found.is_some() || is_part_of_an_array(&disk).map_err(io)?)
 }
 
 fn larger(path: &Path, size: u64) -> Result<(DiskFile, std::path::PathBuf), DiskFileError> {

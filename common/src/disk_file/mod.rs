@@ -3,7 +3,7 @@
 //!
 //! What is in such a file is a tenant's. It is never handed to a program that would find out the
 //! format by itself, because a raw disk that begins like a qcow2 image could name any file of the
-//! host as the one below it.
+//! host as the one below it; nor to one that would follow it to another device ([`further_device()`]).
 //!
 //! What is made anew ([`make()`], [`make_fs`], [`make_swap`], [`copy()`], [`new_fsid`] of a qcow2) is
 //! written to a temporary file beside the old one and takes its place in one step ([`Staged`]): one
@@ -20,6 +20,7 @@ mod error;
 mod extents;
 #[cfg(feature = "disks")]
 mod fsid;
+mod further_device;
 #[cfg(feature = "disks")]
 mod grow;
 mod inspect;
@@ -36,6 +37,7 @@ mod staged;
 
 pub use crate::state::disk_image::{DiskFormat as Format, FileSystem as Fs};
 pub use error::DiskFileError;
+pub use further_device::{FurtherDevice, further_device, is_part_of_an_array};
 pub use inspect::{DiskFile, inspect, inspect_as, open};
 pub use qcow2::Qcow2Header;
 #[cfg(feature = "disks")]

@@ -323,7 +323,7 @@ impl Engine for Docker {
         limits: Limits,
     ) -> Result<(), EngineError> {
         let update = async |quota| {
-            let body = shapes::update_body(limits, quota);
+            let body = shapes::update_body(before, limits, quota);
             let request = self.client.update_container(container.as_str(), body);
             self.within("update", WORK, request).await.map(drop)
         };

@@ -212,6 +212,7 @@ impl FakeEngine {
             cpu_quota_us: 0,
             memory: 0,
             swap: 0,
+            pids: 0,
         };
         state.containers.push(FakeContainer {
             info: fresh(id, labels, limits),

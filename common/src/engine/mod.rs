@@ -101,6 +101,12 @@ impl EngineError {
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })
     }
+
+    /// Whether the engine has killed a container whose process does not end (moby, `daemon/kill.go`).
+    pub fn is_undying(&self) -> bool {
+        const KILLED: &str = "tried to kill container, but did not receive an exit event";
+        matches!(self, Self::Refused { message, .. } if message.contains(KILLED))
+    }
 }
 
 /// Whether the engine has an image, and what it says of it.
@@ -155,6 +161,8 @@ pub struct Limits {
     /// Bytes of swap beside the memory: what the VM's swap disks have, as a VM has none of its
     /// host's.
     pub swap: i64,
+    /// Processes and threads at a time; 0 for no bound.
+    pub pids: i64,
 }
 
 /// What the engine says of a container.
@@ -284,6 +292,22 @@ pub trait Engine {
     ) -> impl Future<Output = Result<Vec<String>, EngineError>>;
 }
 
+/// Kills a container. `false` when its process does not die of it, because it waits for something of the
+/// host: whoever ends that kills once more.
+///
+/// # Errors
+///
+/// Any other of the engine's.
+pub async fn kill(engine: &impl Engine, container: &ContainerId) -> Result<bool, EngineError> {
+    match engine.kill(container).await {
+        Err(error) if error.is_undying() => {
+            tracing::warn!("{error}");
+            Ok(false)
+        }
+        done => done.map(|()| true),
+    }
+}
+
 /// The engine's own wrapping around what the runtime said, which no user needs to read.
 pub fn unwrapped(message: &str) -> String {
     let mut text = message.trim();
@@ -320,5 +344,18 @@ mod tests {
             "the bridge onebr0 of NIC 0 does not exist on this host"
         );
         assert_eq!(unwrapped("No such image: x"), "No such image: x");
+    }
+
+    #[test]
+    fn a_container_that_does_not_die_is_told_from_other_refusals() {
+        let refused = |message: &str| EngineError::Refused {
+            call: "kill",
+            status: 500,
+            message: message.to_owned(),
+        };
+        let undying =
+            "Cannot kill container: ab: tried to kill container, but did not receive an exit event";
+        assert!(refused(undying).is_undying());
+        assert!(!refused("Cannot kill container: ab: permission denied").is_undying());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, HostConfig,
+    ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, HealthConfig, HostConfig,
     HostConfigLogConfig, ImageInspect, RestartPolicy, RestartPolicyNameEnum,
 };
 
@@ -120,6 +120,7 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Result<ContainerInf
             memory: host.memory.unwrap_or(0),
             // A kernel without swap accounting says -1 or 0.
             swap: (host.memory_swap.unwrap_or(0) - host.memory.unwrap_or(0)).max(0),
+            pids: pids(host.pids_limit.unwrap_or(0)),
         },
     })
 }
@@ -193,8 +194,36 @@ pub(super) fn is_quota_file(message: &str) -> bool {
     message.contains("cpu.cfs_quota_us")
 }
 
+/// The most processes that a kernel has (PID_MAX_LIMIT of 64 bits): it bounds nothing.
+const BEYOND_ANY_PIDS: i64 = 1 << 22;
+
+/// What a change of limits asks of the number of processes: nothing where none is wanted, as of
+/// [`QuotaChange::Leave`]. A bound is lifted by a larger one, because crun before 1.9 writes the engine's
+/// "none" as -1, which the kernel refuses.
+fn pids_change(before: Limits, after: Limits) -> Option<i64> {
+    match (before.pids, after.pids) {
+        (0, 0) => None,
+        (_, 0) => Some(BEYOND_ANY_PIDS),
+        (_, pids) => Some(pids),
+    }
+}
+
+/// The bound that an engine has kept; 0 for each form of none.
+fn pids(kept: i64) -> i64 {
+    if (0..BEYOND_ANY_PIDS).contains(&kept) {
+        kept
+    } else {
+        0
+    }
+}
+
 /// A change of limits.
-pub(super) fn update_body(limits: Limits, quota: QuotaChange) -> ContainerUpdateBody {
+pub(super) fn update_body(
+    before: Limits,
+    limits: Limits,
+    quota: QuotaChange,
+) -> ContainerUpdateBody {
+    let pids_limit = pids_change(before, limits);
     let (cpu_period, cpu_quota) = match quota {
         QuotaChange::Leave => (None, None),
         QuotaChange::Set(quota) => (Some(CPU_PERIOD_US), Some(quota)),
@@ -207,6 +236,7 @@ pub(super) fn update_body(limits: Limits, quota: QuotaChange) -> ContainerUpdate
         cpu_quota,
         memory: Some(limits.memory),
         memory_swap: Some(limits.memory.saturating_add(limits.swap)),
+        pids_limit,
         ..ContainerUpdateBody::default()
     }
 }
@@ -221,6 +251,11 @@ pub(super) fn create_body(spec: &CreateSpec) -> ContainerCreateBody {
         tty: Some(spec.terminal),
         open_stdin: Some(spec.terminal),
         labels: Some(spec.labels.clone().into_iter().collect()),
+        // A check every millisecond would cost the host a processor, and nobody reads its answer.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".into()]),
+            ..HealthConfig::default()
+        }),
         // A namespace of its own in which the engine does nothing: the runtime plugs the NICs.
         network_disabled: Some(true),
         host_config: Some(HostConfig {
@@ -235,6 +270,7 @@ pub(super) fn create_body(spec: &CreateSpec) -> ContainerCreateBody {
             cpu_quota: (spec.limits.cpu_quota_us != 0).then_some(spec.limits.cpu_quota_us),
             memory: Some(spec.limits.memory),
             memory_swap: Some(spec.limits.memory.saturating_add(spec.limits.swap)),
+            pids_limit: (spec.limits.pids > 0).then_some(spec.limits.pids),
             // Only what is mounted at such a path keeps the engine from making a volume there; the
             // runtime drops it at every start.
             tmpfs: (!spec.no_volume_at.is_empty()).then(|| {

@@ -31,6 +31,7 @@ fn spec(terminal: bool) -> CreateSpec {
             cpu_quota_us: 0,
             memory: 1 << 28,
             swap: 0,
+            pids: 0,
         },
         storage_mib: None,
     }
@@ -46,6 +47,7 @@ fn the_engine_is_asked_for_this_container_and_nothing_else() {
             cpu_quota_us: 50_000,
             memory: 1 << 28,
             swap: 1 << 20,
+            pids: 4096,
         },
         storage_mib: Some(74),
         ..spec(false)
@@ -58,6 +60,7 @@ fn the_engine_is_asked_for_this_container_and_nothing_else() {
         "Tty": false,
         "OpenStdin": false,
         "NetworkDisabled": true,
+        "Healthcheck": {"Test": ["NONE"]},
         "Labels": {"org.opennebula.vm": "5"},
         "HostConfig": {
             "NetworkMode": "none",
@@ -68,6 +71,7 @@ fn the_engine_is_asked_for_this_container_and_nothing_else() {
             "CpuQuota": 50_000,
             "Memory": 1 << 28,
             "MemorySwap": (1 << 28) + (1 << 20),
+            "PidsLimit": 4096,
             "Tmpfs": {"/etc/hosts": ""},
             "StorageOpt": {"size": "74M"},
             "LogConfig": {
@@ -77,11 +81,35 @@ fn the_engine_is_asked_for_this_container_and_nothing_else() {
         },
     });
     assert_eq!(body, expected);
-    let update = serde_json::to_value(update_body(asked.limits, QuotaChange::Leave)).unwrap();
+    let update = serde_json::to_value(update_body(
+        spec(false).limits,
+        asked.limits,
+        QuotaChange::Leave,
+    ))
+    .unwrap();
     let expected = serde_json::json!({
         "CpuShares": 512, "Memory": 1 << 28, "MemorySwap": (1 << 28) + (1 << 20),
+        "PidsLimit": 4096,
     });
     assert_eq!(update, expected);
+}
+
+#[test]
+fn a_bound_of_processes_is_set_changed_and_lifted() {
+    let limits = |pids| Limits {
+        pids,
+        ..spec(false).limits
+    };
+    for (before, after, asked) in [
+        (0, 0, None),
+        (0, 100, Some(100)),
+        (100, 4096, Some(4096)),
+        (100, 0, Some(BEYOND_ANY_PIDS)),
+    ] {
+        let body = update_body(limits(before), limits(after), QuotaChange::Leave);
+        assert_eq!(body.pids_limit, asked, "{before} to {after}");
+    }
+    assert_eq!([-1, 0, 100, BEYOND_ANY_PIDS].map(pids), [0, 0, 100, 0]);
 }
 
 #[test]
@@ -131,6 +159,7 @@ fn a_vm_without_vcpu_has_no_quota_in_any_update() {
         cpu_quota_us,
         memory: 1 << 28,
         swap: 0,
+        pids: 0,
     };
     for (before, after, expected) in [
         (0, 0, None),
@@ -140,7 +169,7 @@ fn a_vm_without_vcpu_has_no_quota_in_any_update() {
         (50_000, 0, Some(-1)),
     ] {
         let change = QuotaChange::between(limits(before), limits(after));
-        let body = update_body(limits(after), change);
+        let body = update_body(limits(before), limits(after), change);
         assert_eq!(body.cpu_quota, expected, "{before} to {after}");
         let bounds = expected.is_some_and(|quota| quota > 0);
         assert_eq!(body.cpu_period, bounds.then_some(CPU_PERIOD_US));

@@ -14,10 +14,22 @@ use crate::state::files;
 use crate::types::decimal::{parse_u32, parse_whole};
 use crate::types::dns::NameServer;
 use crate::types::reference::RegistryName;
+use crate::types::registry_pattern::RegistryPattern;
 
 /// Where the credentials of registries lie, in the engine's `auth.json` format, readable for
 /// root and oneadmin only.
 pub const AUTH_FILE: &str = "/etc/onedock/registry-auth.json";
+
+/// How many images one datastore imports at a time: `one_datastore` has 15 threads (`-t 15` in
+/// `oned.conf`), and the others are for everybody else.
+const IMPORTS: usize = 8;
+
+/// How many processes and threads a VM may have: more than the programs of a machine have in use, and an
+/// eighth of what the kernel alone lets a host have (`kernel.pid_max`; with systemd it is 4194304).
+const PIDS: u32 = 4096;
+
+/// Of processes and threads no kernel has as many (PID_MAX_LIMIT of 64 bits).
+const MOST_PIDS: u32 = 1 << 22;
 
 /// Why the configuration could not be used.
 #[derive(Debug, Error)]
@@ -58,6 +70,8 @@ pub struct Config {
     pub deploy_watch: Duration,
     /// ONEDOCK_STOP_TIMEOUT: seconds between the stop signal and KILL, 30.
     pub stop_grace: Duration,
+    /// ONEDOCK_PIDS_LIMIT: processes and threads that one VM may have at a time, 4096; 0 for no bound.
+    pub pids: u32,
     /// ONEDOCK_PLATFORMS: platforms to keep of multi-platform images in place of the hosts'.
     pub platforms: Vec<String>,
     /// ONEDOCK_INSECURE_REGISTRIES: registries that may speak plain HTTP and whose certificate is
@@ -65,6 +79,11 @@ pub struct Config {
     pub insecure_registries: Vec<RegistryName>,
     /// ONEDOCK_REGISTRY_MIRRORS: `registry=URL` pairs: ask there in the registry's place.
     pub mirrors: Vec<(RegistryName, String)>,
+    /// ONEDOCK_USER_REGISTRIES: the registries that users may name, all when there are none; one that is
+    /// named in full may be at an address of the front-end.
+    pub user_registries: Vec<RegistryPattern>,
+    /// ONEDOCK_IMPORTS: how many images one datastore imports at a time, 8.
+    pub imports: usize,
     /// DATASTORE_DATA_PATH: where the private registry keeps its data, for the datastore's size.
     pub data_path: PathBuf,
     /// ONEDOCK_REGISTRY_AUTH: the credentials file.
@@ -82,9 +101,12 @@ impl Default for Config {
             override_dns: Vec::new(),
             deploy_watch: Duration::from_millis(20),
             stop_grace: Duration::from_secs(30),
+            pids: PIDS,
             platforms: Vec::new(),
             insecure_registries: Vec::new(),
             mirrors: Vec::new(),
+            user_registries: Vec::new(),
+            imports: IMPORTS,
             data_path: "/var/lib/docker-registry".into(),
             auth_file: AUTH_FILE.into(),
             certs_dir: "/etc/docker/certs.d".into(),
@@ -178,6 +200,7 @@ impl Config {
                     self.stop_grace = Duration::from_secs(u64::from(seconds.min(3600)));
                 }
             }
+            "ONEDOCK_PIDS_LIMIT" => self.pids = said.map_or(Ok(PIDS), read_pids)?,
             "ONEDOCK_PLATFORMS" => self.platforms = list(value)?,
             "ONEDOCK_INSECURE_REGISTRIES" => self.insecure_registries = list(value)?,
             "ONEDOCK_REGISTRY_MIRRORS" => {
@@ -185,6 +208,13 @@ impl Config {
                     .split_whitespace()
                     .map(read_mirror)
                     .collect::<Result<_, _>>()?;
+            }
+            "ONEDOCK_USER_REGISTRIES" => self.user_registries = list(value)?,
+            "ONEDOCK_IMPORTS" => {
+                if let Some(text) = said {
+                    let count = parse_u32(text).map_err(|e| e.to_string())?;
+                    self.imports = usize::try_from(count).unwrap_or(IMPORTS).max(1);
+                }
             }
             "DATASTORE_DATA_PATH" => {
                 if let Some(path) = said {
@@ -212,6 +242,17 @@ fn list<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Vec<
         .filter(|t| !t.is_empty())
         .map(read)
         .collect()
+}
+
+fn read_pids(text: &str) -> Result<u32, String> {
+    let pids = parse_u32(text).map_err(|e| e.to_string())?;
+    if pids < MOST_PIDS {
+        Ok(pids)
+    } else {
+        Err(format!(
+            "{pids} is more than a kernel has; 0 lifts the bound"
+        ))
+    }
 }
 
 fn read_mirror(text: &str) -> Result<(RegistryName, String), String> {
@@ -341,5 +382,34 @@ mod tests {
             assert!(read_mirror(&format!("docker.io={url}")).is_ok(), "{url}");
         }
         assert!(read_mirror("docker.io=ftp://mirror.lan").is_err());
+    }
+
+    #[test]
+    fn registries_for_users_are_patterns_and_at_least_one_image_is_imported() {
+        let config = parse("ONEDOCK_USER_REGISTRIES=\"docker.io, *.lan:5000\"\nONEDOCK_IMPORTS=0");
+        let config = config.unwrap();
+        let read = |text: &str| text.parse().unwrap();
+        assert_eq!(
+            config.user_registries,
+            [read("docker.io"), read("*.lan:5000")]
+        );
+        assert_eq!(config.imports, 1);
+        assert_eq!(parse("ONEDOCK_IMPORTS=3").unwrap().imports, 3);
+        assert!(parse("ONEDOCK_USER_REGISTRIES=*x").is_err());
+        assert!(parse("ONEDOCK_IMPORTS=many").is_err());
+    }
+
+    #[test]
+    fn the_processes_of_a_vm_are_bounded_unless_the_site_lifts_it() {
+        assert_eq!(parse("ONEDOCK_PIDS_LIMIT=").unwrap().pids, PIDS);
+        assert_eq!(parse("ONEDOCK_PIDS_LIMIT=100").unwrap().pids, 100);
+        assert_eq!(parse("ONEDOCK_PIDS_LIMIT=0").unwrap().pids, 0);
+        assert_eq!(parse("ONEDOCK_PIDS_LIMIT=4194303").unwrap().pids, 4_194_303);
+        for bad in ["-1", "4194304", "many"] {
+            assert!(
+                parse(&format!("ONEDOCK_PIDS_LIMIT={bad}")).is_err(),
+                "{bad}"
+            );
+        }
     }
 }

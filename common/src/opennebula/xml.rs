@@ -13,9 +13,21 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 use thiserror::Error;
 
-/// The largest document that is read, in bytes: `oned` sends some tens of kilobytes, and a VM
-/// with a hundred NICs and large context values stays below 10 MB.
-pub const LIMIT: usize = 32 * 1024 * 1024;
+/// The largest document about one object that is read, in bytes: `oned` sends some tens of kilobytes, and
+/// a VM with a hundred NICs and large context values stays below 10 MB. With [`ELEMENTS`] it keeps a
+/// driver below 64 MiB of memory, whatever a tenant writes into a template (attack 7).
+pub const LIMIT: usize = 12 * 1024 * 1024;
+
+/// The most elements of such a document. A VM with a hundred disks and NICs has ten thousand.
+const ELEMENTS: usize = 50_000;
+
+/// The same for a list of objects that administrators make.
+const LIST_LIMIT: usize = 64 * 1024 * 1024;
+const LIST_ELEMENTS: usize = 4_000_000;
+
+/// The longest single value, in bytes: what the kernel takes as one argument of a command. Values of
+/// CONTEXT may be longer ([`Node::entries`]).
+const VALUE: usize = 128 * 1024;
 
 /// The deepest nesting that is read; OpenNebula's own objects have seven levels.
 const DEPTH: usize = 64;
@@ -23,9 +35,14 @@ const DEPTH: usize = 64;
 /// Why a document or one of its values was refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum XmlError {
-    /// More bytes than [`LIMIT`].
-    #[error("the XML has {0} bytes, at most {LIMIT} are read")]
-    TooLarge(usize),
+    /// More bytes than are read.
+    #[error("the XML has {bytes} bytes, at most {limit} are read")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The most.
+        limit: usize,
+    },
     /// Not UTF-8.
     #[error("the XML is not UTF-8: byte {0} is wrong")]
     NotUtf8(usize),
@@ -78,13 +95,28 @@ pub struct Element {
 }
 
 impl Element {
-    /// Reads a document whose root is `root`.
+    /// Reads a document about one object, whose root is `root`.
     pub fn document(bytes: &[u8], root: &'static str) -> Result<Self, XmlError> {
-        if bytes.len() > LIMIT {
-            return Err(XmlError::TooLarge(bytes.len()));
+        Self::within(bytes, root, LIMIT, ELEMENTS)
+    }
+
+    /// Reads a list of objects that administrators make, such as hosts.
+    pub fn list(bytes: &[u8], root: &'static str) -> Result<Self, XmlError> {
+        Self::within(bytes, root, LIST_LIMIT, LIST_ELEMENTS)
+    }
+
+    fn within(
+        bytes: &[u8],
+        root: &'static str,
+        limit: usize,
+        elements: usize,
+    ) -> Result<Self, XmlError> {
+        if bytes.len() > limit {
+            let bytes = bytes.len();
+            return Err(XmlError::TooLarge { bytes, limit });
         }
         let text = std::str::from_utf8(bytes).map_err(|e| XmlError::NotUtf8(e.valid_up_to()))?;
-        let element = Self::parse(text)?;
+        let element = Self::parse(text, elements)?;
         if element.name == root {
             Ok(element)
         } else {
@@ -95,10 +127,11 @@ impl Element {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, XmlError> {
+    fn parse(text: &str, elements: usize) -> Result<Self, XmlError> {
         let mut reader = Reader::from_str(text);
         let mut open: Vec<Element> = Vec::new();
         let mut root: Option<Element> = None;
+        let mut count = 0;
         loop {
             let event = reader.read_event();
             let at = reader.buffer_position();
@@ -111,6 +144,12 @@ impl Element {
                 && matches!(event, Event::Start(_) | Event::Empty(_) | Event::CData(_))
             {
                 return Err(damaged(&"content after the root element"));
+            }
+            if matches!(event, Event::Start(_) | Event::Empty(_)) {
+                count += 1;
+                if count > elements {
+                    return Err(damaged(&format_args!("more than {elements} elements")));
+                }
             }
             match event {
                 Event::Start(start) => {
@@ -284,10 +323,17 @@ impl<'a> Node<'a> {
 
     /// The text of the one child of that name without blanks around it; empty is absent.
     pub fn text(&self, name: &str) -> Result<Option<&'a str>, XmlError> {
-        Ok(self
-            .child(name)?
-            .map(|n| n.element.text.trim())
-            .filter(|t| !t.is_empty()))
+        let text = self.child(name)?.map(|n| n.element.text.trim());
+        match text.filter(|text| !text.is_empty()) {
+            Some(text) if text.len() > VALUE => Err(self.wrong(
+                name,
+                format_args!(
+                    "{} bytes are no value; at most {VALUE} are read",
+                    text.len()
+                ),
+            )),
+            text => Ok(text),
+        }
     }
 
     /// The text of a child that has to be there.
@@ -418,22 +464,39 @@ mod tests {
 
     #[test]
     fn a_document_is_read_up_to_its_limit() {
-        assert_eq!(LIMIT, 33_554_432);
+        assert_eq!(LIMIT, 12_582_912);
         let mut bytes = b"</VM>".to_vec();
         bytes.resize(LIMIT, b' ');
         let refused = Element::document(&bytes, "VM").unwrap_err();
         assert!(matches!(refused, XmlError::Damaged { .. }), "{refused}");
         bytes.extend(b"  ");
         let refused = Element::document(&bytes, "VM").unwrap_err();
-        assert_eq!(refused, XmlError::TooLarge(LIMIT + 2));
+        let (bytes, limit) = (LIMIT + 2, LIMIT);
+        assert_eq!(refused, XmlError::TooLarge { bytes, limit });
     }
 
     #[test]
-    fn ten_megabytes_of_it_are_read() {
-        let nic = "<NIC><NIC_ID>1</NIC_ID><MAC>02:00:0a:4d:00:2a</MAC></NIC>";
+    fn ten_megabytes_of_it_are_read_and_no_crowd_of_elements() {
+        let nic = format!("<NIC><MAC>{}</MAC></NIC>", "x".repeat(500));
         let text = format!("<VM>{}</VM>", nic.repeat(10 * 1024 * 1024 / nic.len()));
         let vm = tree(&text).unwrap();
-        assert!(vm.node().children("NIC").count() > 100_000);
+        assert!(vm.node().children("NIC").count() > 19_000);
+        let crowd = |count: usize| format!("<VM>{}</VM>", "<A/>".repeat(count - 1));
+        assert!(tree(&crowd(ELEMENTS)).is_ok());
+        let refused = tree(&crowd(ELEMENTS + 1)).unwrap_err().to_string();
+        assert!(refused.contains("more than 50000 elements"), "{refused}");
+        let list = crowd(ELEMENTS + 1);
+        assert!(Element::list(list.as_bytes(), "VM").is_ok());
+    }
+
+    #[test]
+    fn attack_7_a_value_is_as_long_as_an_argument_at_most() {
+        let text = |length: usize| format!("<VM><A>{}</A></VM>", "x".repeat(length));
+        let (long, longer) = (tree(&text(VALUE)).unwrap(), tree(&text(VALUE + 1)).unwrap());
+        assert!(long.node().text("A").is_ok());
+        let refused = longer.node().text("A").unwrap_err().to_string();
+        assert!(refused.contains("VM/A") && refused.len() < 200, "{refused}");
+        assert_eq!(longer.node().entries().count(), 1);
     }
 
     #[test]

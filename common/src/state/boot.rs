@@ -121,7 +121,7 @@ pub struct Disk {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskSource {
-    /// A file, or a block device, as it is: raw, or ISO 9660.
+    /// A file as it is: raw, or ISO 9660.
     Raw(PathBuf),
     /// A file in qcow2 format.
     Qcow2(PathBuf),

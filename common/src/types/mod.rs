@@ -8,6 +8,7 @@ pub mod ids;
 pub mod image_config;
 pub mod names;
 pub mod reference;
+pub mod registry_pattern;
 pub mod secret;
 pub mod system_datastore;
 pub mod text;

@@ -9,7 +9,7 @@
 mod image_tag;
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub enum BadReference {
     /// Not a registry's name.
     #[error("\"{0}\" is not a registry (host[:port], in lower case)")]
     Registry(String),
+    /// An address in another form than the usual one, in which it would be another registry.
+    #[error("\"{0}\" is not the usual form of an IP address (192.0.2.1 or [2001:db8::1])")]
+    Address(String),
     /// Not a repository path.
     #[error(
         "\"{0}\" is not a repository name (lower-case letters, digits, single . _ or - between them, parts with /, at most 255)"
@@ -136,9 +139,15 @@ impl RegistryName {
     /// The host without the port; an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         match split_port(&self.0) {
-            Some((host, _)) => host.trim_start_matches('[').trim_end_matches(']'),
+            Some((host, _)) => in_brackets(host).unwrap_or(host),
             None => &self.0,
         }
+    }
+
+    /// The port; without one that of HTTPS.
+    pub fn port(&self) -> u16 {
+        let named = split_port(&self.0).and_then(|(_, port)| port?.parse().ok());
+        named.unwrap_or(443)
     }
 }
 
@@ -158,8 +167,28 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
+/// The address between the brackets of an IPv6 host.
+fn in_brackets(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// Whether an address has its usual form. Others (`2130706433`, `0x7f.1`, `127.1`) are numbers to
+/// whoever connects: a last label that is a number makes the host an IPv4 address (URL standard,
+/// "ends in a number checker").
+fn address_is_usual(host: &str) -> bool {
+    if let Some(text) = in_brackets(host) {
+        let usual = |v6: Ipv6Addr| v6.to_ipv4_mapped().is_none() && v6.to_string() == text;
+        return text.parse().is_ok_and(usual);
+    }
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let hexadecimal = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_number = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(hexadecimal);
+    !is_number || host.parse::<Ipv4Addr>().is_ok()
+}
+
 fn host_is_good(host: &str) -> bool {
-    if let Some(v6) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+    if let Some(v6) = in_brackets(host) {
         return v6.parse::<Ipv6Addr>().is_ok();
     }
     let label = |l: &str| {
@@ -181,10 +210,13 @@ fn port_is_good(port: &str) -> bool {
 impl FromStr for RegistryName {
     type Err = BadReference;
     fn from_str(text: &str) -> Result<Self, BadReference> {
-        let good = split_port(text)
-            .is_some_and(|(host, port)| host_is_good(host) && port.is_none_or(port_is_good));
-        if !good {
+        let parts = split_port(text)
+            .filter(|(host, port)| host_is_good(host) && port.is_none_or(port_is_good));
+        let Some((host, _)) = parts else {
             return Err(BadReference::Registry(shown(text)));
+        };
+        if !address_is_usual(host) {
+            return Err(BadReference::Address(shown(host)));
         }
         match text {
             "index.docker.io" | "registry-1.docker.io" => Ok(Self::docker_hub()),

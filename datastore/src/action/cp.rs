@@ -2,6 +2,8 @@
 //! a container image, or a disk (raw, qcow2, ISO 9660) for a DATABLOCK or CDROM. Layers go from
 //! registry to registry; the front-end needs no engine. Answers `SOURCE FORMAT`.
 
+use std::path::Path;
+
 use anyhow::{Context as _, anyhow};
 use onedock_common::Digest;
 use onedock_common::opennebula::answer::Answer;
@@ -12,6 +14,7 @@ use onedock_registry::{Attributes, Error, Kind, Platform};
 use super::{answer_word, image, path};
 use crate::content::{Content, as_image};
 use crate::hosts;
+use crate::imports::Import;
 use crate::local_file::LocalFile;
 use crate::path::ImagePath;
 use crate::store::Store;
@@ -25,8 +28,12 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
             platform,
             ..
         } => {
-            let reference = store.complete(&reference)?;
+            let reference = store.complete(&reference).await?;
             let platforms = hosts::wanted(platform, &store.config).await?;
+            let _import = match &request.datastore.base_path {
+                Some(folder) => Some(Import::begin(Path::new(folder), store.config.imports).await?),
+                None => None,
+            };
             let copied = store
                 .client()
                 .copy(&reference, &repository, &Tag::latest(), &platforms)

@@ -27,7 +27,7 @@ pub(crate) async fn run(store: &Store, request: &DatastoreAction) -> anyhow::Res
             size_mb,
             platform,
         } => {
-            let reference = store.complete(&reference)?;
+            let reference = store.complete(&reference).await?;
             // The layers of one platform are what a VM has; the first host's speaks for all.
             let platforms = hosts::wanted(platform, &store.config).await?;
             let platform = platforms

@@ -8,4 +8,5 @@
 mod disks;
 mod export;
 mod images;
+mod sources;
 mod test_datastore;

@@ -82,7 +82,7 @@ fn run() -> anyhow::Result<()> {
             container,
             disk,
         } => disks::sync_one(vm, &container, disk)?,
-        Request::Settle { vm, container } => settle(vm, &container)?,
+        Request::Settle { vm, container } => note = settle(vm, &container)?,
     }
     let answer = serde_json::to_string(&Answer {
         done: true,

@@ -7,12 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, makedev, mkdirat, mknodat};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use nix::sys::stat::{
+    FileStat, Mode, SFlag, fstat, fstatat, makedev, mkdirat, mknodat, stat as stat_of,
+};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{
-    Gid, Uid, UnlinkatFlags, fchdir, fchownat, setfsgid, setfsuid, symlinkat, unlinkat,
+    Gid, Uid, UnlinkatFlags, chroot, fchdir, fchownat, setfsgid, setfsuid, symlinkat, unlinkat,
 };
 use onedock_common::ContainerId;
 
@@ -24,21 +26,8 @@ use crate::disks::{loop_device, sys};
 use crate::layers::rootfs::Root;
 use crate::mountinfo;
 use crate::namespace::{Mounts, NamespaceError, Process};
+use crate::owned::KERNELS;
 use crate::record::Vm;
-
-/// File systems of the kernel's own, on which nothing is mounted (linux/magic.h): proc, sysfs,
-/// cgroup, cgroup2, devpts, mqueue, debugfs, securityfs, bpf.
-const KERNELS: [FsType; 9] = [
-    FsType(0x9fa0),
-    FsType(0x6265_6572),
-    FsType(0x0027_e0eb),
-    FsType(0x6367_7270),
-    FsType(0x1cd1),
-    FsType(0x1980_0202),
-    FsType(0x6462_6720),
-    FsType(0x7363_6673),
-    FsType(0xcafe_4a11),
-];
 
 /// A living container.
 #[derive(Debug)]
@@ -81,23 +70,28 @@ impl<'a> Container<'a> {
     pub(super) fn attach(&self, mount: &OwnedFd, place: &str) -> Result<(), Fault> {
         self.mounts.within(|| {
             let root = self.root()?;
-            let attached =
-                root.target(Path::new(place))
-                    .map_err(Fault::from)
-                    .and_then(|target| {
-                        let dev = root.dev().and_then(fstat).map(|stat| stat.st_dev);
-                        let kind = fstatfs(&target).map_err(step("examining its mount point"))?;
-                        let stat = fstat(&target).map_err(step("examining its mount point"))?;
-                        let kernels = KERNELS.contains(&kind.filesystem_type());
-                        if kernels || dev == Ok(stat.st_dev) {
-                            return Err(Fault::MountPoint {
-                        place: place.to_owned(),
-                        what: "a link in the image leads there into a file system of the kernel"
-                            .to_owned(),
-                    });
-                        }
-                        sys::attach(mount, &target).map_err(step("attaching its mount"))
-                    });
+            let attached = root
+                .target(Path::new(place))
+                .map_err(Fault::from)
+                .and_then(|target| {
+                    let dev = root.dev().and_then(fstat).map(|stat| stat.st_dev);
+                    let kind = fstatfs(&target).map_err(step("examining its mount point"))?;
+                    let stat = fstat(&target).map_err(step("examining its mount point"))?;
+                    let top = stat_of("/").map_err(step("examining its mount point"))?;
+                    let leads = |what: &str| {
+                        Err(Fault::MountPoint {
+                            place: place.to_owned(),
+                            what: format!("a link in the image leads there {what}"),
+                        })
+                    };
+                    if KERNELS.contains(&kind.filesystem_type()) || dev == Ok(stat.st_dev) {
+                        return leads("into a file system of the kernel");
+                    }
+                    if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
+                        return leads("to the root of the VM, which it would hide");
+                    }
+                    sys::attach(mount, &target).map_err(step("attaching its mount"))
+                });
             if attached.is_err() {
                 root.remove_target(Path::new(place));
             }
@@ -134,17 +128,35 @@ impl<'a> Container<'a> {
     /// Takes a mount away; false when it is in use.
     pub(super) fn detach(&self, place: &str) -> Result<bool, Fault> {
         let path = Path::new(place);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Ok(false);
-        };
+        // The root of its first process, which a mount over it has not moved.
+        let own_root = openat(
+            AT_FDCWD,
+            format!("/proc/{}/root", self.pid).as_str(),
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(step("opening the root of the VM"))?;
         self.mounts.within(|| {
             let how = OpenHow::new()
                 .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
                 .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
             let failed = "taking its mount away";
-            let parent = openat2(nix::fcntl::AT_FDCWD, parent, how).map_err(step(failed))?;
-            fchdir(parent).map_err(step(failed))?;
-            match umount2(Path::new(name), MntFlags::UMOUNT_NOFOLLOW) {
+            let name = match (path.parent(), path.file_name()) {
+                (Some(parent), Some(name)) => {
+                    let parent =
+                        openat2(nix::fcntl::AT_FDCWD, parent, how).map_err(step(failed))?;
+                    fchdir(parent).map_err(step(failed))?;
+                    Path::new(name)
+                }
+                // Over the root, where this thread's own is since it has entered the namespace. From below
+                // it is the last of several mounts there, which the kernel takes away.
+                _ => {
+                    fchdir(&own_root).map_err(step(failed))?;
+                    chroot(".").map_err(step(failed))?;
+                    path
+                }
+            };
+            match umount2(name, MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(true),
                 Err(Errno::EBUSY) => Ok(false),
                 Err(errno) => Err(step(failed)(errno)),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use onedock_common::disk_file::DiskFileError;
+use onedock_common::disk_file::{DiskFileError, FurtherDevice};
 use onedock_common::state::boot::Disk;
 use onedock_common::types::names::{DeviceName, MountPath};
 use onedock_common::{ContainerId, DiskId, VmId};
@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::layers::PackError;
 use crate::layers::rootfs::RootError;
 use crate::namespace::NamespaceError;
+use crate::owned::NotOpened;
 
 /// Why something about the disks of a VM was not done.
 #[derive(Debug, Error)]
@@ -63,8 +64,8 @@ pub enum Fault {
     Source {
         /// The file or folder.
         path: PathBuf,
-        /// What the system answered.
-        reason: io::Error,
+        /// Why not.
+        reason: NotOpened,
     },
     /// What lies on the host is of another kind.
     #[error("{path} is not {wanted}")]
@@ -90,11 +91,11 @@ pub enum Fault {
         /// What the kernel answered.
         reason: Errno,
     },
-    /// A journal elsewhere.
+    /// A file system that belongs to several devices.
     #[error(
-        "its file system keeps its journal on another device, which is not the VM's; make it one with a journal of its own (tune2fs), or set DEVICE=YES to get the disk as a device"
+        "{0}, and would lead this host to devices that are not the VM's; set DEVICE=YES to get the disk as a device"
     )]
-    ForeignJournal,
+    FurtherDevice(FurtherDevice),
     /// Owners cannot be mapped.
     #[error(
         "the owners of its files cannot be mapped into the container's user namespace ({0}); that needs Linux 5.12 (btrfs: 5.15), or an engine without userns-remap"

@@ -33,5 +33,7 @@ mod tree;
 mod users;
 
 pub use error::{DiskError, Fault};
-pub(crate) use operations::{check, plug_all, recorded, settle, settle_within, take_back};
+pub(crate) use operations::{
+    check, end_hung, plug_all, recorded, settle, settle_within, take_back,
+};
 pub use operations::{grow_one, plug_one, sync_one, unplug_one};

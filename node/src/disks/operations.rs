@@ -2,6 +2,7 @@
 //! works on them.
 
 use std::collections::HashSet;
+use std::io;
 use std::time::Duration;
 
 use onedock_common::state::boot::{Disk, DiskSource};
@@ -87,23 +88,41 @@ pub(crate) fn take_back(id: &ContainerId, vm: &Vm, process: &Process) {
 /// Waits for what the kernel lets go of when a container has ended, lets go of the rest, and
 /// gives its numbers back.
 pub(crate) fn settle(id: &ContainerId, vm: &Vm) -> Result<(), DiskError> {
-    settle_within(id, vm, FREE)
+    settle_within(id, vm, FREE).map(drop)
 }
 
-/// The same within `limit`.
-pub(crate) fn settle_within(id: &ContainerId, vm: &Vm, limit: Duration) -> Result<(), DiskError> {
+/// Ends the daemons of a container's disks that do not answer any more, which keep its processes from
+/// their end. Answers whose they were.
+pub(crate) fn end_hung(id: &ContainerId) -> io::Result<Vec<DiskId>> {
+    let mut hung = Vec::new();
+    if let Access::Opened(folder) = Folder::open_existing(id)? {
+        for disk in folder.list()? {
+            if qcow2::end_hung(&folder, disk)? {
+                hung.push(disk);
+            }
+        }
+    }
+    Ok(hung)
+}
+
+/// As [`settle`], within `limit`. Answers the disks whose daemon hung and was ended.
+pub(crate) fn settle_within(
+    id: &ContainerId,
+    vm: &Vm,
+    limit: Duration,
+) -> Result<Vec<DiskId>, DiskError> {
     let folder = match Folder::open_existing(id).map_err(DiskError::State)? {
         Access::Opened(folder) => Some(folder),
         Access::Absent => None,
         Access::Locked => return Err(DiskError::Locked(vm.id)),
     };
-    cleanup::settle(folder, vm, limit)?;
+    let hung = cleanup::settle(folder, vm, limit)?;
     if let Some(slot) = vm.slot {
         Slots::system()
             .give_back(slot, id)
             .map_err(DiskError::State)?;
     }
-    Ok(())
+    Ok(hung)
 }
 
 /// The container of a request, as root remembers it.

@@ -1,13 +1,13 @@
-//! Preparing a disk that is a file or a block device: a loop device behind it, and what is on it as
+//! Preparing a disk that is a file: a loop device behind it, and what is on it as
 //! a mount or as device nodes, on the stage where the container does not see it yet.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Gid, Uid, chown};
+use onedock_common::disk_file;
 use onedock_common::state::boot::Disk;
 
 use crate::disks::container::Container;
@@ -17,6 +17,7 @@ use crate::disks::probe::{self, Content};
 use crate::disks::stage::DEV;
 use crate::disks::state::{Device, Mounted, Node};
 use crate::disks::{file_system, sys};
+use crate::owned;
 
 /// What was prepared on the stage.
 pub(super) enum Prepared {
@@ -24,28 +25,13 @@ pub(super) enum Prepared {
     Device(Device, Vec<OwnedFd>),
 }
 
-/// Opens the file, or the block device, that the disk is.
+/// Opens the file that the disk is.
 pub(super) fn open(path: &Path, read_only: bool) -> Result<File, Fault> {
-    let source = |reason| Fault::Source {
+    let opened = owned::file(path, read_only).map_err(|reason| Fault::Source {
         path: path.to_owned(),
         reason,
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(!read_only)
-        // A fifo in its place must not hold us up.
-        .custom_flags(nix::libc::O_NONBLOCK)
-        .open(path)
-        .map_err(source)?;
-    let kind = file.metadata().map_err(source)?.file_type();
-    if kind.is_file() || kind.is_block_device() {
-        Ok(file)
-    } else {
-        Err(Fault::Kind {
-            path: path.to_owned(),
-            wanted: "a file or a block device",
-        })
-    }
+    })?;
+    Ok(File::from(opened))
 }
 
 /// Puts the file behind a loop device and mounts what is on it, else makes devices of it. An
@@ -57,6 +43,13 @@ pub(super) fn stage_file(
     file: &File,
     existing: Option<&Loop>,
 ) -> Result<Prepared, Fault> {
+    // Before the kernel and programs see it.
+    let looking = || step("looking what is on it");
+    if disk.mount.is_some()
+        && let Some(further) = disk_file::further_device(file).map_err(looking())?
+    {
+        return Err(Fault::FurtherDevice(further));
+    }
     let dev = Path::new(DEV);
     let loops = Loops::open(dev).map_err(step("opening the kernel's loop devices"))?;
     let part = Part {
@@ -70,7 +63,10 @@ pub(super) fn stage_file(
     };
     let node = dev.join(disk.device.as_str());
     loop_device::node(dev, disk.device.as_str(), looped.index).map_err(step("making its node"))?;
-    let content = probe::content(&node).map_err(step("looking what is on it"))?;
+    let content = match disk_file::is_part_of_an_array(file).map_err(looking())? {
+        true => Content::default(),
+        false => probe::content(&node).map_err(looking())?,
+    };
     if let (Some(_), Some(kind)) = (&disk.mount, content.mountable()) {
         if existing.is_none()
             && !disk.read_only

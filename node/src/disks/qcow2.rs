@@ -5,11 +5,13 @@
 //! its own: no header can lead it elsewhere, and no mount of it is seen on the host.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead as _, BufReader, Lines, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
@@ -25,6 +27,7 @@ use crate::disks::stage::{self, DEV};
 use crate::disks::state::Folder;
 use crate::disks::{daemon, prepare, sys};
 use crate::mountinfo;
+use crate::owned;
 
 const PROGRAM: &str = "qemu-storage-daemon";
 /// The longest that the daemon may take to be ready, and to end.
@@ -33,6 +36,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 const STARTING: Duration = Duration::from_millis(500);
 /// `/dev/fuse` (admin-guide/devices.txt).
 const FUSE: (u64, u64) = (10, 229);
+/// How long a daemon may leave a command without an answer before it counts as hung.
+const SILENCE: Duration = Duration::from_secs(10);
 /// What of the host the daemon needs to run.
 const PROGRAMS: [&str; 5] = ["usr", "lib", "lib64", "bin", "sbin"];
 
@@ -121,7 +126,9 @@ fn lay_root(image: &Path) -> io::Result<PathBuf> {
     let disk = root.join("disk");
     File::create(&disk)?;
     File::create(root.join("export"))?;
-    bind(image, &disk, false)?;
+    // Of this mount namespace, and still what was checked.
+    let open = owned::file(image, true).map_err(io::Error::other)?;
+    bind(&owned::by_descriptor(&open), &disk, false)?;
     Ok(root)
 }
 
@@ -220,6 +227,36 @@ pub(super) fn end(folder: &Folder, disk: DiskId) -> io::Result<()> {
     files::remove(&folder.file(disk, "pid"))
 }
 
+/// Ends the daemon of a disk if it does not answer any more: what waits for it can then end with errors.
+/// Answers whether it was so. What it had not written is lost.
+pub(super) fn end_hung(folder: &Folder, disk: DiskId) -> io::Result<bool> {
+    let Some(pid) = find(folder, disk)?.filter(|pid| hangs(*pid)) else {
+        return Ok(false);
+    };
+    let Ok(handle) = Handle::open(i32::try_from(pid).map_err(io::Error::other)?) else {
+        return Ok(false);
+    };
+    if find(folder, disk)? != Some(pid) {
+        return Ok(false);
+    }
+    handle.kill()?;
+    handle.ends_within(LIMIT)
+}
+
+/// Whether a daemon leaves a command of its monitor without an answer. Its main loop carries that out, which
+/// serves the disk as well.
+fn hangs(pid: u32) -> bool {
+    let (sender, answered) = mpsc::channel();
+    // Not even a connection need come about. The thread ends with the daemon, or with this program.
+    thread::spawn(move || {
+        let _ = sender.send(Monitor::open(pid).is_ok());
+    });
+    matches!(
+        answered.recv_timeout(SILENCE),
+        Err(RecvTimeoutError::Timeout)
+    )
+}
+
 /// Makes the content larger, in the file and in the export.
 pub(super) fn grow(folder: &Folder, disk: DiskId, size: u64) -> Result<(), Fault> {
     let failed = |e: io::Error| Fault::Daemon(e.to_string());
@@ -234,15 +271,26 @@ pub(super) fn grow(folder: &Folder, disk: DiskId, size: u64) -> Result<(), Fault
     grown?.ok_or_else(|| Fault::Daemon("the new size is not seen within 15 s".to_owned()))
 }
 
-/// Speaks to the daemon's monitor (QMP): one JSON object a line.
-fn resize(pid: u32, size: u64) -> io::Result<()> {
-    let mut stream = UnixStream::connect(format!("/proc/{pid}/root/monitor"))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let mut ask = |request: serde_json::Value| -> io::Result<()> {
-        writeln!(stream, "{request}")?;
-        for line in lines.by_ref() {
+/// A connection to a daemon's monitor (QMP), where it takes commands: one JSON object a line.
+struct Monitor {
+    stream: UnixStream,
+    lines: Lines<BufReader<UnixStream>>,
+}
+
+impl Monitor {
+    fn open(pid: u32) -> io::Result<Self> {
+        let stream = UnixStream::connect(format!("/proc/{pid}/root/monitor"))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        let lines = BufReader::new(stream.try_clone()?).lines();
+        let mut monitor = Self { stream, lines };
+        monitor.ask(&serde_json::json!({"execute": "qmp_capabilities"}))?;
+        Ok(monitor)
+    }
+
+    fn ask(&mut self, request: &serde_json::Value) -> io::Result<()> {
+        writeln!(self.stream, "{request}")?;
+        for line in self.lines.by_ref() {
             let answer: serde_json::Value = serde_json::from_str(&line?)?;
             if let Some(error) = answer.get("error") {
                 let text = error.get("desc").and_then(|text| text.as_str());
@@ -253,8 +301,11 @@ fn resize(pid: u32, size: u64) -> io::Result<()> {
             }
         }
         Err(io::ErrorKind::UnexpectedEof.into())
-    };
-    ask(serde_json::json!({"execute": "qmp_capabilities"}))?;
+    }
+}
+
+fn resize(pid: u32, size: u64) -> io::Result<()> {
     let arguments = serde_json::json!({"node-name": "disk", "size": size});
-    ask(serde_json::json!({"execute": "block_resize", "arguments": arguments}))
+    let request = serde_json::json!({"execute": "block_resize", "arguments": arguments});
+    Monitor::open(pid)?.ask(&request)
 }

@@ -11,7 +11,7 @@ use crate::disks::file_system;
 use crate::disks::prepare::Prepared;
 use crate::disks::stage::MOUNT;
 use crate::layers::layer::Layer;
-use crate::layers::rootfs;
+use crate::owned;
 
 /// As the kind of a mount: a folder of the host.
 pub(super) const FOLDER: &str = "folder";
@@ -19,13 +19,14 @@ const OVERLAY: &str = "overlay";
 
 /// A folder, to be read only.
 pub(super) fn folder(path: &Path) -> Result<Prepared, Fault> {
-    let real = rootfs::host_folder(path).map_err(|errno| Fault::Source {
+    let open = owned::folder(path).map_err(|reason| Fault::Source {
         path: path.to_owned(),
-        reason: errno.into(),
+        reason,
     })?;
     let none = None::<&str>;
     let flags = MsFlags::MS_BIND;
-    mount(Some(&real), MOUNT, none, flags, none).map_err(step("binding its folder"))?;
+    mount(Some(&owned::by_descriptor(&open)), MOUNT, none, flags, none)
+        .map_err(step("binding its folder"))?;
     let flags =
         flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(none, MOUNT, none, flags, none).map_err(step("making it read-only"))?;

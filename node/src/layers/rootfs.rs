@@ -1,12 +1,12 @@
 //! The container's root file system, seen from outside. What lies in it is hostile: every step
 //! is resolved beneath the root by the kernel (`openat2`), nothing is ever written by path.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use rustix::fs::{XattrFlags, fgetxattr_query, fsetxattr};
 use thiserror::Error;
@@ -277,20 +277,6 @@ impl Root {
     fn own(&self, folder: &OwnedFd) -> nix::Result<()> {
         let (uid, gid) = self.owner;
         fchown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-    }
-}
-
-/// Opens a folder of the host that the container will see, and answers its path without links.
-pub fn host_folder(path: &Path) -> Result<PathBuf, Errno> {
-    let real = std::fs::canonicalize(path)
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?;
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::openat(AT_FDCWD, &real, flags, Mode::empty())?;
-    let kind = SFlag::from_bits_truncate(fstat(fd.as_fd())?.st_mode) & SFlag::S_IFMT;
-    if kind == SFlag::S_IFDIR && real != Path::new("/") {
-        Ok(real)
-    } else {
-        Err(Errno::ENOTDIR)
     }
 }
 

@@ -317,7 +317,16 @@ async fn add(
             let _ = links.remove(link.index).await;
         }
     }
-    named.map_err(step(nic, format!("naming the owner of {}", nic.host)))
+    named.map_err(step(nic, format!("naming the owner of {}", nic.host)))?;
+    without_ipv6(&nic.host);
+    Ok(())
+}
+
+/// A host end is a port of its bridge, and has no use for addresses of its own: without them the host
+/// listens to nobody there, and sends the VM nothing of its own.
+fn without_ipv6(host: &IfName) {
+    // A kernel without IPv6 has no such setting.
+    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{host}/disable_ipv6"), "1");
 }
 
 async fn inside(links: &Links, nics: &[Nic]) -> Result<(), PlugError> {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::layers::ids::Ids;
-use crate::runtime::{default_mounts, etc_files, seccomp};
+use crate::runtime::{default_mounts, etc_files, rlimits, seccomp};
 
 /// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
 /// no trace of it.
@@ -121,12 +121,14 @@ impl Bundle {
         container: &ContainerId,
         extra: &Extra<'_>,
     ) -> Result<(), BundleError> {
+        seccomp::restrict(&mut self.config);
         let config = self
             .config
             .as_object_mut()
             .ok_or(BundleError::Shape("object"))?;
         own_network(config)?;
         drop_lifted_quota(config);
+        mask(config)?;
         process(config, spec)?;
         config.insert("hostname".into(), json!(spec.hostname));
         let mounts = self.mounts_mut()?;
@@ -152,9 +154,8 @@ impl Bundle {
     }
 
     /// Lets the container open the loop devices of these minor numbers. What the engine allows
-    /// and denies stays, but the ioctls of loop devices.
+    /// and denies stays.
     pub(crate) fn allow_loops(&mut self, minors: &[u32]) -> Result<(), BundleError> {
-        seccomp::refuse_loop_ioctls(&mut self.config);
         let shape = || BundleError::Shape("linux.resources.devices");
         let linux = self.config.get_mut("linux").and_then(Value::as_object_mut);
         let resources = linux
@@ -235,6 +236,28 @@ fn drop_lifted_quota(config: &mut Map<String, Value>) {
     }
 }
 
+/// What the kernel tells of the disks of all VMs, in every container: the files behind loop devices, and
+/// the labels and devices of file systems that are mounted on the host.
+const MASKED: [&str; 4] = [
+    "/sys/devices/virtual/block",
+    "/sys/fs/btrfs",
+    "/sys/fs/ext4",
+    "/sys/fs/xfs",
+];
+
+fn mask(config: &mut Map<String, Value>) -> Result<(), BundleError> {
+    let linux = config.get_mut("linux").and_then(Value::as_object_mut);
+    let masked = linux
+        .ok_or(BundleError::Shape("linux"))?
+        .entry("maskedPaths")
+        .or_insert_with(|| json!([]));
+    let masked = masked
+        .as_array_mut()
+        .ok_or(BundleError::Shape("linux.maskedPaths"))?;
+    masked.extend(MASKED.map(Value::from));
+    Ok(())
+}
+
 fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), BundleError> {
     let process = config
         .get_mut("process")
@@ -247,6 +270,7 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
         FirstProcess::Command => json!(spec.args),
     };
     process.insert("args".into(), args);
+    rlimits::add(process);
     let env = process
         .entry("env")
         .or_insert_with(|| json!([]))

@@ -57,8 +57,14 @@ fn extra() -> Extra<'static> {
 /// The whole file as it must be, made from the engine's by hand.
 fn expected() -> Value {
     let mut all = value(NONE);
+    seccomp::restrict(&mut all);
+    let masked = all["linux"]["maskedPaths"].as_array_mut().unwrap();
+    for path in ["devices/virtual/block", "fs/btrfs", "fs/ext4", "fs/xfs"] {
+        masked.push(json!(format!("/sys/{path}")));
+    }
     all["hostname"] = json!("web01");
     all["process"]["args"] = json!(["/bin/httpd", "-f; $(x)"]);
+    rlimits::add(all["process"].as_object_mut().unwrap());
     all["process"]["env"][1] = json!("HOSTNAME=web01");
     let mounts = all["mounts"].as_array_mut().unwrap();
     assert_eq!(mounts.remove(7)["destination"], "/data");

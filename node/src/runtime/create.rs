@@ -1,11 +1,13 @@
 //! `create`: the bundle of a VM's container is completed, then the real runtime creates it.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use onedock_common::ContainerId;
 use onedock_common::process::Handle;
 use onedock_common::state::boot::{self, BootSpec, FirstProcess};
@@ -14,9 +16,10 @@ use onedock_common::state::paths::Paths;
 use crate::disks;
 use crate::disks::slots::{Slot, Slots};
 use crate::layers::record::LayerRecord;
-use crate::layers::rootfs::{self, FilePlace, MountPoint, Root, RootError};
+use crate::layers::rootfs::{FilePlace, MountPoint, Root, RootError};
 use crate::namespace::Process;
 use crate::network::{chain, plug};
+use crate::owned::{self, NotOpened};
 use crate::record::{Record, Records, Vm};
 use crate::runtime::args::Call;
 use crate::runtime::bundle::{Bundle, Extra};
@@ -282,9 +285,16 @@ fn complete(
 }
 
 fn context_folder(path: &Path) -> Result<PathBuf, CallError> {
-    rootfs::host_folder(path).map_err(|reason| CallError::Context {
+    let refused = |reason| CallError::Context {
         path: path.to_owned(),
         reason,
+    };
+    owned::folder(path).map_err(refused)?;
+    let real = fs::canonicalize(path);
+    real.map_err(|e| {
+        refused(NotOpened::from(Errno::from_raw(
+            e.raw_os_error().unwrap_or_default(),
+        )))
     })
 }
 

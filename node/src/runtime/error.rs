@@ -13,6 +13,7 @@ use crate::layers::rootfs::RootError;
 use crate::namespace::NamespaceError;
 use crate::network::chain::ChainError;
 use crate::network::plug::PlugError;
+use crate::owned::NotOpened;
 use crate::runtime::backend::NoRuntime;
 use crate::runtime::bundle::BundleError;
 
@@ -46,8 +47,8 @@ pub enum CallError {
     Context {
         /// The folder on the host.
         path: PathBuf,
-        /// What the system answered.
-        reason: nix::errno::Errno,
+        /// Why not.
+        reason: NotOpened,
     },
     /// The program that keeps the VM alive.
     #[error("onedock-init is not installed in /usr/lib/onedock; run \"onedock setup node\"")]

@@ -13,6 +13,7 @@ mod error;
 mod etc_files;
 mod exec;
 mod ready;
+mod rlimits;
 mod seccomp;
 mod start;
 

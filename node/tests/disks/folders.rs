@@ -19,10 +19,8 @@ fn the_tree_of_an_image_is_written_to_its_own_layer_or_only_read_and_a_folder_on
         let files = host.file("files");
         fs::create_dir(&files)?;
         fs::write(files.join("a"), "a")?;
-        // The driver's, which is an ordinary user.
-        for path in [&files, &files.join("a")] {
-            std::os::unix::fs::chown(path, Some(4321), Some(4322))?;
-        }
+        std::os::unix::fs::chown(files.join("a"), Some(4321), Some(4322))?;
+        host.belong_to(4321, 4322)?;
         let written = disk(1, DiskSource::Tree(of.clone()), Some("/opt/tree"));
         let folder = disk(2, DiskSource::Folder(files.clone()), Some("/media/cd"));
         let id = host.create(vec![written.clone(), folder.clone()])?;

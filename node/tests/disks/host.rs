@@ -47,6 +47,20 @@ impl DiskHost {
         self.engine.folder().join(format!("{name}.file"))
     }
 
+    /// Makes this the user of the drivers, whose every disk is.
+    pub(crate) fn belong_to(&self, uid: u32, gid: u32) -> Result<()> {
+        for entry in fs::read_dir(self.engine.folder())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|kind| kind == "file") {
+                std::os::unix::fs::lchown(&path, Some(uid), Some(gid))?;
+            }
+        }
+        self.engine.inside(|| {
+            std::os::unix::fs::chown("/var/lib/onedock", Some(uid), Some(gid))?;
+            Ok(())
+        })
+    }
+
     /// An empty file of so many MiB.
     pub(crate) fn blank(&self, name: &str, mib: u64) -> Result<PathBuf> {
         let path = self.file(name);
@@ -157,15 +171,22 @@ impl DiskHost {
         Ok(found)
     }
 
-    /// Whether a daemon runs that exports a file of this engine's folder.
-    pub(crate) fn has_daemon(&self) -> bool {
+    /// The daemon that exports a file of this engine's folder.
+    pub(crate) fn daemon(&self) -> Option<String> {
         let folder = self.engine.folder().display().to_string();
-        fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let daemon = entries.into_iter().find(|entry| {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&command).contains("qemu-storage-daemon")
                 && fs::read_to_string(entry.path().join("mountinfo"))
                     .is_ok_and(|mounts| mounts.contains(&folder))
-        })
+        });
+        daemon.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    }
+
+    /// Whether one runs.
+    pub(crate) fn has_daemon(&self) -> bool {
+        self.daemon().is_some()
     }
 
     pub(crate) fn nothing_left(&self) -> Result<()> {

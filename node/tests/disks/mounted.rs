@@ -177,7 +177,7 @@ fn the_owners_on_a_disk_are_the_containers_under_userns_remap() -> Result<()> {
         disks.push(disk(5, DiskSource::Tree(tree), Some("/srv/tree")));
         let cd = host.file("cd");
         fs::create_dir(&cd)?;
-        std::os::unix::fs::chown(&cd, Some(4321), Some(4322))?;
+        host.belong_to(4321, 4322)?;
         disks.push(disk(6, DiskSource::Folder(cd), Some("/srv/cd")));
         let id = host.create(disks)?;
         host.start_container(&id)?;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use onedock_common::state::boot::DiskSource;
 use onedock_common::{DiskId, VmId};
 use onedock_node::request::Request;
@@ -129,6 +129,46 @@ fn a_qcow2_disk_keeps_its_content_and_its_daemon_ends_with_it() -> Result<()> {
             host.sh(&id, "busybox head -c 3 /dev/vdb")? == "QFI",
             "it was read as qcow2"
         );
+        host.remove(&id)?;
+    }
+    Ok(())
+}
+
+/// A daemon that is stopped answers nobody: the processes of the VM wait for it and cannot be killed.
+#[test]
+fn fault_60_a_vm_whose_disk_hangs_is_ended_with_the_daemon_of_the_disk() -> Result<()> {
+    for runtime in RUNTIMES {
+        let host = DiskHost::behind(runtime, &[])?;
+        let plain = host.formatted("plain", "ext4", 64, &[])?;
+        let image = host.file("image");
+        let paths = [&plain, &image].map(|path| path.to_str().unwrap());
+        run("qemu-img", &["convert", "-O", "qcow2", paths[0], paths[1]])?;
+        let id = host.create(vec![disk(1, DiskSource::Qcow2(image), Some("/srv"))])?;
+        host.start_container(&id)?;
+        let daemon = host.daemon().context("no daemon")?;
+        host.engine.run("kill", &["-STOP", &daemon])?;
+        // It waits for the disk from now on.
+        let words = [
+            "exec",
+            "-d",
+            id.as_str(),
+            "sh",
+            "-c",
+            "busybox dd if=/dev/zero of=/srv/x bs=1M count=32 conv=fsync",
+        ];
+        host.engine.docker(&words)?;
+        // The engine may not see it end.
+        host.engine.output("docker", &["kill", id.as_str()])?;
+        host.request(&Request::Settle {
+            vm: VmId::new(VM),
+            container: id.clone(),
+        })?;
+        wait_until("the engine has not seen its end", || {
+            host.engine.output("docker", &["kill", id.as_str()])?;
+            Ok(!host.is_running(&id)?)
+        })?;
+        ensure!(!host.has_daemon(), "the daemon lives on");
+        host.nothing_left()?;
         host.remove(&id)?;
     }
     Ok(())

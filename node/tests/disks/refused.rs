@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use onedock_tests::test_host::{RUNC, RUNTIMES};
 use onedock_tests::wait::wait_until;
 
-use crate::host::{DiskHost, raw, read_only, run};
+use crate::host::{DiskHost, device, raw, read_only, run};
 
 #[test]
 fn what_cannot_be_mounted_is_a_device_or_one_clear_line() -> Result<()> {
@@ -111,7 +111,8 @@ fn what_cannot_be_mounted_is_a_device_or_one_clear_line() -> Result<()> {
 }
 
 #[test]
-fn attack_a_link_in_the_image_leads_no_disk_into_a_file_system_of_the_kernel() -> Result<()> {
+fn attack_a_link_in_the_image_leads_no_disk_over_the_root_or_the_kernels_file_systems() -> Result<()>
+{
     let host = DiskHost::behind(RUNC, &[])?;
     let good = host.formatted("good", "ext4", 16, &[])?;
     let id = host.create(vec![])?;
@@ -121,6 +122,7 @@ fn attack_a_link_in_the_image_leads_no_disk_into_a_file_system_of_the_kernel() -
         ("/sys/fs/cgroup", "/srv/memory"),
         ("/dev", "/srv/new"),
         ("/dev/pts", "/srv"),
+        ("/", "/srv"),
     ] {
         host.set_disks(&id, vec![])?;
         wait_until("it does not start", || {
@@ -148,4 +150,76 @@ fn attack_a_link_in_the_image_leads_no_disk_into_a_file_system_of_the_kernel() -
         host.nothing_left()?;
     }
     host.remove(&id)
+}
+
+#[test]
+fn a_disk_that_is_over_the_root_can_be_detached() -> Result<()> {
+    let host = DiskHost::behind(RUNC, &[])?;
+    let id = host.create(vec![])?;
+    host.start_container(&id)?;
+    host.plug(
+        &id,
+        &raw(1, &host.formatted("good", "ext4", 16, &[])?, "/srv/x"),
+    )?;
+    let pid = host
+        .engine
+        .docker(&["inspect", "-f", "{{.State.Pid}}", id.as_str()])?;
+    let moved = [
+        "-t",
+        pid.trim(),
+        "-m",
+        "/bin/busybox",
+        "mount",
+        "-o",
+        "move",
+        "/srv/x",
+        "/",
+    ];
+    host.engine.run("nsenter", &moved)?;
+    host.unplug(&id, 1)?;
+    host.stop(&id)?;
+    host.remove(&id)?;
+    host.nothing_left()
+}
+
+#[test]
+fn attack_40_a_file_system_of_several_devices_is_refused_and_shown_as_a_device() -> Result<()> {
+    let host = DiskHost::behind(RUNC, &[])?;
+    let first = host.blank("first", 128)?;
+    let second = host.blank("second", 128)?;
+    let words = [&first, &second].map(|path| path.to_str().unwrap());
+    run("mkfs.btrfs", &["-q", "-f", words[0], words[1]])?;
+    let named = host.formatted("named", "ext4", 16, &[])?;
+    run(
+        "tune2fs",
+        &[
+            "-E",
+            "mount_opts=journal_dev=0x801",
+            named.to_str().unwrap(),
+        ],
+    )?;
+    let id = host.create(vec![])?;
+    host.start_container(&id)?;
+    for (path, expected) in [
+        (&first, "its btrfs has 2 devices"),
+        (
+            &named,
+            "its file system keeps its journal on another device",
+        ),
+    ] {
+        let error = host
+            .plug(&id, &raw(1, path, "/srv/x"))
+            .unwrap_err()
+            .to_string();
+        ensure!(
+            error.contains(expected) && error.contains("DEVICE=YES"),
+            "{error}"
+        );
+        host.plug(&id, &device(1, path))?;
+        host.sh(&id, "busybox test -b /dev/vdb")?;
+        host.unplug(&id, 1)?;
+    }
+    host.stop(&id)?;
+    host.remove(&id)?;
+    host.nothing_left()
 }

@@ -2,6 +2,7 @@
 //! and of crun.
 #![allow(clippy::unwrap_used, reason = "fixed values of a test")]
 
+mod bounds;
 mod first_process;
 mod images;
 mod killed;

@@ -52,7 +52,7 @@ fn candidate(
     let config = Config::parse(&bytes).map_err(|reason| table.refuse(reason))?;
     let names = image.layers.unwrap_or_default();
     config
-        .check_layers(names.len(), NAME)
+        .check(names.len(), NAME)
         .map_err(|reason| table.refuse(reason))?;
     let layers = names.iter().map(|name| {
         let found = table

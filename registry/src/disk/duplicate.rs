@@ -34,6 +34,7 @@ impl Client {
                 target: self.remote(target, deadline).await?,
                 platforms: &[],
                 limit: self.options.image_limit,
+                unpacked_limit: u64::MAX,
             };
             copy.exactly(resolved, tag).await
         })
@@ -78,6 +79,7 @@ impl Copy<'_> {
                 "it names layers that are stored elsewhere".to_owned(),
             ));
         }
-        self.layers(blobs.into_iter()).await
+        self.layers(blobs.into_iter().map(|blob| (blob, None)))
+            .await
     }
 }

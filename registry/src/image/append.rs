@@ -84,10 +84,12 @@ impl Client {
                     target: to.clone(),
                     platforms: &[],
                     limit,
+                    unpacked_limit: u64::MAX,
                 };
                 let blobs = image.blobs().map_err(|reason| to.refuse(reason))?;
                 let of_base = |blob: &Descriptor| plan.layers.contains(blob);
-                copy.layers(blobs.into_iter().filter(of_base)).await?;
+                let uncounted = blobs.into_iter().filter(of_base).map(|blob| (blob, None));
+                copy.layers(uncounted).await?;
             }
             let packed = to
                 .put_once(stream, |stream| {

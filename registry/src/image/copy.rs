@@ -12,6 +12,7 @@ use onedock_common::types::reference::{Reference, Repository, Tag};
 use crate::chunks::{Cancellation, transfer_all};
 use crate::client::{Client, repository_of};
 use crate::error::Error;
+use crate::layer::counted::{CountedLayer, Unpacked};
 use crate::layer::recompress::RecompressedLayer;
 use crate::oci::compression::Compression;
 use crate::oci::descriptor::Descriptor;
@@ -33,7 +34,12 @@ pub(crate) struct Copy<'a> {
     pub(crate) target: RemoteRepository,
     pub(crate) platforms: &'a [Platform],
     pub(crate) limit: u64,
+    /// What one image may unpack to, in bytes.
+    pub(crate) unpacked_limit: u64,
 }
+
+/// Of how many layers of the image a blob is, and what counts them; nothing does where it is one of ours.
+pub(crate) type Counted = Option<(u64, Unpacked)>;
 
 impl Client {
     /// Copies an image from registry to registry and tags it; returns the digest of what was
@@ -57,6 +63,7 @@ impl Client {
                 target: self.remote(target, deadline).await?,
                 platforms,
                 limit: self.options.image_limit,
+                unpacked_limit: self.options.unpacked_limit,
             };
             copy.run(resolved, tag).await
         })
@@ -143,8 +150,11 @@ impl Copy<'_> {
         let media_type = &resolved.media_type;
         let mut new: BTreeMap<Digest, Descriptor> = BTreeMap::new();
         let mut to_recompress = Vec::new();
+        let unpacked = Unpacked::new(self.image.to_string(), self.unpacked_limit);
+        let mut counts: BTreeMap<Digest, u64> = BTreeMap::new();
         for (layer, diff_id) in image.layers.iter().zip(&config.diff_ids) {
             let compression = self.compression(layer).await?;
+            *counts.entry(layer.digest.clone()).or_default() += 1;
             if compression.is_portable() {
                 let layer = layer.with_known_type(media_type, compression);
                 new.insert(layer.digest.clone(), layer);
@@ -158,11 +168,19 @@ impl Copy<'_> {
         let blobs = image.blobs().map_err(|reason| self.refuse(reason))?;
         let unchanged = blobs
             .into_iter()
-            .filter(|blob| new.contains_key(&blob.digest));
+            .filter(|blob| new.contains_key(&blob.digest))
+            .map(|blob| {
+                let times = counts.get(&blob.digest);
+                let counted = times.map(|times| (*times, unpacked.clone()));
+                (blob, counted)
+            });
         self.layers(unchanged).await?;
         for (layer, diff_id) in to_recompress {
             if !new.contains_key(&layer.digest) {
-                let packed = self.recompress(media_type, layer, diff_id).await?;
+                let times = counts.get(&layer.digest).copied().unwrap_or(1);
+                let packed = self
+                    .recompress(media_type, layer, diff_id, (times, &unpacked))
+                    .await?;
                 new.insert(layer.digest.clone(), packed);
             }
         }
@@ -194,11 +212,15 @@ impl Copy<'_> {
         media_type: &str,
         layer: &Descriptor,
         diff_id: &Digest,
+        (times, unpacked): (u64, &Unpacked),
     ) -> Result<Descriptor, Error> {
+        let counted = || {
+            let download = self.source.download(layer);
+            CountedLayer::new(download, (&layer.digest, times), unpacked)
+        };
         let (name, limit) = (self.target.name(), self.limit);
         let media_type = layer_type(media_type, Compression::Gzip);
-        let open =
-            || RecompressedLayer::open(self.source.download(layer), &name, limit, media_type);
+        let open = || RecompressedLayer::open(counted(), &name, limit, media_type);
         let packed = self
             .target
             .put_stream(open, |packed| {
@@ -220,35 +242,57 @@ impl Copy<'_> {
     /// Copies blobs, a few at once.
     pub(crate) async fn layers(
         &self,
-        layers: impl Iterator<Item = Descriptor>,
+        layers: impl Iterator<Item = (Descriptor, Counted)>,
     ) -> Result<(), Error> {
-        transfer_all(layers, |layer, cancellation| async move {
-            self.layer(&layer, cancellation).await
+        transfer_all(layers, |(layer, counted), cancellation| async move {
+            self.layer(&layer, counted, cancellation).await
         })
         .await
         .map(drop)
     }
 
-    async fn layer(&self, layer: &Descriptor, cancellation: Cancellation) -> Result<(), Error> {
-        if self.target.has_blob(&layer.digest).await? {
-            return Ok(());
-        }
-        let same = Arc::ptr_eq(&self.source.endpoint, &self.target.endpoint);
-        if same && self.target.mount(&layer.digest, &self.source.path).await? {
-            return Ok(());
-        }
-        if let Some(shared) = self.target.shared()
-            && layer.size >= WORTH_MOUNTING
-            && shared.has_blob(&layer.digest).await?
-            && self.is_proved(&shared, layer).await?
-            && self.target.mount(&layer.digest, &shared.path).await?
-        {
+    async fn layer(
+        &self,
+        layer: &Descriptor,
+        counted: Counted,
+        cancellation: Cancellation,
+    ) -> Result<(), Error> {
+        if self.is_there(layer).await? {
+            // It counts with what its measurement has given, as in the image's SIZE.
+            if let Some((times, unpacked)) = counted {
+                let size = self.target.layer_size_in_time(layer).await?;
+                unpacked.charge(&layer.digest, size.bytes.saturating_mul(times))?;
+            }
             return Ok(());
         }
         let open = || self.source.download(layer).until(cancellation.clone());
-        self.target.put_blob(layer, open).await?;
+        match counted {
+            None => self.target.put_blob(layer, open).await?,
+            Some((times, unpacked)) => {
+                let open = || CountedLayer::new(open(), (&layer.digest, times), &unpacked);
+                self.target.put_blob(layer, open).await?;
+            }
+        }
         self.target.share(layer).await;
         Ok(())
+    }
+
+    /// Whether the target has a layer, or takes it from another repository of its registry.
+    async fn is_there(&self, layer: &Descriptor) -> Result<bool, Error> {
+        if self.target.has_blob(&layer.digest).await? {
+            return Ok(true);
+        }
+        let same = Arc::ptr_eq(&self.source.endpoint, &self.target.endpoint);
+        if same && self.target.mount(&layer.digest, &self.source.path).await? {
+            return Ok(true);
+        }
+        let Some(shared) = self.target.shared() else {
+            return Ok(false);
+        };
+        Ok(layer.size >= WORTH_MOUNTING
+            && shared.has_blob(&layer.digest).await?
+            && self.is_proved(&shared, layer).await?
+            && self.target.mount(&layer.digest, &shared.path).await?)
     }
 
     /// Whether the source really has a layer that it names. A manifest may name any digest;

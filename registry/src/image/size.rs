@@ -64,13 +64,22 @@ impl RemoteRepository {
     /// several gzip members is downloaded.
     pub(crate) async fn unpacked_size(&self, image: &ImageManifest) -> Result<Size, Error> {
         let mut sum = Size::EMPTY;
-        // All of the call's time would leave none for the estimate.
-        let now = Instant::now();
-        let until = now + COUNTING.min((self.deadline.at() - now) * 2 / 3);
+        let until = self.counting();
         for layer in &image.layers {
             sum = sum.plus(self.layer_size(layer, until).await?);
         }
         Ok(sum)
+    }
+
+    /// Until when layers are counted. All of the call's time would leave none for the estimate.
+    fn counting(&self) -> Instant {
+        let now = Instant::now();
+        now + COUNTING.min((self.deadline.at() - now) * 2 / 3)
+    }
+
+    /// The unpacked size of one layer.
+    pub(super) async fn layer_size_in_time(&self, layer: &Descriptor) -> Result<Size, Error> {
+        self.layer_size(layer, self.counting()).await
     }
 
     async fn layer_size(&self, layer: &Descriptor, until: Instant) -> Result<Size, Error> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::chunk_reader::ChunkReader;
 use super::chunk_writer::ChunkWriter;
 use super::decompress::decompress;
 use super::packer::{PackedLayer, Packer, pack};
@@ -16,8 +17,6 @@ use crate::oci::compression::{Compression, MAGIC};
 
 /// How many chunks of the download wait for the packer.
 const WAITING: usize = 4;
-
-type Chunk = Result<Bytes, Error>;
 
 /// A layer being packed again.
 pub(crate) struct RecompressedLayer {
@@ -55,11 +54,7 @@ impl RecompressedLayer {
         });
         let name = image.to_owned();
         let packer = Packer::spawn(move |writer| {
-            let mut reader = ChunkReader {
-                chunks,
-                chunk: Bytes::new(),
-                failed: None,
-            };
+            let mut reader = ChunkReader::new(chunks);
             let packed = repack(&mut reader, writer, limit, media_type);
             match (reader.failed, packed) {
                 (None, Ok(packed)) => Ok(packed),
@@ -108,34 +103,4 @@ fn repack(
     // A stream may end before its blob does, whose last chunk verifies it.
     io::copy(reader, &mut io::sink())?;
     Ok(packed)
-}
-
-/// The chunks of a download as a reader.
-struct ChunkReader {
-    chunks: mpsc::Receiver<Chunk>,
-    chunk: Bytes,
-    /// Why there are no more chunks.
-    failed: Option<Error>,
-}
-
-impl Read for ChunkReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() && self.failed.is_none() {
-            match self.chunks.blocking_recv() {
-                None => return Ok(0),
-                Some(Ok(chunk)) => self.chunk = chunk,
-                Some(Err(error)) => self.failed = Some(error),
-            }
-        }
-        if self.failed.is_some() {
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        let length = self.chunk.len().min(buffer.len());
-        let part = self.chunk.split_to(length);
-        buffer
-            .get_mut(..length)
-            .unwrap_or_default()
-            .copy_from_slice(&part);
-        Ok(length)
-    }
 }

@@ -19,6 +19,42 @@ pub(crate) struct Config {
     pub(crate) diff_ids: Vec<Digest>,
     /// How a container of the image runs.
     pub(crate) run: ImageConfig,
+    /// How much of everything there is.
+    sizes: Sizes,
+}
+
+/// How many entries of each kind a configuration has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sizes {
+    env: usize,
+    env_bytes: usize,
+    labels: usize,
+    volumes: usize,
+    ports: usize,
+    history: usize,
+}
+
+impl Sizes {
+    /// An error in words where there is more of something than an image of programs has. The engine
+    /// keeps all of it in memory for every container, hands it to the runtime at every start, and prints
+    /// it in every answer; the kernel takes 2 MiB of environment.
+    fn check(&self) -> Result<(), String> {
+        for (what, found, most) in [
+            ("environment variables", self.env, 1024),
+            ("bytes of environment", self.env_bytes, 256 << 10),
+            ("labels", self.labels, 1024),
+            ("volumes", self.volumes, 256),
+            ("exposed ports", self.ports, 1024),
+            ("entries of history", self.history, 1024),
+        ] {
+            if found > most {
+                return Err(format!(
+                    "its configuration has {found} {what}, and at most {most} are allowed"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -31,6 +67,8 @@ struct RawConfig {
     variant: Option<String>,
     #[serde(default)]
     config: Option<RawRun>,
+    #[serde(default)]
+    history: Option<Vec<IgnoredAny>>,
     rootfs: Option<RawRoot>,
 }
 
@@ -65,6 +103,20 @@ enum Command {
 }
 
 impl RawRun {
+    fn sizes(&self) -> Sizes {
+        let count =
+            |map: &Option<BTreeMap<String, IgnoredAny>>| map.as_ref().map_or(0, |m| m.len());
+        let env = self.env.as_deref().unwrap_or_default();
+        Sizes {
+            env: env.len(),
+            env_bytes: env.iter().map(String::len).sum(),
+            labels: self.labels.as_ref().map_or(0, |labels| labels.len()),
+            volumes: count(&self.volumes),
+            ports: count(&self.exposed_ports),
+            history: 0,
+        }
+    }
+
     fn read(self) -> ImageConfig {
         let words = |command: Option<Command>| match command {
             None => Vec::new(),
@@ -83,6 +135,11 @@ impl Config {
         let raw: RawConfig = serde_json::from_slice(bytes)
             .map_err(|e| format!("its configuration is damaged ({e})"))?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let run = raw.config.unwrap_or_default();
+        let sizes = Sizes {
+            history: raw.history.map_or(0, |entries| entries.len()),
+            ..run.sizes()
+        };
         Ok(Self {
             built_for: given(raw.architecture).map(|architecture| EntryPlatform {
                 os: given(raw.os).unwrap_or_else(|| "linux".to_owned()),
@@ -90,7 +147,8 @@ impl Config {
                 variant: given(raw.variant),
             }),
             diff_ids: raw.rootfs.and_then(|r| r.diff_ids).unwrap_or_default(),
-            run: raw.config.unwrap_or_default().read(),
+            run: run.read(),
+            sizes,
         })
     }
 
@@ -105,11 +163,11 @@ impl Config {
         runs(self.built_for.as_ref(), wanted)
     }
 
-    /// The configuration must have as many layers as the document that names them. The error is
-    /// the reason in words.
-    pub(crate) fn check_layers(&self, count: usize, document: &str) -> Result<(), String> {
+    /// The configuration must have as many layers as the document that names them, and no more of
+    /// everything than an image needs. The error is the reason in words.
+    pub(crate) fn check(&self, count: usize, document: &str) -> Result<(), String> {
         match self.diff_ids.len() {
-            own if own == count => Ok(()),
+            own if own == count => self.sizes.check(),
             own => Err(format!(
                 "its configuration has {own} layers and its {document} {count}"
             )),
@@ -144,10 +202,19 @@ mod tests {
             volumes: vec!["/data".into()],
         };
         assert_eq!(read.run, run);
+        let sizes = Sizes {
+            env: 1,
+            env_bytes: 3,
+            volumes: 1,
+            ports: 1,
+            ..Sizes::default()
+        };
+        assert_eq!(read.sizes, sizes);
         let empty = Config {
             built_for: None,
             diff_ids: Vec::new(),
             run: ImageConfig::default(),
+            sizes: Sizes::default(),
         };
         assert_eq!(config("{}"), empty);
         let layer = Digest::of(b"x");
@@ -180,6 +247,52 @@ mod tests {
         ] {
             assert!(Config::parse(bad.as_bytes()).is_err(), "{}", bad.len());
         }
+    }
+
+    #[test]
+    fn attack_18_crowds_in_a_configuration_are_refused_with_their_number() {
+        let list = |count: usize, entry: &str| vec![format!("\"{entry}\""); count].join(",");
+        let map = |count: usize| {
+            let entries: Vec<String> = (0..count).map(|n| format!("\"/{n}\":{{}}")).collect();
+            entries.join(",")
+        };
+        let nulls = |count: usize| {
+            let entries: Vec<String> = (0..count).map(|n| format!("\"{n}\":null")).collect();
+            entries.join(",")
+        };
+        let check = |json: String| config(&json).check(0, "manifest");
+        for (field, most, what) in [
+            ("env", 1024, "environment variables"),
+            ("labels", 1024, "labels"),
+            ("volumes", 256, "volumes"),
+            ("ports", 1024, "exposed ports"),
+            ("history", 1024, "entries of history"),
+        ] {
+            let json = |count: usize| match field {
+                "env" => format!(r#"{{"config":{{"Env":[{}]}}}}"#, list(count, "A=b")),
+                "labels" => format!(r#"{{"config":{{"Labels":{{{}}}}}}}"#, nulls(count)),
+                "volumes" => format!(r#"{{"config":{{"Volumes":{{{}}}}}}}"#, map(count)),
+                "ports" => format!(r#"{{"config":{{"ExposedPorts":{{{}}}}}}}"#, map(count)),
+                _ => format!(r#"{{"history":[{}]}}"#, list(count, "x")),
+            };
+            assert_eq!(check(json(most)), Ok(()), "{field}");
+            let reason = check(json(most + 1)).unwrap_err();
+            let expected = format!("has {} {what}", most + 1);
+            assert!(reason.contains(&expected), "{reason}");
+        }
+        let long = |bytes: usize| format!(r#"{{"config":{{"Env":["{}"]}}}}"#, "a".repeat(bytes));
+        assert_eq!(check(long(256 << 10)), Ok(()));
+        assert!(
+            check(long((256 << 10) + 1))
+                .unwrap_err()
+                .contains("bytes of environment")
+        );
+        assert!(
+            config("{}")
+                .check(1, "manifest")
+                .unwrap_err()
+                .contains("0 layers")
+        );
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl ImageManifest {
 
     /// The configuration must have as many layers as the manifest. The error is the reason in words.
     pub(crate) fn check_config(&self, config: &Config) -> Result<(), String> {
-        config.check_layers(self.layers.len(), "manifest")
+        config.check(self.layers.len(), "manifest")
     }
 
     /// Every blob once: an image may name the same layer several times.

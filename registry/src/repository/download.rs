@@ -16,6 +16,7 @@ use crate::oci::config::Config;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::manifest::{CONFIG_LIMIT, ImageManifest};
 use crate::transport::answer::{into_error, is_web_page, no_page, read_all};
+use crate::transport::pace::Pace;
 use crate::transport::request::Request;
 use crate::transport::retry::pause;
 
@@ -37,6 +38,7 @@ pub(crate) struct Download {
     /// Whether the beginning looks like a web page, which matters only when it is not the blob.
     page: bool,
     cancellation: Cancellation,
+    pace: Pace,
 }
 
 impl RemoteRepository {
@@ -63,6 +65,7 @@ impl RemoteRepository {
             ended: false,
             page: false,
             cancellation: Cancellation::default(),
+            pace: Pace::default(),
         }
     }
 
@@ -152,9 +155,16 @@ impl Download {
         let Some(answer) = &mut self.answer else {
             return Ok(None);
         };
-        match timeout(endpoint.idle, answer.chunk()).await {
-            Err(_) => Err(endpoint.idle_for(&format!("blob {}", self.blob.digest))),
-            Ok(chunk) => chunk.map_err(|e| endpoint.unreachable(e)),
+        let begun = Instant::now();
+        let what = || format!("blob {}", self.blob.digest);
+        let chunk = match timeout(endpoint.idle, answer.chunk()).await {
+            Err(_) => return Err(endpoint.idle_for(&what())),
+            Ok(chunk) => chunk.map_err(|e| endpoint.unreachable(e))?,
+        };
+        let length = chunk.as_ref().map_or(0, Bytes::len);
+        match self.pace.keeps(length, begun.elapsed()) {
+            true => Ok(chunk),
+            false => Err(endpoint.too_slow(&what())),
         }
     }
 
@@ -281,6 +291,8 @@ impl Chunks for Download {
                     return Ok(None);
                 }
                 Ok(None) => self.broken(None).await?,
+                // Taken up again it would be as slow.
+                Err(e @ Error::Answer { .. }) => return Err(e),
                 Err(e) => self.broken(Some(e)).await?,
             }
         }

@@ -8,7 +8,7 @@ use super::answer::{detail, no_page, read_all};
 use super::challenge::Challenge;
 use super::credentials::Login;
 use super::endpoint::Endpoint;
-use super::redirect::{REDIRECTS, may_lead, same_site};
+use super::redirect::{REDIRECTS, same_site};
 use super::retry::{Deadline, Retries};
 use super::token::{self, Scopes, Token};
 use crate::error::Error;
@@ -50,8 +50,7 @@ pub(super) async fn answer_challenge(
         Some(Challenge::Bearer { realm, service }) => {
             let realm =
                 Url::parse(&realm).map_err(|_| endpoint.refuse("its token realm is not a URL"))?;
-            may_lead(&endpoint.base, &realm)
-                .map_err(|reason| endpoint.refuse(format!("of its token realm: {reason}")))?;
+            endpoint.check_lead("token realm", &endpoint.base, &realm)?;
             if auth.login.is_some() && !may_see_login(endpoint, &realm) {
                 let host = realm.host_str().unwrap_or_default();
                 return Err(denied(&format!(

@@ -99,11 +99,12 @@ impl Credentials {
         self.0.insert(registry.as_str().to_owned(), Login(text));
     }
 
-    /// The login for a registry, else for the host and port of its endpoint.
-    pub(crate) fn of(&self, registry: &RegistryName, authority: &str) -> Option<&Login> {
+    /// The login for a registry, else for the host and port of the endpoint that the administrator has
+    /// given it. Another name of a registry has no login, wherever it leads (attack 22).
+    pub(crate) fn of(&self, registry: &RegistryName, endpoint: Option<&str>) -> Option<&Login> {
         let hub = registry.is_docker_hub().then(|| self.0.get(HUB_KEY));
         let named = self.0.get(registry.as_str());
-        named.or(hub.flatten()).or_else(|| self.0.get(authority))
+        named.or(hub.flatten()).or_else(|| self.0.get(endpoint?))
     }
 }
 
@@ -111,7 +112,7 @@ impl Credentials {
 /// pushes itself; `None` when the file has none.
 pub fn credential(path: &Path, registry: &RegistryName) -> Result<Option<Credential>, Error> {
     let credentials = Credentials::read(path)?;
-    let login = credentials.of(registry, registry.as_str());
+    let login = credentials.of(registry, None);
     Ok(login
         .and_then(|login| login.0.split_once(':'))
         .map(|(user, password)| Credential {
@@ -146,16 +147,16 @@ mod tests {
         let local: RegistryName = "reg.local:5000".parse().unwrap();
         let other: RegistryName = "e.local".parse().unwrap();
         assert_eq!(
-            credentials.of(&local, "x"),
+            credentials.of(&local, Some("x")),
             Some(&Login("puller:a:b".into()))
         );
         assert_eq!(
-            credentials.of(&RegistryName::docker_hub(), "m"),
+            credentials.of(&RegistryName::docker_hub(), Some("m")),
             Some(&Login("hub:p".into()))
         );
-        assert_eq!(credentials.of(&other, "y"), None);
+        assert_eq!(credentials.of(&other, None), None);
         assert_eq!(
-            credentials.of(&other, "reg.local:5000"),
+            credentials.of(&other, Some("reg.local:5000")),
             Some(&Login("puller:a:b".into()))
         );
     }

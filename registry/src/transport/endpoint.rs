@@ -2,7 +2,6 @@
 //! and the login.
 
 use std::error::Error as StdError;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,10 +11,11 @@ use tokio::time::timeout;
 
 use super::auth::Auth;
 use super::credentials::Credentials;
-use super::host_names::HostNames;
+use super::host_names::{HostNames, is_proxy};
+use super::reach::Inward;
 use super::tls::{self, Trust};
-use crate::error::Error;
-use crate::options::Options;
+use crate::error::{Error, causes};
+use crate::options::{Options, Reach};
 
 /// One registry, as this client reaches it.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub(crate) struct Endpoint {
     pub(crate) idle: Duration,
     pub(crate) request_limit: Duration,
     certs: PathBuf,
+    /// Whether it may be at an address of this machine and its links.
+    inward: bool,
+    /// The administrator's registries, to which one that a user names must not lead.
+    others: Vec<RegistryName>,
 }
 
 impl Endpoint {
@@ -59,7 +63,17 @@ impl Endpoint {
             registry: registry.clone(),
             source,
         };
-        let names = HostNames::from_system().map_err(|e| prepare(Box::new(e)))?;
+        let authority = match base.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        let login = credentials.of(registry, given.then_some(authority.as_str()));
+        let named = insecure || given || has_own || login.is_some();
+        let (inward, others) = match &options.reach {
+            Reach::Anywhere => (true, Vec::new()),
+            Reach::Outward(others) => (named || others.contains(registry), others.clone()),
+        };
+        let names = HostNames::from_system(inward).map_err(|e| prepare(Box::new(e)))?;
         let mut builder = reqwest::Client::builder()
             .dns_resolver(names)
             .user_agent(concat!("onedock/", env!("CARGO_PKG_VERSION")))
@@ -77,21 +91,19 @@ impl Endpoint {
             )
             .build()
             .map_err(|e| prepare(Box::new(e)))?;
-        let authority = match base.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.clone(),
-        };
-        let login = credentials.of(registry, &authority).cloned();
         let token_hosts = options.token_hosts.get(registry).cloned();
         let mut endpoint = Self {
             registry: registry.clone(),
             base,
             http,
-            auth: Auth::new(login, token_hosts.unwrap_or_default()),
+            auth: Auth::new(login.cloned(), token_hosts.unwrap_or_default()),
             idle: options.idle_timeout,
             request_limit: options.request_timeout,
             certs: options.certs_dir.join(registry.as_str()),
+            inward,
+            others,
         };
+        endpoint.check_reach(&endpoint.base)?;
         if !given && !has_own && (insecure || tls::is_loopback(&host)) {
             endpoint.probe_scheme().await?;
         }
@@ -109,6 +121,35 @@ impl Endpoint {
             self.base = url;
         }
         Ok(())
+    }
+
+    /// An error where the URL has an address that this registry must not lead to.
+    pub(super) fn check_reach(&self, url: &Url) -> Result<(), Error> {
+        if self.inward {
+            return Ok(());
+        }
+        let host = url.host_str().unwrap_or_default();
+        // Requests to a proxy's own name may pass by it.
+        if is_proxy(host) {
+            return Err(self.refuse(format!("it leads to {host}, a proxy of this machine")));
+        }
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = url.port_or_known_default();
+        let is_there = |other: &&RegistryName| other.host() == host && Some(other.port()) == port;
+        if let Some(other) = self.others.iter().find(is_there) {
+            return Err(self.refuse(format!(
+                "it leads to {other}, which is no registry of users"
+            )));
+        }
+        Inward::check_url(url).map_err(|inward| self.is_inward(inward))
+    }
+
+    fn is_inward(&self, inward: Inward) -> Error {
+        Error::Inward {
+            registry: self.registry.clone(),
+            host: inward.host,
+            address: inward.address,
+        }
     }
 
     /// Whether a URL is of the registry's own origin, the only one that sees credentials.
@@ -161,6 +202,11 @@ impl Endpoint {
         self.timed_out(what, self.idle)
     }
 
+    /// The error of an answer that comes too slowly to wait for its end.
+    pub(crate) fn too_slow(&self, what: &str) -> Error {
+        self.refuse(format!("{what} comes with less than 16 KiB a second"))
+    }
+
     fn timed_out(&self, what: &str, limit: Duration) -> Error {
         Error::Timeout {
             registry: self.registry.clone(),
@@ -172,6 +218,9 @@ impl Endpoint {
     /// The error of a connection that failed.
     pub(crate) fn unreachable(&self, source: reqwest::Error) -> Error {
         let source = source.without_url();
+        if let Some(inward) = Inward::found_in(&source) {
+            return self.is_inward(inward.clone());
+        }
         if is_certificate(&source) {
             return Error::Certificate {
                 registry: self.registry.clone(),
@@ -207,28 +256,18 @@ fn base_url(text: &str) -> Option<Url> {
 
 /// Whether TLS failed because of the certificate.
 fn is_certificate(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(link) = next {
-        if matches!(
+    causes(error).any(|link| {
+        matches!(
             link.downcast_ref::<rustls::Error>(),
             Some(rustls::Error::InvalidCertificate(_))
-        ) {
-            return true;
-        }
-        // An io::Error shows the source of what it wraps, not the wrapped error itself.
-        next = match link
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(inner) => Some(inner),
-            None => link.source(),
-        };
-    }
-    false
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use onedock_common::types::secret::Credential;
+
     use super::*;
 
     /// An endpoint, with `authority` as its own CA.
@@ -286,6 +325,80 @@ mod tests {
             let found = endpoint.own_url("an upload", address).ok();
             assert_eq!(found.as_ref().map(Url::as_str), url, "{address}");
         }
+    }
+
+    #[test]
+    fn attack_20_a_registry_that_users_name_leads_to_nothing_of_this_machine() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let named: RegistryName = "127.0.0.1:1".parse().unwrap();
+        let options = |change: fn(&mut Options)| {
+            let mut options = Options {
+                certs_dir: "/nonexistent".into(),
+                reach: Reach::Outward(vec![named.clone(), "front.example:5000".parse().unwrap()]),
+                ..Options::default()
+            };
+            change(&mut options);
+            options
+        };
+        let open = |registry: &str, options: &Options| {
+            let (registry, none) = (registry.parse().unwrap(), Credentials::default());
+            runtime.block_on(Endpoint::open(options, &none, &registry))
+        };
+        let usual = options(|_| {});
+        for registry in [
+            "127.0.0.1:2",
+            "169.254.169.254",
+            "[fe80::1]:5000",
+            "0.0.0.0",
+        ] {
+            let error = open(registry, &usual).unwrap_err();
+            assert!(matches!(error, Error::Inward { .. }), "{error}");
+        }
+        // What the administrator has named leads where it leads.
+        open("127.0.0.1:1", &usual).unwrap();
+        let insecure = options(|o| o.insecure = vec!["127.0.0.1:2".parse().unwrap()]);
+        open("127.0.0.1:2", &insecure).unwrap();
+        let mirrored = options(|o| {
+            let mirror = "https://127.0.0.1:3".to_owned();
+            o.endpoints = [("r.example".parse().unwrap(), mirror)].into();
+        });
+        open("r.example", &mirrored).unwrap();
+        let mut logins = Credentials::default();
+        let login = Credential {
+            user: "u".into(),
+            password: "p".into(),
+        };
+        let fourth: RegistryName = "127.0.0.1:4".parse().unwrap();
+        logins.set(&fourth, &login);
+        let with_login = Endpoint::open(&usual, &logins, &fourth);
+        runtime.block_on(with_login).unwrap();
+        let endpoint = open("198.51.100.7", &usual).unwrap();
+        let own = onedock_common::resolver::own_addresses();
+        let [own, ..] = own.as_slice() else {
+            panic!("this machine has no address");
+        };
+        for (to, good) in [
+            ("https://198.51.100.8/x".to_owned(), true),
+            (format!("https://{own}:2375/x"), false),
+            ("https://[::ffff:127.0.0.1]/x".to_owned(), false),
+            ("https://localhost/x".to_owned(), false),
+            // Another registry of the administrator's.
+            (
+                "https://front.example:5000/v2/onedock/img-6".to_owned(),
+                false,
+            ),
+            ("https://front.example:5001/x".to_owned(), true),
+        ] {
+            let url = Url::parse(&to).unwrap();
+            let lead = endpoint.check_lead("redirect", &endpoint.base, &url);
+            assert_eq!(lead.is_ok(), good, "{to}");
+        }
+        let asked = endpoint.http.get("https://localhost:1/").send();
+        let error = endpoint.unreachable(runtime.block_on(asked).unwrap_err());
+        assert!(matches!(error, Error::Inward { .. }), "{error}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod challenge;
 pub(crate) mod credentials;
 pub(crate) mod endpoint;
 mod host_names;
+pub(crate) mod pace;
+pub(crate) mod reach;
 mod redirect;
 pub(crate) mod request;
 pub(crate) mod retry;

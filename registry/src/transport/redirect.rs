@@ -4,6 +4,7 @@ use reqwest::header::LOCATION;
 use reqwest::{Response, Url};
 
 use super::endpoint::Endpoint;
+use super::reach::is_inward_host;
 use super::tls;
 use crate::error::Error;
 
@@ -23,8 +24,14 @@ impl Endpoint {
         let next = location
             .and_then(|l| url.join(l).ok())
             .ok_or_else(|| self.refuse("its redirect has no address"))?;
-        may_lead(url, &next).map_err(|reason| self.refuse(format!("of its redirect: {reason}")))?;
+        self.check_lead("redirect", url, &next)?;
         Ok(Some(next))
+    }
+
+    /// An error where an answer of `from` must not lead to `to`.
+    pub(super) fn check_lead(&self, what: &str, from: &Url, to: &Url) -> Result<(), Error> {
+        may_lead(from, to).map_err(|reason| self.refuse(format!("of its {what}: {reason}")))?;
+        self.check_reach(to)
     }
 
     pub(super) fn too_many_redirects(&self) -> Error {
@@ -47,30 +54,12 @@ pub(super) fn may_lead(from: &Url, to: &Url) -> Result<(), String> {
     if from.scheme() == "https" && to.scheme() == "http" {
         return Err(format!("it leads from TLS to plain HTTP at {far}"));
     }
-    if near != far && !tls::is_loopback(&near) && is_inward(&far) {
+    if near != far && !tls::is_loopback(&near) && is_inward_host(to) {
         return Err(format!(
             "it leads to {far}, an address of this machine or link"
         ));
     }
     Ok(())
-}
-
-/// Whether a host is this machine, or its link.
-fn is_inward(host: &str) -> bool {
-    if tls::is_loopback(host) || host.ends_with(".localhost") {
-        return true;
-    }
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(ip)) => ip.is_link_local() || ip.is_unspecified(),
-        Ok(std::net::IpAddr::V6(ip)) => {
-            let mapped = ip.to_ipv4_mapped();
-            ip.is_unspecified()
-                || ip.is_unicast_link_local()
-                || mapped.is_some_and(|v4| v4.is_loopback() || v4.is_link_local())
-        }
-        Err(_) => false,
-    }
 }
 
 /// Whether a host is that of the token service, or above or below it.

@@ -14,6 +14,9 @@ use crate::error::Error;
 const RETRIES: u32 = 3;
 /// How often a registry may ask for a pause.
 const PAUSES: u32 = 20;
+/// How long all its pauses for one request may be together: meanwhile it holds one of the few threads of
+/// a driver.
+const PAUSED: Duration = Duration::from_secs(120);
 /// The first pause where the registry names none; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -36,6 +39,7 @@ impl Deadline {
 pub(super) struct Retries {
     failures: u32,
     pauses: u32,
+    paused: Duration,
 }
 
 impl Retries {
@@ -53,15 +57,20 @@ impl Retries {
                 let status = response.status().as_u16();
                 let named = retry_after(response.headers());
                 let wait = named.unwrap_or_else(|| pause(self.failures));
-                let (count, most) = match named {
-                    Some(_) => (&mut self.pauses, PAUSES),
-                    None => (&mut self.failures, RETRIES),
+                let exhausted = match named {
+                    Some(_) => {
+                        self.pauses += 1;
+                        self.paused = self.paused.saturating_add(wait);
+                        self.pauses > PAUSES || self.paused > PAUSED
+                    }
+                    None if self.failures >= RETRIES => {
+                        return Err(into_error(endpoint, response, what).await);
+                    }
+                    None => {
+                        self.failures += 1;
+                        false
+                    }
                 };
-                let exhausted = *count >= most;
-                *count += 1;
-                if exhausted && named.is_none() {
-                    return Err(into_error(endpoint, response, what).await);
-                }
                 if exhausted || Instant::now() + wait > deadline.at() {
                     return Err(Error::Busy {
                         registry: endpoint.registry.clone(),

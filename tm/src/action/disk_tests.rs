@@ -97,6 +97,7 @@ impl TestHost {
                 cpu_quota_us: 0,
                 memory: 0,
                 swap: 0,
+                pids: 0,
             },
             storage_mib: None,
         };

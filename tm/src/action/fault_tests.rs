@@ -147,6 +147,7 @@ impl TestHost {
                 cpu_quota_us: 0,
                 memory: 1 << 20,
                 swap: 0,
+                pids: 0,
             },
             storage_mib: None,
         };

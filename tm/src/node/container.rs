@@ -183,8 +183,11 @@ pub(crate) async fn remove<E: Engine>(
     id: &ContainerId,
 ) -> Result<()> {
     if node.paths.boot_spec(id).exists() && node.helper.is_installed() {
-        node.engine.kill(id).await?;
+        let died = engine::kill(&node.engine, id).await?;
         settle(&node.helper, vm, id).await?;
+        if !died {
+            node.engine.kill(id).await?;
+        }
     }
     BootSpec::remove(&node.paths, id)?;
     node.engine

@@ -100,7 +100,7 @@ pub(super) async fn allow<E: Engine, R>(
     vm: &Vm,
     container: &ContainerInfo,
 ) -> anyhow::Result<()> {
-    let limits = plan::limits(vm);
+    let limits = plan::limits(vm, &host.config);
     if limits == container.limits {
         return Ok(());
     }

@@ -21,7 +21,7 @@ pub(super) async fn run<E: Engine, R>(
     running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
-    let limits = plan::limits(&vm);
+    let limits = plan::limits(&vm, &host.config);
     if container.running && limits.memory < container.limits.memory {
         let held = host
             .engine

@@ -36,8 +36,11 @@ pub(super) async fn remove<E: Engine, R: Root>(
     vm: VmId,
     container: &ContainerId,
 ) -> anyhow::Result<()> {
-    host.engine.kill(container).await?;
+    let died = engine::kill(&host.engine, container).await?;
     settle(&host.root, vm, container).await?;
+    if !died {
+        host.engine.kill(container).await?;
+    }
     host.engine.remove(container).await?;
     BootSpec::remove(&host.paths, container)?;
     forget_layer(&host.root, &host.paths, container).await

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use onedock_common::ContainerName;
-use onedock_common::engine::{ContainerInfo, Engine};
+use onedock_common::engine::{self, ContainerInfo, Engine};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::lock::VmLock;
@@ -62,14 +62,22 @@ pub(super) async fn end_this<E: Engine, R: Root>(
             // No signal reaches a process that is frozen.
             host.engine.unpause(&container.id).await?;
         }
-        match how {
+        let died = match how {
             How::Gently(grace) => {
                 let signal = container.stop_signal.as_deref();
                 let hears = container.pid.is_none_or(|pid| signals::hears(pid, signal));
                 let grace = if hears { grace } else { Duration::ZERO };
-                host.engine.stop(&container.id, grace).await?;
+                match host.engine.stop(&container.id, grace).await {
+                    Err(error) if error.is_undying() => false,
+                    stopped => stopped.map(|()| true)?,
+                }
             }
-            How::AtOnce => host.engine.kill(&container.id).await?,
+            How::AtOnce => engine::kill(&host.engine, &container.id).await?,
+        };
+        if !died {
+            // It waits for a disk whose daemon hangs, and ends once root has ended the daemon.
+            notes.extend(settle(&host.root, name.vm(), &container.id).await?);
+            host.engine.kill(&container.id).await?;
         }
     } else if ending::is_telling(container) {
         let told = ending::told(&host.engine, container).await;
@@ -77,7 +85,7 @@ pub(super) async fn end_this<E: Engine, R: Root>(
     }
     // Whatever the engine believes: its `start` may have been killed. And the transfer manager moves
     // the disks' files next, which must be complete.
-    settle(&host.root, name.vm(), &container.id).await?;
+    notes.extend(settle(&host.root, name.vm(), &container.id).await?);
     if let Some(spec) = last_spec(host, container) {
         let ends: Vec<_> = spec.nics.into_iter().map(|nic| nic.host).collect();
         notes.extend(host_ends::gone(&host.root, name.vm(), &ends).await?);

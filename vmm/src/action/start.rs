@@ -241,7 +241,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         notes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         let creation = self.creation(descriptor.disk);
-        let asked = plan::container(self.vm, descriptor, image);
+        let asked = plan::container(self.vm, descriptor, image, &self.host.config);
         let size_mib = asked.storage_mib;
         let id = creation.create(asked).await?;
         let started = async {
@@ -299,7 +299,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             .remember(descriptor, path, &container.id)?;
         // What an earlier start has left would be in the way, or go on beside this one.
         settle(&self.host.root, self.vm.id, &container.id).await?;
-        let limits = plan::limits(self.vm);
+        let limits = plan::limits(self.vm, &self.host.config);
         if container.limits != limits {
             self.host
                 .engine

@@ -2,6 +2,7 @@
 //! OpenNebula's own node packages make it, and the registry's certificate and account.
 
 mod account;
+mod bridges;
 mod daemon;
 mod disks;
 mod engine;
@@ -97,6 +98,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
         let mut all = remarks.take();
         all.extend(packages::missing_notes(Role::Node));
         all.extend(modules::notes());
+        all.extend(bridges::notes());
         all.extend(runtime::chosen(&host).as_deref().and_then(floors::notes));
         all.extend(disks::notes(&engine));
         all.extend(vms::notes(&host, &engine));

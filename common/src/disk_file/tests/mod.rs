@@ -1,6 +1,7 @@
 //! The real programs on real files, as root and as the ordinary user.
 
 mod content;
+mod further;
 mod hostile;
 
 use std::fs::{self, File};

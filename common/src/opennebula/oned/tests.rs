@@ -154,7 +154,7 @@ fn a_datastore_s_request_is_read_as_it_is_written() {
         safe_dirs: "/var/tmp /srv",
     };
     let request = datastore.request("<ID>6</ID>");
-    let read = DatastoreAction::from_base64(request.as_bytes()).unwrap();
+    let read = DatastoreAction::from_base64(request.into_bytes()).unwrap();
     assert_eq!(read.image.unwrap().id, Some(ImageId::new(6)));
     assert_eq!(read.datastore.id, Some(DatastoreId::new(1)));
     assert_eq!(read.datastore.safe_dirs, ["/var/tmp", "/srv"]);

@@ -66,6 +66,39 @@ fn an_unqualified_name_takes_the_default_registry_and_docker_hub_its_library() {
 }
 
 #[test]
+fn attack_22_a_registry_by_its_address_has_one_spelling() {
+    for bad in [
+        "2130706433:5000/a",
+        "127.1:5000/a",
+        "127.0.0.01:5000/a",
+        "0177.0.0.1:5000/a",
+        "0x7f000001:5000/a",
+        "0x7f.0.0.1:5000/a",
+        "127.0.0.0x1/a",
+        "r.example.5/a",
+        "1.2.3.4.5/a",
+        "256.1.1.1/a",
+        "[::ffff:127.0.0.1]:5000/a",
+        "[0:0:0:0:0:0:0:1]:5000/a",
+        "[::0001]:5000/a",
+        "[FD00::1]:5000/a",
+    ] {
+        let error = bad.parse::<Reference>().unwrap_err();
+        assert!(matches!(error, BadReference::Address(_)), "{bad}: {error}");
+    }
+    for (good, port) in [
+        ("127.0.0.1:5000/a", 5000),
+        ("[::1]:5000/a", 5000),
+        ("[fd00::1]/a", 443),
+        ("5.example/a", 443),
+        ("r0x1.example/a", 443),
+        ("r5:80/a", 80),
+    ] {
+        assert_eq!(read(good).registry().unwrap().port(), port, "{good}");
+    }
+}
+
+#[test]
 fn attack_21_tricks_with_names_are_refused() {
     let long_host = format!("{}.org/img", "a".repeat(64));
     let long_path = "a/".repeat(200) + "a";

@@ -125,3 +125,43 @@ async fn every_member_of_a_small_gzip_layer_counts() {
     };
     assert_eq!(size.unwrap(), whole);
 }
+
+#[tokio::test]
+async fn attack_17_an_image_that_unpacks_to_more_than_its_size_is_refused() {
+    // The end of the last member says 512 bytes, whatever the first one holds.
+    let pack: Pack = |bytes| {
+        let (many, few) = bytes.split_at(bytes.len() - 512);
+        [gzip(many), gzip(few)].concat()
+    };
+    let zstd = recompression::zstd;
+    for (kind, pack) in [("gzip", pack), ("zstd", zstd)] {
+        let mut image = TestImage::new(1).unwrap();
+        image.layers = vec![vec![0; 3 << 20], vec![1; 2 << 20]];
+        let unpacked = 5 << 20;
+        let mut content = Content::default();
+        let kind = format!("application/vnd.oci.image.layer.v1.tar+{kind}");
+        let manifest = content.packed(&image, &kind, pack);
+        content.manifest(&manifest);
+        let hub = content.serve(true).await;
+        let own = RegistryServer::start(&Setup::default()).unwrap();
+        let target = at(&own, "onedock/img-1");
+        let copy = async |unpacked_limit: u64| {
+            let client = client(Options {
+                endpoints: BTreeMap::from([("hub.test".parse().unwrap(), hub.url.clone())]),
+                unpacked_limit,
+                ..options()
+            });
+            let tag = "v1".parse().unwrap();
+            let copied = client.copy(&source(), &target, &tag, &[amd64()]).await;
+            (copied, client.tags(&target).await.unwrap().len())
+        };
+        let (refused, tags) = copy(unpacked - 1).await;
+        let error = with_causes(&refused.unwrap_err());
+        assert!(
+            error.contains("unpacks to more than 5242879 bytes"),
+            "{error}"
+        );
+        assert_eq!(tags, 0);
+        copy(unpacked).await.0.unwrap();
+    }
+}

@@ -155,6 +155,17 @@ async fn fault_26_a_busy_registry_is_waited_for_within_the_deadline_and_no_longe
 }
 
 #[tokio::test]
+async fn fault_26_pauses_that_would_hold_a_thread_for_hours_are_not_made() {
+    let fake = FakeRegistry::start(|_| Some(reply(503, &[("retry-after", "121")], b""))).await;
+    let client = client_of(&fake, |options| {
+        options.total_timeout = Duration::from_secs(7200);
+    });
+    let error = client.resolve(&image("evil.test/a:v1")).await.unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }), "{error}");
+    assert_eq!(fake.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn fault_26_a_registry_that_stays_busy_is_given_up() {
     for (headers, requests) in [(&[][..], 4), (&[("retry-after", "0")], 21)] {
         let answer = reply(503, headers, b"");
