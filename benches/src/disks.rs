@@ -111,7 +111,7 @@ fn report(turns: &[Turn], versions: &str) -> Result<()> {
 
 impl<'a> Bench<'a> {
     fn prepare(engine: &'a PrivateEngine, programs: &'a Path, registry: String) -> Result<Self> {
-        engine.inside(|| install(engine.folder(), programs))?;
+        engine.inside(|| install(programs))?;
         // Ends at once at `docker stop` and at shutdown alike.
         let command = "CMD [\"/bin/sh\", \"-c\", \"trap 'exit 0' TERM; while :; do sleep 1000 & wait; done\"]";
         let name = format!("{registry}/onedock/img-1:latest");
@@ -234,22 +234,8 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What `setup node` lays where only root writes, in a `/usr/lib` of the bench's own.
-fn install(state: &Path, programs: &Path) -> Result<()> {
-    use nix::mount::{MsFlags, mount};
-    let (upper, work) = (
-        state.join("state/usr-lib"),
-        state.join("state/usr-lib.work"),
-    );
-    fs::create_dir(&upper)?;
-    fs::create_dir(&work)?;
-    let data = format!(
-        "lowerdir=/usr/lib,upperdir={},workdir={}",
-        upper.display(),
-        work.display()
-    );
-    let (kind, flags) = (Some("overlay"), MsFlags::empty());
-    mount(kind, "/usr/lib", kind, flags, Some(data.as_str())).context("no overlay on /usr/lib")?;
+/// What `setup node` lays where only root writes; the `/usr/lib` is the machine's of the bench alone.
+fn install(programs: &Path) -> Result<()> {
     let folder = Path::new("/usr/lib/onedock");
     fs::create_dir_all(folder)?;
     for name in ["onedock-node", "onedock-init"] {
