@@ -3,11 +3,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nix::libc;
 use onedock_common::wait;
 
@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One of the imports that may run, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Import(#[expect(dead_code, reason = "holds the lock")] File);
+pub(crate) struct Import {
+    _slot: File,
+    path: PathBuf,
+}
 
 impl Import {
     /// Waits until fewer than `most` run. They are counted by locks of files in the datastore's folder,
@@ -34,31 +37,44 @@ impl Import {
         };
         fs::create_dir_all(folder).with_context(failed)?;
         let free = wait::until_async(patience, async || free_slot(folder, most)).await;
-        match free.with_context(failed)? {
-            Some(file) => Ok(Self(file)),
-            None => bail!(
+        free.with_context(failed)?.with_context(|| {
+            format!(
                 "{most} images are being imported into this datastore; try again when one of them is there, or set ONEDOCK_IMPORTS in onedock.conf"
-            ),
-        }
+            )
+        })
     }
 }
 
-fn free_slot(folder: &Path, most: usize) -> io::Result<Option<File>> {
+impl Drop for Import {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn free_slot(folder: &Path, most: usize) -> io::Result<Option<Import>> {
     for slot in 0..most {
+        let path = folder.join(format!(".import-{slot}"));
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(folder.join(format!(".import-{slot}")))?;
+            .open(&path)?;
         match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => {}
+            // Who had it before may have removed it meanwhile.
+            Ok(()) if is_at(&file, &path) => return Ok(Some(Import { _slot: file, path })),
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(e)) => return Err(e),
         }
     }
     Ok(None)
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let number = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let (open, there) = (file.metadata(), fs::symlink_metadata(path));
+    open.is_ok_and(|open| there.is_ok_and(|there| number(open) == number(there)))
 }
 
 #[cfg(test)]
@@ -76,7 +92,7 @@ mod tests {
         runtime.block_on(async {
             let begin = || Import::begin_within(&folder, 2, Duration::from_millis(30));
             let first = begin().await.unwrap();
-            let _second = begin().await.unwrap();
+            let second = begin().await.unwrap();
             let error = begin().await.unwrap_err().to_string();
             assert!(error.contains("2 images are being imported"), "{error}");
             let waiting = Import::begin_within(&folder, 2, Duration::from_secs(20));
@@ -84,7 +100,10 @@ mod tests {
                 tokio::task::yield_now().await;
                 drop(first);
             });
-            third.unwrap();
+            let third = third.unwrap();
+            assert!(begin().await.is_err());
+            drop((third, second));
         });
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

@@ -1,6 +1,5 @@
-//! What root opens for the drivers: files and folders of their own user, and nothing else. A path that
-//! they give is a wish; without this, their line in sudoers would show a VM any file of the host (attack
-//! 49).
+//! What root opens for the drivers: files and folders of their own user, and nothing else. Without this
+//! their line in sudoers would show a VM any file of the host (attack 49).
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};

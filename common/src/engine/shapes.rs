@@ -208,10 +208,10 @@ fn pids_change(before: Limits, after: Limits) -> Option<i64> {
     }
 }
 
-/// The bound that an engine has kept; 0 for each form of none.
-fn pids(kept: i64) -> i64 {
-    if (0..BEYOND_ANY_PIDS).contains(&kept) {
-        kept
+/// The bound that an engine answers with; 0 for each form of none.
+fn pids(answered: i64) -> i64 {
+    if (0..BEYOND_ANY_PIDS).contains(&answered) {
+        answered
     } else {
         0
     }
