@@ -1,6 +1,7 @@
 //! How many images of a datastore are imported from registries at a time: a slow registry holds one of
 //! the threads of `one_datastore` for as long as it sends, and the other users need some, too.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -22,21 +23,26 @@ pub(crate) struct Import {
 }
 
 impl Import {
-    /// Waits until fewer than `most` run. They are counted by locks of files in the datastore's folder,
-    /// which the kernel lets go of when a driver dies.
-    pub(crate) async fn begin(folder: &Path, most: usize) -> anyhow::Result<Self> {
-        Self::begin_within(folder, most, PATIENCE).await
+    /// Waits until fewer than `most` run. They are counted by locks of files beside the datastore's folder,
+    /// which need not be there; the kernel lets go of them when a driver dies.
+    pub(crate) async fn begin(datastore: &Path, most: usize) -> anyhow::Result<Self> {
+        Self::begin_within(datastore, most, PATIENCE).await
     }
 
-    async fn begin_within(folder: &Path, most: usize, patience: Duration) -> anyhow::Result<Self> {
+    async fn begin_within(
+        datastore: &Path,
+        most: usize,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
         let failed = || {
             format!(
-                "the imports of the datastore cannot be counted in {}",
-                folder.display()
+                "the imports of the datastore cannot be counted beside {}",
+                datastore.display()
             )
         };
+        let folder = datastore.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder).with_context(failed)?;
-        let free = wait::until_async(patience, async || free_slot(folder, most)).await;
+        let free = wait::until_async(patience, async || free_slot(datastore, most)).await;
         free.with_context(failed)?.with_context(|| {
             format!(
                 "{most} images are being imported into this datastore; try again when one of them is there, or set ONEDOCK_IMPORTS in onedock.conf"
@@ -51,9 +57,12 @@ impl Drop for Import {
     }
 }
 
-fn free_slot(folder: &Path, most: usize) -> io::Result<Option<Import>> {
+fn free_slot(datastore: &Path, most: usize) -> io::Result<Option<Import>> {
     for slot in 0..most {
-        let path = folder.join(format!(".import-{slot}"));
+        let mut name = OsString::from(".");
+        name.push(datastore.file_name().unwrap_or_default());
+        name.push(format!("-import-{slot}"));
+        let path = datastore.with_file_name(name);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -84,18 +93,18 @@ mod tests {
     #[test]
     fn more_imports_than_the_datastore_has_slots_wait_and_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("100");
+        let datastore = dir.path().join("datastores/100");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
-            let begin = || Import::begin_within(&folder, 2, Duration::from_millis(30));
+            let begin = || Import::begin_within(&datastore, 2, Duration::from_millis(30));
             let first = begin().await.unwrap();
             let second = begin().await.unwrap();
             let error = begin().await.unwrap_err().to_string();
             assert!(error.contains("2 images are being imported"), "{error}");
-            let waiting = Import::begin_within(&folder, 2, Duration::from_secs(20));
+            let waiting = Import::begin_within(&datastore, 2, Duration::from_secs(20));
             let (third, ()) = tokio::join!(waiting, async {
                 tokio::task::yield_now().await;
                 drop(first);
@@ -104,6 +113,7 @@ mod tests {
             assert!(begin().await.is_err());
             drop((third, second));
         });
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        let beside = datastore.parent().unwrap();
+        assert_eq!(fs::read_dir(beside).unwrap().count(), 0);
     }
 }

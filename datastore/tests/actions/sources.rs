@@ -96,7 +96,7 @@ fn an_import_waits_for_others_of_its_datastore_and_is_refused() {
         .open(store.config())
         .unwrap();
     writeln!(config, "ONEDOCK_IMPORTS=1").unwrap();
-    let slot = store.dir.path().join("base/.import-0");
+    let slot = store.dir.path().join(".base-import-0");
     let held = std::fs::File::create(slot).unwrap();
     held.lock().unwrap();
     let line = store
