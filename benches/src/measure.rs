@@ -21,8 +21,15 @@ pub(crate) fn memory_of(words: Vec<OsString>) -> anyhow::Result<()> {
 /// What is measured: the engine with its storage driver, and the runtime behind ours.
 pub(crate) fn versions(engine: &PrivateEngine, behind: &Path) -> anyhow::Result<String> {
     let format = "Docker Engine {{.ServerVersion}} ({{.Driver}})";
+    let states = engine.folder().join("states");
     let engine = engine.docker(&["info", "-f", format])?;
-    let answer = Command::new(behind).arg("--version").output()?.stdout;
+    // crun makes its folder of states for any call that names none.
+    let answer = Command::new(behind)
+        .arg("--root")
+        .arg(states)
+        .arg("--version")
+        .output()?
+        .stdout;
     let answer = String::from_utf8_lossy(&answer);
     let runtime = answer.lines().next().unwrap_or_default();
     Ok(format!("{engine} and {}", runtime.replace(" version", "")))

@@ -45,7 +45,7 @@ impl Import {
         let free = wait::until_async(patience, async || free_slot(datastore, most)).await;
         free.with_context(failed)?.with_context(|| {
             format!(
-                "{most} images are being imported into this datastore; try again when one of them is there, or set ONEDOCK_IMPORTS in onedock.conf"
+                "this datastore imports {most} at a time, and none has ended; try again later, or raise ONEDOCK_IMPORTS in onedock.conf"
             )
         })
     }
@@ -103,7 +103,7 @@ mod tests {
             let first = begin().await.unwrap();
             let second = begin().await.unwrap();
             let error = begin().await.unwrap_err().to_string();
-            assert!(error.contains("2 images are being imported"), "{error}");
+            assert!(error.contains("imports 2 at a time"), "{error}");
             let waiting = Import::begin_within(&datastore, 2, Duration::from_secs(20));
             let (third, ()) = tokio::join!(waiting, async {
                 tokio::task::yield_now().await;

@@ -2,7 +2,7 @@
 //! their line in sudoers would show a VM any file of the host (attack 49).
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -35,11 +35,11 @@ pub enum NotOpened {
     System(#[from] Errno),
     /// Somebody else's, or the kernel's.
     #[error(
-        "it belongs to user {0}, or to the kernel, and not to the user of the drivers, as every disk does"
+        "it belongs to user {0} or to the kernel; give it to the user of the drivers (oneadmin), to whom every disk belongs"
     )]
     Foreign(u32),
     /// A device, a pipe, a folder in place of a file.
-    #[error("it is no {0}")]
+    #[error("it is not a {0}")]
     Kind(&'static str),
 }
 
@@ -62,20 +62,10 @@ fn open(path: &Path, read_only: bool, owner: u32) -> Result<OwnedFd, NotOpened> 
         false => OFlag::O_RDWR,
     };
     // What it is, is known before it is opened: a fifo would wait, and a device might act.
-    let found = openat(
-        AT_FDCWD,
-        path,
-        OFlag::O_PATH | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    check(&found, SFlag::S_IFREG, "file", owner)?;
+    let found = find(path, (SFlag::S_IFREG, "file"), owner)?;
     let same = by_descriptor(&found);
-    Ok(openat(
-        AT_FDCWD,
-        &same,
-        access | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?)
+    let flags = access | OFlag::O_CLOEXEC;
+    Ok(openat(AT_FDCWD, &same, flags, Mode::empty())?)
 }
 
 /// Opens a folder of the drivers' user, to be mounted by its descriptor ([`by_descriptor`]).
@@ -84,26 +74,26 @@ pub(crate) fn folder(path: &Path) -> Result<OwnedFd, NotOpened> {
 }
 
 fn open_folder(path: &Path, owner: u32) -> Result<OwnedFd, NotOpened> {
-    let found = openat(
-        AT_FDCWD,
-        path,
-        OFlag::O_PATH | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    check(&found, SFlag::S_IFDIR, "folder", owner)?;
-    Ok(found)
+    find(path, (SFlag::S_IFDIR, "folder"), owner)
 }
 
-fn check(found: &impl AsFd, kind: SFlag, name: &'static str, owner: u32) -> Result<(), NotOpened> {
-    let stat = fstat(found)?;
+/// What lies at a path, if it is of this kind and `owner`'s.
+fn find(
+    path: &Path,
+    (kind, name): (SFlag, &'static str),
+    owner: u32,
+) -> Result<OwnedFd, NotOpened> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let found = openat(AT_FDCWD, path, flags, Mode::empty())?;
+    let stat = fstat(&found)?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != kind {
         return Err(NotOpened::Kind(name));
     }
     // A process of that user has files and folders in /proc that lead anywhere.
-    if stat.st_uid != owner || KERNELS.contains(&fstatfs(found)?.filesystem_type()) {
+    if stat.st_uid != owner || KERNELS.contains(&fstatfs(&found)?.filesystem_type()) {
         return Err(NotOpened::Foreign(stat.st_uid));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The path of what a descriptor has open, whatever lies at its former path now.

@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// A user's registry at an address that is not for users.
     #[error(
-        "registry {registry} is not allowed: it leads to {host} ({address}), an address of this machine or its links; an administrator can allow it with ONEDOCK_USER_REGISTRIES=\"* {registry}\" in onedock.conf"
+        "registry {registry} is not allowed: it leads to {host} ({address}), an address of the front-end or its links; an administrator can allow it with ONEDOCK_USER_REGISTRIES=\"* {registry}\" in onedock.conf"
     )]
     Inward {
         /// The registry.

@@ -49,6 +49,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Between two chunks of an answer.
     pub idle_timeout: Duration,
+    /// How long a layer may come with less than 16 KiB a second, in whole seconds.
+    pub slow_limit: Duration,
     /// One whole request that carries no layer.
     pub request_timeout: Duration,
     /// One whole call of the client, retries and waits included.
@@ -72,6 +74,7 @@ impl Default for Options {
             reach: Reach::Anywhere,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
+            slow_limit: Duration::from_secs(60),
             request_timeout: Duration::from_secs(60),
             total_timeout: Duration::from_secs(2 * 60 * 60),
             image_limit: 256 << 30,

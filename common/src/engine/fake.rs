@@ -49,6 +49,8 @@ struct State {
     hangs: Option<&'static str>,
     /// So many further calls of this name are refused.
     refused: Option<(&'static str, u32)>,
+    /// With these words.
+    refusal: Option<&'static str>,
     /// So many calls of `named` do not see a container that is there.
     unseen: u32,
     /// Where the runtime records layers; `None`: the engine's storage is no overlay.
@@ -131,6 +133,13 @@ impl FakeEngine {
     /// Refuses the next calls of this name, so many of them.
     pub fn refuse(&self, call: &'static str, times: u32) {
         self.state.borrow_mut().refused = Some((call, times));
+    }
+
+    /// Processes that wait for something of the host do not die of so many kills or stops.
+    pub fn keep_alive(&self, call: &'static str, times: u32) {
+        let mut state = self.state.borrow_mut();
+        state.refused = Some((call, times));
+        state.refusal = Some(super::UNDYING);
     }
 
     /// Keeps containers from `named` for so many calls, as the engine does while it makes one:
@@ -248,7 +257,7 @@ impl FakeEngine {
             return Err(EngineError::Refused {
                 call: name,
                 status: 500,
-                message: "not now".to_owned(),
+                message: state.refusal.unwrap_or("not now").to_owned(),
             });
         }
         let answer = effect(&mut state);

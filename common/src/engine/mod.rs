@@ -96,16 +96,18 @@ pub enum EngineError {
     },
 }
 
+/// What the engine answers when a process does not die of KILL (moby, `daemon/kill.go`).
+const UNDYING: &str = "tried to kill container, but did not receive an exit event";
+
 impl EngineError {
     /// Whether the thing that was asked about does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })
     }
 
-    /// Whether the engine has killed a container whose process does not end (moby, `daemon/kill.go`).
+    /// Whether the engine has killed a container whose process does not end.
     pub fn is_undying(&self) -> bool {
-        const KILLED: &str = "tried to kill container, but did not receive an exit event";
-        matches!(self, Self::Refused { message, .. } if message.contains(KILLED))
+        matches!(self, Self::Refused { message, .. } if message.contains(UNDYING))
     }
 }
 

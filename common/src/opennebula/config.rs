@@ -250,7 +250,7 @@ fn read_pids(text: &str) -> Result<u32, String> {
         Ok(pids)
     } else {
         Err(format!(
-            "{pids} is more than a kernel has; 0 lifts the bound"
+            "{pids} is more than any kernel has (4194303 at most); 0 means no bound"
         ))
     }
 }

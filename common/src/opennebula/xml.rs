@@ -327,10 +327,7 @@ impl<'a> Node<'a> {
         match text.filter(|text| !text.is_empty()) {
             Some(text) if text.len() > VALUE => Err(self.wrong(
                 name,
-                format_args!(
-                    "{} bytes are no value; at most {VALUE} are read",
-                    text.len()
-                ),
+                format_args!("it has {} bytes, and at most {VALUE} are read", text.len()),
             )),
             text => Ok(text),
         }

@@ -102,5 +102,5 @@ fn an_import_waits_for_others_of_its_datastore_and_is_refused() {
     let line = store
         .call("cp", 8, &image("docker://quay.invalid/team/web"))
         .refused();
-    assert!(line.contains("1 images are being imported"), "{line}");
+    assert!(line.contains("imports 1 at a time"), "{line}");
 }

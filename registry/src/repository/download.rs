@@ -65,7 +65,7 @@ impl RemoteRepository {
             ended: false,
             page: false,
             cancellation: Cancellation::default(),
-            pace: Pace::default(),
+            pace: Pace::new(self.endpoint.slow),
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Endpoint {
     pub(super) http: reqwest::Client,
     pub(super) auth: Auth,
     pub(crate) idle: Duration,
+    /// How long it may send less than the least.
+    pub(crate) slow: Duration,
     pub(crate) request_limit: Duration,
     certs: PathBuf,
     /// Whether it may be at an address of this machine and its links.
@@ -98,6 +100,7 @@ impl Endpoint {
             http,
             auth: Auth::new(login.cloned(), token_hosts.unwrap_or_default()),
             idle: options.idle_timeout,
+            slow: options.slow_limit,
             request_limit: options.request_timeout,
             certs: options.certs_dir.join(registry.as_str()),
             inward,

@@ -353,6 +353,23 @@ fn faults_7_and_16_ending_twice_interrupted_or_without_a_container_succeeds() {
     }
 }
 
+/// A process that waits for a disk whose daemon hangs dies once root has ended the daemon.
+#[test]
+fn fault_60_a_vm_that_does_not_die_of_kill_is_settled_and_killed_once_more() {
+    for (action, call) in [("shutdown", "stop"), ("cancel", "kill")] {
+        let node = FakeNode::new();
+        node.deploy().unwrap();
+        node.host.engine.keep_alive(call, 1);
+        node.end(action).unwrap();
+        let settled = |request: &Request| matches!(request, Request::Settle { .. });
+        assert!(node.host.root.requests().iter().any(settled), "{action}");
+        assert!(!node.host.engine.containers()[0].info.running, "{action}");
+        node.deploy().unwrap();
+        node.host.engine.keep_alive("kill", 2);
+        node.end("cancel").unwrap_err();
+    }
+}
+
 #[test]
 fn reboot_and_reset_start_the_same_container_again() {
     let node = FakeNode::new();

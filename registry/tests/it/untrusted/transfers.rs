@@ -184,6 +184,31 @@ async fn fault_26_a_registry_that_stays_busy_is_given_up() {
 }
 
 #[tokio::test]
+async fn fault_22_a_layer_that_comes_a_byte_now_and_then_is_given_up() {
+    let fake = FakeRegistry::start(|request| {
+        let head = b"HTTP/1.1 200 x\r\ncontent-length: 100000\r\n\r\n".to_vec();
+        let slow = Reply::Endless(head, b"x".to_vec(), Duration::from_millis(100));
+        (is_blob(request) && request.path.ends_with(&"ab".repeat(32))).then_some(slow)
+    })
+    .await;
+    let test = TestImage::new(1).unwrap();
+    fake.add_image(&test);
+    let (manifest, _) = test.oci();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["layers"][0]["size"] = serde_json::json!(100_000);
+    manifest["layers"][0]["digest"] = serde_json::json!(format!("sha256:{}", "ab".repeat(32)));
+    fake.add_manifest(manifest.to_string().as_bytes());
+    let own = RegistryServer::start(&Setup::default()).unwrap();
+    let client = client_of(&fake, |options| options.slow_limit = Duration::from_secs(1));
+    let target = at(&own, "onedock/img-1");
+    let copied = client
+        .copy(&image("evil.test/a:v1"), &target, &tag(), &[amd64()])
+        .await;
+    let error = with_causes(&copied.unwrap_err());
+    assert!(error.contains("less than 16 KiB a second"), "{error}");
+}
+
+#[tokio::test]
 async fn fault_27_a_mount_that_is_not_taken_becomes_an_upload_with_the_same_manifest() {
     for status in [202, 401, 403, 404, 405] {
         let test = TestImage::new(1).unwrap();
