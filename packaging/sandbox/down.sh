@@ -64,7 +64,8 @@ if [ -d /var/lib/onedock/run/vms ] && ! was_there /var/lib/onedock; then
     # An engine that does not run cannot list its containers; below, it goes with all it holds.
     if dockerd_runs && [ -x "$onedock" ]; then
         for folder in /var/lib/onedock/run/vms/*; do
-            [ -d "$folder" ] || continue
+            # One that was killed before it began has a number and nothing else.
+            [ -f "$folder/vm.json" ] || continue
             attempt "$onedock" run --stop "${folder##*/}" --remove-image
         done
     fi
