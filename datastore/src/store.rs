@@ -28,7 +28,8 @@ const UNPACKED: u64 = 2 << 20;
 pub(crate) struct Store {
     pub(crate) images: ImageStore,
     registry: Option<RegistryName>,
-    default_registry: RegistryName,
+    /// Where an unqualified name is looked for; Docker Hub where the datastore names none.
+    default_registry: Option<RegistryName>,
     pub(crate) config: Config,
 }
 
@@ -47,8 +48,8 @@ impl Store {
             None => config.local_server.clone(),
         };
         let default_registry = match &datastore.default_registry {
-            Some(name) => name.parse().context("the datastore's DEFAULT_REGISTRY")?,
-            None => RegistryName::docker_hub(),
+            Some(name) => Some(name.parse().context("the datastore's DEFAULT_REGISTRY")?),
+            None => None,
         };
         let mut options = options(config)?;
         let named = config
@@ -58,18 +59,8 @@ impl Store {
                 RegistryPattern::One(name) => Some(name.clone()),
                 RegistryPattern::All | RegistryPattern::Below(_) => None,
             });
-        let of_datastore = datastore
-            .default_registry
-            .as_ref()
-            .map(|_| default_registry.clone());
-        options.reach = Reach::Outward(
-            registry
-                .iter()
-                .cloned()
-                .chain(of_datastore)
-                .chain(named)
-                .collect(),
-        );
+        let of_datastore = registry.iter().chain(&default_registry).cloned();
+        options.reach = Reach::Outward(of_datastore.chain(named).collect());
         options.total_timeout = limit.unwrap_or(options.total_timeout);
         if let Some(mb) = size_mb {
             options.unpacked_limit = mb.saturating_mul(UNPACKED);
@@ -94,10 +85,9 @@ impl Store {
         )
     }
 
-    /// Whether this is another name of the private registry: with the port that https means, a registry
-    /// whose mirror it is, or another host with the same address.
-    ///
-    /// So is one to which the drivers have a login: that of another datastore.
+    /// Whether this is another name of a private registry: with the port that https means, a registry
+    /// whose mirror it is, or another host with the same address. A registry to which the drivers have a
+    /// login counts as one: it may be another datastore's.
     async fn is_private(&self, name: &RegistryName) -> anyhow::Result<bool> {
         if !name.is_docker_hub() && credential(&self.config.auth_file, name)?.is_some() {
             return Ok(true);
@@ -113,6 +103,7 @@ impl Store {
         Ok(false)
     }
 
+    /// Whether `name` leads to the registry `own`.
     async fn is_the_same(&self, name: &RegistryName, own: &RegistryName) -> anyhow::Result<bool> {
         let mirror = self.config.mirrors.iter().find(|(of, _)| of == name);
         let asked = match mirror {
@@ -141,12 +132,12 @@ impl Store {
             || (theirs.iter().any(is_here) && ours.iter().any(is_here)))
     }
 
-    /// Whether users may name a registry (ONEDOCK_USER_REGISTRIES). Those of the datastore they may.
+    /// Whether users may name a registry (ONEDOCK_USER_REGISTRIES). Those that the datastore names they may.
     fn is_for_users(&self, name: &RegistryName) -> bool {
         let patterns = &self.config.user_registries;
         patterns.is_empty()
             || self.registry.as_ref() == Some(name)
-            || self.default_registry == *name
+            || self.default_registry.as_ref() == Some(name)
             || patterns.iter().any(|pattern| pattern.has(name))
     }
 
@@ -179,8 +170,10 @@ impl Store {
     /// source of images: they read it with an account of their own, so whoever may register an image
     /// could have the image of anybody else by the number in its name (attack 22).
     pub(crate) async fn complete(&self, reference: &Reference) -> anyhow::Result<Reference> {
-        let reference = reference.with_default_registry(&self.default_registry);
-        let name = reference.registry().unwrap_or(&self.default_registry);
+        let hub = RegistryName::docker_hub();
+        let default = self.default_registry.as_ref().unwrap_or(&hub);
+        let reference = reference.with_default_registry(default);
+        let name = reference.registry().unwrap_or(default);
         ensure!(
             self.is_for_users(name),
             "PATH docker://{reference}: registry {name} is not among those that users may name (ONEDOCK_USER_REGISTRIES in onedock.conf)"
@@ -297,6 +290,14 @@ mod tests {
         }
         let error = complete(&store, "docker.io/alpine").unwrap_err();
         assert!(error.contains("ONEDOCK_USER_REGISTRIES"), "{error}");
+        // Docker Hub is no exception where it is the default of a datastore that names none.
+        store.default_registry = None;
+        assert!(complete(&store, "alpine").is_err());
+        store
+            .config
+            .user_registries
+            .push("docker.io".parse().unwrap());
+        assert!(complete(&store, "alpine").is_ok());
     }
 
     #[test]
