@@ -2,6 +2,7 @@
 //! their line in sudoers would show a VM any file of the host (attack 49).
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
+use onedock_common::process::confined::User;
 use onedock_common::state::paths::Paths;
 use thiserror::Error;
 
@@ -44,9 +46,15 @@ pub enum NotOpened {
 }
 
 /// The user of the drivers: whom `onedock setup node` gave the state folder to.
+pub(crate) fn user() -> io::Result<User> {
+    let meta = fs::metadata(Paths::system().state())?;
+    let (uid, gid) = (meta.uid(), meta.gid());
+    Ok(User { uid, gid })
+}
+
 fn owner() -> Result<u32, NotOpened> {
-    match fs::metadata(Paths::system().state()) {
-        Ok(meta) => Ok(meta.uid()),
+    match user() {
+        Ok(user) => Ok(user.uid),
         Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or_default()).into()),
     }
 }

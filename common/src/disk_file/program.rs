@@ -1,5 +1,5 @@
 //! The programs that know file systems and qcow2, called for one file and quoted in one line when
-//! they fail.
+//! they fail. Each is confined to that file's folder, where its new forms are made as well.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::DiskFileError;
+use crate::process::confined::Confinement;
 use crate::process::{Command, Output};
 
 /// How much of a reason is passed on, in bytes.
@@ -40,9 +41,10 @@ impl Call<'_> {
         arguments: &[&OsStr],
         good: &[i32],
     ) -> Result<Output, DiskFileError> {
+        let folder = self.path.parent().map(Path::to_owned);
         let output = Command::new(self.program.name)
             .of_package(self.program.package)
-            .bare()
+            .confined(Confinement::beneath(folder))
             .args(arguments)
             .within(self.limit)
             .output()
@@ -106,6 +108,15 @@ mod tests {
             error.contains("install the package nothing-has-it"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn attack_40_a_program_that_reads_a_disk_makes_no_socket() {
+        let socket = OsStr::new("socket(S, 2, 1, 0) or die $!");
+        let call = call("perl", Duration::from_secs(5));
+        let error = block(call.run(&["-e".as_ref(), socket])).unwrap_err();
+        let expected = "Function not implemented";
+        assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Other programs and their processes: found in fixed folders, called with arguments as they are and
 //! never through a shell, ended at a deadline, with an answer of bounded length.
 
+pub mod confined;
 mod handle;
 mod output;
 #[cfg(feature = "tokio")]
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use confined::Confinement;
 pub use handle::{Handle, Stat};
 pub use output::Output;
 #[cfg(feature = "tokio")]
@@ -124,6 +126,7 @@ pub struct Command {
     limit: Duration,
     most: usize,
     spawn: Spawn,
+    confined: Option<Confinement>,
 }
 
 impl Command {
@@ -142,6 +145,7 @@ impl Command {
             limit: LIMIT,
             most: KEPT,
             spawn: std::process::Command::spawn,
+            confined: None,
         }
     }
 
@@ -178,8 +182,7 @@ impl Command {
         self
     }
 
-    /// Without the caller's environment and outside its working directory: for a program that reads
-    /// what a tenant wrote.
+    /// Without the caller's environment and outside its working directory.
     #[must_use]
     pub fn bare(self) -> Self {
         Self { bare: true, ..self }
@@ -221,6 +224,16 @@ impl Command {
         Self { spawn, ..self }
     }
 
+    /// Without rights that it does not need: for a program that reads what a tenant wrote.
+    #[must_use]
+    pub fn confined(self, to: Confinement) -> Self {
+        Self {
+            confined: Some(to),
+            bare: true,
+            ..self
+        }
+    }
+
     /// Runs it and waits for its end, whatever its exit code is.
     ///
     /// # Errors
@@ -228,7 +241,15 @@ impl Command {
     /// It is not there, cannot be started, or did not end in time.
     pub fn run(mut self) -> Result<Output, ProcessError> {
         let mut command = self.prepare()?;
-        let child = (self.spawn)(&mut command).map_err(|e| self.not_started(e))?;
+        let spawn = self.spawn;
+        let started = match self.confined.take() {
+            None => spawn(&mut command).map(|child| (child, None)),
+            Some(to) => {
+                let started = to.start(move || spawn(&mut command));
+                started.map(|(child, starter)| (child, Some(starter)))
+            }
+        };
+        let (child, _starter) = started.map_err(|e| self.not_started(e))?;
         let input = std::mem::take(&mut self.input);
         match output::gather(child, input, self.limit, self.most) {
             Ok(Some(output)) => Ok(output),

@@ -4,6 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Child;
+use tokio::runtime::Handle as Runtime;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -17,10 +18,20 @@ impl Command {
     ///
     /// As of [`Command::run`].
     pub async fn output(mut self) -> Result<Output, ProcessError> {
-        let mut child = tokio::process::Command::from(self.prepare()?)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|e| self.not_started(e))?;
+        let mut command = tokio::process::Command::from(self.prepare()?);
+        command.kill_on_drop(true);
+        let started = match self.confined.take() {
+            None => command.spawn().map(|child| (child, None)),
+            Some(to) => {
+                let runtime = Runtime::current();
+                let started = to.start(move || {
+                    let _here = runtime.enter();
+                    command.spawn()
+                });
+                started.map(|(child, starter)| (child, Some(starter)))
+            }
+        };
+        let (mut child, _starter) = started.map_err(|e| self.not_started(e))?;
         let stdin = child.stdin.take();
         let input = std::mem::take(&mut self.input);
         let work = async {

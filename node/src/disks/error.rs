@@ -127,8 +127,8 @@ pub enum Fault {
     NoSlot,
     #[error("its qcow2 file is not served: {0}")]
     Daemon(String),
-    #[error("{0}")]
-    Tool(String),
+    #[error("its file system cannot be grown: {0}")]
+    Growing(io::Error),
     /// Only root with the right to all resources grows a mounted ext file system.
     #[error(
         "it has its new size; its file system follows when the VM is next powered off and resumed, because root on this host has no CAP_SYS_RESOURCE"

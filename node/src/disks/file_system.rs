@@ -5,20 +5,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::fstat;
 
 use crate::disks::error::{Fault, step};
+use crate::disks::program::{self, DISK};
 use crate::disks::stage::MOUNT;
 use crate::disks::state::Mounted;
-use crate::disks::{program, sys};
+use crate::disks::{growing, sys};
 use crate::mountinfo;
 
-/// The longest that growing a file system may take.
-const GROW: Duration = Duration::from_secs(120);
 /// A file system may leave this much of its device free, in bytes.
 const SLACK: u64 = 1 << 20;
 
@@ -100,7 +99,6 @@ pub(super) fn can_grow(kind: &str, device: &File) -> io::Result<bool> {
 
 fn ext_size(device: &File) -> io::Result<Option<u64>> {
     let low = u32::from_le_bytes(read(device, 1024 + 0x4)?);
-    let shift = u32::from_le_bytes(read(device, 1024 + 0x18)?);
     let incompatible = u32::from_le_bytes(read(device, 1024 + 0x60)?);
     // INCOMPAT_64BIT
     let high = match incompatible & 0x80 {
@@ -108,9 +106,14 @@ fn ext_size(device: &File) -> io::Result<Option<u64>> {
         _ => u32::from_le_bytes(read(device, 1024 + 0x150)?),
     };
     let blocks = u64::from(high) << 32 | u64::from(low);
-    Ok(1024u64
-        .checked_shl(shift)
-        .and_then(|block| blocks.checked_mul(block)))
+    Ok(blocks.checked_mul(ext_block(device)?))
+}
+
+/// The size of an ext file system's blocks, in bytes.
+fn ext_block(device: &File) -> io::Result<u64> {
+    let shift = u32::from_le_bytes(read(device, 1024 + 0x18)?);
+    let block = 1024u64.checked_shl(shift).filter(|block| *block > 0);
+    block.ok_or_else(|| io::Error::other("its superblock has no block size"))
 }
 
 fn read<const N: usize>(device: &File, at: u64) -> io::Result<[u8; N]> {
@@ -139,38 +142,33 @@ fn may_use_all_resources() -> bool {
 /// Grows an ext file system that is not mounted to its device. One that is damaged is left as it
 /// is, for the mount to tell.
 pub(super) fn grow_unmounted(node: &Path) {
-    let node = node.to_string_lossy();
     let ran = |name: &str, arguments: &[&str], well: &[i32]| {
-        program::run_to_its_end((name, "e2fsprogs"), arguments)
+        program::run_to_its_end((name, "e2fsprogs"), arguments, node)
             .is_ok_and(|output| output.code.is_some_and(|code| well.contains(&code)))
     };
     // 1: errors that it has corrected.
-    if ran("e2fsck", &["-fp", "--", &node], &[0, 1]) {
-        ran("resize2fs", &["--", &node], &[0]);
+    if ran("e2fsck", &["-fp", "--", DISK], &[0, 1]) {
+        ran("resize2fs", &["--", DISK], &[0]);
     }
 }
 
-/// Grows the file system that is mounted at the stage's place to its device.
+/// Grows the file system of `node` that is mounted at the stage's place to its device.
 pub(super) fn grow(kind: &str, node: &Path) -> Result<(), Fault> {
-    let node = node.to_string_lossy();
-    let (tool, package, arguments) = match kind {
-        "ext2" | "ext3" | "ext4" => ("resize2fs", "e2fsprogs", vec!["--", &*node]),
-        "xfs" => ("xfs_growfs", "xfsprogs", vec!["-d", MOUNT]),
-        "btrfs" => (
-            "btrfs",
-            "btrfs-progs",
-            vec!["filesystem", "resize", "max", MOUNT],
-        ),
-        _ => return Ok(()),
+    let failed = |e: io::Error| match e.raw_os_error() {
+        // Root without CAP_SYS_RESOURCE; it is grown before the next mount.
+        Some(libc::EPERM | libc::EACCES) if kind.starts_with("ext") => Fault::Later,
+        _ => Fault::Growing(e),
     };
-    let failed = |e: io::Error| Fault::Tool(format!("its file system cannot be grown: {e}"));
-    let output = program::run((tool, package), &arguments, GROW).map_err(failed)?;
-    if output.succeeded() {
-        Ok(())
-    } else if tool == "resize2fs" && output.stderr.contains("Permission denied") {
-        Err(Fault::Later)
-    } else {
-        let reason = output.reason(program::QUOTED);
-        Err(failed(io::Error::other(format!("{tool}: {reason}"))))
-    }
+    let mount = Path::new(MOUNT);
+    let grown = || -> io::Result<()> {
+        let device = File::open(node)?;
+        let size = io::Seek::seek(&mut &device, io::SeekFrom::End(0))?;
+        match kind {
+            "ext2" | "ext3" | "ext4" => growing::ext(mount, ext_block(&device)?, size),
+            "xfs" => growing::xfs(mount, size),
+            "btrfs" => growing::btrfs(mount),
+            _ => Ok(()),
+        }
+    };
+    grown().map_err(failed)
 }

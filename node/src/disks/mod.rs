@@ -13,6 +13,8 @@ mod daemon;
 mod detach;
 mod error;
 mod file_system;
+#[expect(unsafe_code, reason = "ioctls of file systems have no safe form")]
+mod growing;
 mod live;
 mod loop_device;
 mod operations;

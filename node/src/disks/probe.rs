@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::disks::program;
+use crate::disks::program::{self, DISK};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -63,8 +63,8 @@ pub(super) struct Partition {
 
 /// Looks at a device.
 pub(super) fn content(device: &Path) -> io::Result<Content> {
-    let arguments = ["-p", "-o", "udev", "--", &device.to_string_lossy()];
-    let output = program::run(("blkid", "util-linux"), &arguments, LIMIT)?;
+    let arguments = ["-p", "-o", "udev", "--", DISK];
+    let output = program::run(("blkid", "util-linux"), &arguments, device, LIMIT)?;
     match output.code {
         Some(0) => Ok(parse(&output.stdout)),
         // Nothing that is known, or signatures that contradict each other.
@@ -93,9 +93,8 @@ fn parse(text: &str) -> Content {
 
 /// The partitions of a device.
 pub(super) fn partitions(device: &Path) -> io::Result<Vec<Partition>> {
-    let device = device.to_string_lossy();
-    let arguments = ["-g", "-r", "-o", "NR,START,SECTORS,TYPE", "--", &device];
-    let output = program::run(("partx", "util-linux"), &arguments, LIMIT)?;
+    let arguments = ["-g", "-r", "-o", "NR,START,SECTORS,TYPE", "--", DISK];
+    let output = program::run(("partx", "util-linux"), &arguments, device, LIMIT)?;
     if output.succeeded() {
         Ok(output.stdout.lines().filter_map(partition).collect())
     } else {

@@ -1,12 +1,13 @@
 //! Disks in qcow2 format: `qemu-storage-daemon` shows the content as one file (a FUSE export),
 //! behind which a loop device is put. That needs no NBD in the kernel.
 //!
-//! The daemon sees nothing of the host but programs and this one file, in a root file system of
-//! its own: no header can lead it elsewhere, and no mount of it is seen on the host.
+//! The daemon is confined to a room in which there are programs and this one file: no header can lead it
+//! elsewhere, it has no rights to lose, and no mount of it is seen on the host.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Lines, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,16 +18,15 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use onedock_common::DiskId;
 use onedock_common::disk_file::Qcow2Header;
+use onedock_common::process::confined::{Confinement, Room, room};
 use onedock_common::process::{self, Handle};
 use onedock_common::state::boot::Disk;
 use onedock_common::state::files;
 use onedock_common::wait;
 
 use crate::disks::error::{Fault, step};
-use crate::disks::stage::{self, DEV};
 use crate::disks::state::Folder;
 use crate::disks::{daemon, prepare, sys};
-use crate::mountinfo;
 use crate::owned;
 
 const PROGRAM: &str = "qemu-storage-daemon";
@@ -38,8 +38,10 @@ const STARTING: Duration = Duration::from_millis(500);
 const FUSE: (u64, u64) = (10, 229);
 /// How long a daemon may leave a command without an answer before it counts as hung.
 const SILENCE: Duration = Duration::from_secs(10);
-/// What of the host the daemon needs to run.
-const PROGRAMS: [&str; 5] = ["usr", "lib", "lib64", "bin", "sbin"];
+/// Where the daemon finds the connection of its export: standard input.
+const CONNECTION: &str = "/dev/fd/0";
+/// The memory that the daemon may have, in bytes: its cache of tables is 32 MiB, a request 1 MiB.
+const MEMORY: u64 = 512 << 20;
 
 /// Serves the disk's content as one file, which is answered open.
 pub(super) fn serve(folder: &Folder, disk: &Disk, path: &Path) -> Result<File, Fault> {
@@ -47,34 +49,46 @@ pub(super) fn serve(folder: &Folder, disk: &Disk, path: &Path) -> Result<File, F
     Qcow2Header::read(&image, path)?;
     drop(image);
     end(folder, disk.id).map_err(step("ending an earlier one"))?;
-    let program = process::find(PROGRAM).ok_or_else(|| {
-        Fault::Daemon(format!(
-            "{PROGRAM} is not installed; install the package qemu-utils"
-        ))
-    })?;
     let failed = |e: io::Error| Fault::Daemon(e.to_string());
     let pid_file = new_file(&folder.file(disk.id, "pid")).map_err(failed)?;
     let log_path = folder.file(disk.id, "log");
     let log = new_file(&log_path).map_err(failed)?;
-    let served = stage::within(|| {
-        let root = lay_root(path)?;
-        let mut command = Command::new(program);
-        arguments(&mut command, disk, &unique(folder, disk.id));
-        command
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        let mut child = daemon::start(&mut command, &root, pid_file)
-            .map_err(|e| io::Error::new(e.kind(), format!("{PROGRAM} cannot be started: {e}")))?;
-        ready(&mut child, disk.read_only)
-    });
+    let served = start(disk, path, &unique(folder, disk.id), (pid_file, log))
+        .and_then(|mut child| ready(&mut child, disk.read_only));
     served.map_err(|e: io::Error| {
         let _ = end(folder, disk.id);
         let said = fs::read_to_string(&log_path).unwrap_or_default();
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         Fault::Daemon(if said.is_empty() { e.to_string() } else { said })
     })
+}
+
+/// Starts the daemon in a room with the image and the mount point of its export.
+fn start(disk: &Disk, path: &Path, unique: &str, files: (File, File)) -> io::Result<Child> {
+    let program = process::find(PROGRAM).ok_or_else(|| {
+        io::Error::other(format!(
+            "{PROGRAM} is not installed; install the package qemu-utils"
+        ))
+    })?;
+    let (connection, connected) = mpsc::sync_channel(1);
+    let (image, read_only) = (path.to_owned(), disk.read_only);
+    let room = Room::new(owned::user()?, move |root| {
+        let fuse = furnish(root, &image, read_only)?;
+        connection.send(fuse).map_err(io::Error::other)
+    });
+    let (pid_file, log) = files;
+    let proc = File::open("/proc")?;
+    let mut command = Command::new(program);
+    arguments(&mut command, disk, unique);
+    command.env_clear().stdout(Stdio::null()).stderr(log);
+    let to = Confinement::room(room).serving().with_memory(MEMORY);
+    let started = to.start(move || {
+        command.stdin(connected.recv().map_err(io::Error::other)?);
+        daemon::start(&mut command, proc, pid_file)
+    });
+    let failed =
+        |e: io::Error| io::Error::new(e.kind(), format!("{PROGRAM} cannot be started: {e}"));
+    Ok(started.map_err(failed)?.0)
 }
 
 fn new_file(path: &Path) -> io::Result<File> {
@@ -91,45 +105,31 @@ fn unique(folder: &Folder, disk: DiskId) -> String {
     format!("c{}-{disk}", folder.container())
 }
 
-/// Lays the daemon's root file system on the stage.
-fn lay_root(image: &Path) -> io::Result<PathBuf> {
-    let none = None::<&str>;
-    let root = Path::new(DEV).join(".qemu");
-    fs::create_dir(&root)?;
-    mount(
-        Some("qemu"),
-        &root,
-        Some("tmpfs"),
-        MsFlags::MS_NOSUID,
-        Some("mode=700"),
-    )?;
-    let bind = |from: &Path, to: &Path, read_only: bool| -> io::Result<()> {
-        mount(Some(from), to, none, MsFlags::MS_BIND, none)?;
-        let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID;
-        flags.set(MsFlags::MS_RDONLY, read_only);
-        Ok(mount(none, to, none, flags, none)?)
-    };
-    for name in PROGRAMS {
-        let (from, to) = (Path::new("/").join(name), root.join(name));
-        match fs::symlink_metadata(&from) {
-            Ok(meta) if meta.is_symlink() => symlink(fs::read_link(&from)?, &to)?,
-            Ok(meta) if meta.is_dir() => {
-                fs::create_dir(&to)?;
-                bind(&from, &to, true)?;
-            }
-            _ => {}
-        }
+/// Puts into the daemon's root the image, and the mount of what it shows. It is mounted here, because the
+/// daemon may not: it finds the connection behind it, which is answered, as its standard input.
+fn furnish(root: &Path, image: &Path, read_only: bool) -> io::Result<File> {
+    for name in ["disk", "export"] {
+        File::create(root.join(name))?;
     }
-    fs::create_dir(root.join("dev"))?;
-    stage::node(&root.join("dev/fuse"), FUSE)?;
-    stage::node(&root.join("dev/null"), (1, 3))?;
-    let disk = root.join("disk");
-    File::create(&disk)?;
-    File::create(root.join("export"))?;
     // Of this mount namespace, and still what was checked.
     let open = owned::file(image, true).map_err(io::Error::other)?;
-    bind(&owned::by_descriptor(&open), &disk, false)?;
-    Ok(root)
+    room::bind(&owned::by_descriptor(&open), &root.join("disk"), read_only)?;
+    let fuse = root.join("dev/fuse");
+    room::device(&fuse, FUSE)?;
+    let connection = OpenOptions::new().read(true).write(true).open(fuse)?;
+    // Only root reaches what is shown.
+    let options = format!(
+        "fd={},rootmode=100000,user_id=0,group_id=0",
+        connection.as_raw_fd()
+    );
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let (source, kind) = (Some("onedock"), Some("fuse"));
+    mount(source, &root.join("export"), kind, flags, Some(&*options))?;
+    // A regular file, as the daemon expects of a mount point; its name says to libfuse that the mount
+    // is there and which descriptor has the connection (`fuse_session_mount`, libfuse 3.3).
+    fs::create_dir(root.join("dev/fd"))?;
+    File::create(root.join(CONNECTION.trim_start_matches('/')))?;
+    Ok(connection)
 }
 
 fn arguments(command: &mut Command, disk: &Disk, unique: &str) {
@@ -148,7 +148,7 @@ fn arguments(command: &mut Command, disk: &Disk, unique: &str) {
         .args(["--monitor", "chardev=monitor"])
         .arg("--export")
         .arg(format!(
-            "type=fuse,id={unique},node-name=disk,mountpoint=/export,writable={writable},growable=off,allow-other=off"
+            "type=fuse,id={unique},node-name=disk,mountpoint={CONNECTION},writable={writable},growable=off,allow-other=off"
         ));
 }
 
@@ -156,32 +156,21 @@ fn export(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root/export"))
 }
 
-/// Waits until the content is there.
+/// Waits until the content is there: a daemon that answers its monitor has carried out its arguments.
 fn ready(child: &mut Child, read_only: bool) -> io::Result<File> {
     let pid = child.id();
-    let served = wait::until_ok(LIMIT, || {
-        let table = mountinfo::of(&pid.to_string()).unwrap_or_default();
-        if table
-            .iter()
-            .any(|entry| entry.place == Path::new("/export"))
-        {
-            let mut options = OpenOptions::new();
-            return options
-                .read(true)
-                .write(!read_only)
-                .open(export(pid))
-                .map(Some);
-        }
-        match child.try_wait()? {
-            Some(status) => Err(io::Error::other(format!("{PROGRAM} has ended ({status})"))),
-            None => Ok(None),
-        }
+    let served = wait::until_ok(LIMIT, || match child.try_wait()? {
+        Some(status) => Err(io::Error::other(format!("{PROGRAM} has ended ({status})"))),
+        None => Ok(Monitor::open(pid).ok()),
     })?;
-    served.ok_or_else(|| {
+    if served.is_none() {
         let _ = child.kill();
         let _ = child.wait();
-        io::Error::other(format!("{PROGRAM} is not ready within 15 s"))
-    })
+        let late = format!("{PROGRAM} is not ready within 15 s");
+        return Err(io::Error::other(late));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(!read_only).open(export(pid))
 }
 
 /// The daemon of a disk, if it runs.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -112,6 +113,40 @@ fn a_device_has_its_partitions_and_links_and_is_only_the_containers_own() -> Res
         host.remove(&id)?;
     }
     Ok(())
+}
+
+/// A program that a tenant's disk has taken over, in `blkid`'s place: what it finds is in its answer.
+#[test]
+fn attack_40_a_program_that_reads_a_disk_has_that_disk_and_no_rights() -> Result<()> {
+    let host = DiskHost::behind(RUNC, &[])?;
+    let whole = host.formatted("whole", "ext4", 16, &[])?;
+    host.belong_to(4321, 4322)?;
+    let program = host.file("program");
+    fs::write(
+        &program,
+        "#!/bin/sh\n\
+         disk=$(head -c 1082 /disk | tail -c 2 | od -An -tx1 | tr -d ' ')\n\
+         root=$(ls / | grep -Evx 'bin|lib|lib64|sbin|usr' | tr '\\n' '-')\n\
+         unshare -U true && namespace=made\n\
+         echo ID_FS_TYPE=ext4\n\
+         echo \"ID_FS_LABEL_ENC=$(id -u):$(id -g):$(id -G):$$:$disk:$root$namespace\"\n",
+    )?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    host.engine.run(
+        "sh",
+        &[
+            "-c",
+            &format!("mount --bind {} $(command -v blkid)", program.display()),
+        ],
+    )?;
+    let id = host.create(vec![device(1, &whole)])?;
+    host.start_container(&id)?;
+    let label = host.sh(&id, "cd /dev/disk/by-label && echo *")?;
+    ensure!(
+        label == "4321:4322:4322:1:53ef:dev-disk-etc-proc-",
+        "{label}"
+    );
+    host.remove(&id)
 }
 
 #[test]

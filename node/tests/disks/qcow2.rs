@@ -1,7 +1,8 @@
 //! Disks in qcow2 files, which a daemon exports.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use onedock_common::state::boot::DiskSource;
@@ -130,6 +131,62 @@ fn a_qcow2_disk_keeps_its_content_and_its_daemon_ends_with_it() -> Result<()> {
             "it was read as qcow2"
         );
         host.remove(&id)?;
+    }
+    Ok(())
+}
+
+/// Whoever takes the daemon over by a qcow2 has that file, and nothing else of the host.
+#[test]
+fn attack_40_the_daemon_of_a_qcow2_has_no_rights_and_sees_nothing_of_the_host() -> Result<()> {
+    for runtime in RUNTIMES {
+        let host = DiskHost::behind(runtime, &[])?;
+        let image = host.file("image");
+        let path = image.to_str().unwrap();
+        run("qemu-img", &["create", "-q", "-f", "qcow2", path, "32M"])?;
+        host.belong_to(4321, 4322)?;
+        let shown = disk(1, DiskSource::Qcow2(image.clone()), None);
+        let id = host.create(vec![shown])?;
+        host.start_container(&id)?;
+        let words = "echo raw | busybox dd of=/dev/vdb conv=fsync && busybox head -c 3 /dev/vdb";
+        ensure!(host.sh(&id, words)? == "raw", "content");
+        let daemon = PathBuf::from("/proc").join(host.daemon().context("no daemon")?);
+        let status = fs::read_to_string(daemon.join("status"))?;
+        for line in [
+            "Uid:\t4321\t4321\t4321\t4321",
+            "Gid:\t4322\t4322\t4322\t4322",
+            "Groups:\t ",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            ensure!(
+                status.lines().any(|found| found == line),
+                "{line:?}: {status}"
+            );
+        }
+        // Process 1 of its own namespace.
+        let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+        ensure!(
+            numbers.is_some_and(|line| line.ends_with("\t1")),
+            "{numbers:?}"
+        );
+        for kind in ["mnt", "pid", "net", "ipc", "uts"] {
+            let of = |process: &Path| fs::read_link(process.join("ns").join(kind));
+            ensure!(of(&daemon)? != of(Path::new("/proc/self"))?, "{kind}");
+        }
+        let mut seen: Vec<_> = fs::read_dir(daemon.join("root"))?
+            .map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()))
+            .collect::<Result<_>>()?;
+        seen.retain(|name| !["bin", "lib", "lib64", "sbin", "usr"].contains(&&**name));
+        seen.sort();
+        ensure!(
+            seen == ["dev", "disk", "etc", "export", "monitor", "proc"],
+            "{seen:?}"
+        );
+        host.remove(&id)?;
+        host.nothing_left()?;
     }
     Ok(())
 }
