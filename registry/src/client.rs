@@ -174,16 +174,16 @@ impl Client {
         &self,
         registry: &RegistryName,
         what: &str,
-        call: impl AsyncFnOnce(Deadline) -> Result<T, Error>,
+        call: impl AsyncFnOnce(&Deadline) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let limit = self.options.total_timeout;
-        let deadline = Deadline::after(limit);
+        let deadline = Deadline::after(limit, self.options.patience);
         let late = |_| Error::Timeout {
             registry: registry.clone(),
             what: what.to_owned(),
             limit,
         };
-        timeout_at(deadline.at(), call(deadline))
+        timeout_at(deadline.at(), call(&deadline))
             .await
             .map_err(late)?
     }
@@ -205,13 +205,13 @@ impl Client {
     pub(crate) async fn remote(
         &self,
         repository: &Repository,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<RemoteRepository, Error> {
         Ok(RemoteRepository {
             endpoint: self.endpoint(repository.registry()).await?,
             path: repository.path().clone(),
             shared_layers: self.options.shared_layers.clone(),
-            deadline,
+            deadline: deadline.clone(),
         })
     }
 

@@ -330,18 +330,23 @@ impl Image {
             .enumerate()
             .collect();
         order.sort_by_key(|(_, (_, member))| member.offset());
+        let unpacked = archive.unpacked();
         let mut pushed: HashMap<&Digest, Descriptor> = HashMap::new();
         for (at, (blob, member)) in order {
             if pushed.contains_key(&blob.digest) {
                 continue;
             }
+            let same = manifest.layers.iter().filter(|l| l.digest == blob.digest);
+            let counted = (same.count() as u64, &unpacked);
             let new = if member.compression.is_portable() {
-                archive.push_blob(blob, member, target).await?;
+                archive
+                    .push_blob(blob, member, Some(counted), target)
+                    .await?;
                 target.share(blob).await;
                 blob.with_known_type(media_type, member.compression)
             } else {
                 let name = blob.digest.as_str();
-                let packed = archive.push_layer(name, member, target).await?;
+                let packed = archive.push_layer(name, member, counted, target).await?;
                 archive.check_diff_id(name, &packed, config.diff_ids.get(at))?;
                 Descriptor {
                     media_type: layer_type(media_type, Compression::Gzip).to_owned(),
@@ -351,7 +356,7 @@ impl Image {
             pushed.insert(&blob.digest, new);
         }
         archive
-            .push_blob(&manifest.config, &self.config_blob, target)
+            .push_blob(&manifest.config, &self.config_blob, None, target)
             .await?;
         let layers: Vec<Descriptor> = manifest
             .layers

@@ -53,13 +53,16 @@ impl PlainImage {
         // member as several layers.
         let mut order: Vec<usize> = (0..self.layers.len()).collect();
         order.sort_by_key(|at| self.layers.get(*at).map(|(_, member)| member.offset()));
+        let unpacked = archive.unpacked();
         let mut pushed: HashMap<&str, PackedLayer> = HashMap::new();
         for at in order {
             let Some((name, member)) = self.layers.get(at) else {
                 continue;
             };
             if !pushed.contains_key(name.as_str()) {
-                let packed = archive.push_layer(name, member, target).await?;
+                let same = self.layers.iter().filter(|(other, _)| other == name);
+                let counted = (same.count() as u64, &unpacked);
+                let packed = archive.push_layer(name, member, counted, target).await?;
                 pushed.insert(name, packed);
             }
             if let Some(packed) = pushed.get(name.as_str()) {

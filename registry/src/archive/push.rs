@@ -39,7 +39,7 @@ impl Client {
     ) -> Result<Digest, Error> {
         let what = format!("the push of {}", path.display());
         self.at(target, &what, async |target| {
-            match open(path, self.options.image_limit, platforms).await? {
+            match open(path, &self.options, platforms).await? {
                 (archive, Content::Oci(layout)) => layout.push(&archive, &target, tag).await,
                 (archive, Content::Plain(image)) => image.push(&archive, &target, tag).await,
             }
@@ -56,7 +56,7 @@ pub async fn archive_size(
     platforms: &[Platform],
     options: &Options,
 ) -> Result<Size, Error> {
-    match open(path, options.image_limit, platforms).await? {
+    match open(path, options, platforms).await? {
         (archive, Content::Oci(layout)) => layout.size(&archive).await,
         (archive, Content::Plain(image)) => {
             let members = image.layers.iter().map(|(_, member)| member);
@@ -76,9 +76,10 @@ enum Content {
 
 async fn open(
     path: &Path,
-    limit: u64,
+    options: &Options,
     platforms: &[Platform],
 ) -> Result<(Archive, Content), Error> {
+    let (limit, unpacked_limit) = (options.image_limit, options.unpacked_limit);
     let (archive, platforms) = (path.to_owned(), platforms.to_vec());
     let until = Instant::now() + TABLE_LIMIT;
     let read = blocking(move || {
@@ -89,6 +90,7 @@ async fn open(
                 path: archive,
                 reader,
                 limit,
+                unpacked_limit,
             };
             Ok((archive, content))
         }))

@@ -13,6 +13,7 @@ use super::member::{Member, Reader};
 use crate::blocking::blocking;
 use crate::error::{Error, one_line};
 use crate::layer::chunk_writer::{ChunkWriter, HashWriter};
+use crate::layer::counted::{CountedLayer, Unpacked};
 use crate::layer::decompress::{Bounded, decompress};
 use crate::layer::packer::{PackedLayer, Packer, for_each_chunk, pack, packed_layer};
 use crate::layer::size::{Size, from_gzip_trailer, from_zstd_header, known};
@@ -32,6 +33,8 @@ pub(super) struct Archive {
     pub(super) reader: Arc<Mutex<Reader>>,
     /// The most bytes of a layer, unpacked.
     pub(super) limit: u64,
+    /// The most bytes of an image, unpacked.
+    pub(super) unpacked_limit: u64,
 }
 
 fn damaged(path: &Path, name: &str, source: &io::Error) -> Error {
@@ -42,16 +45,18 @@ fn damaged(path: &Path, name: &str, source: &io::Error) -> Error {
 }
 
 impl Archive {
-    /// Uploads a member as a layer with gzip.
+    /// Uploads a member as a layer with gzip; the image has it as often as `counted` says.
     pub(super) async fn push_layer(
         &self,
         name: &str,
         member: &Member,
+        (times, unpacked): (u64, &Unpacked),
         target: &RemoteRepository,
     ) -> Result<PackedLayer, Error> {
+        let limit = self.limit.min(unpacked.limit());
         let packed = target
             .put_stream(
-                || self.pack(name, member),
+                || self.pack(name, member, (limit, unpacked)),
                 |packer| {
                     let early = || io::Error::other("the reading ended early");
                     let packed = packer.finished();
@@ -60,33 +65,59 @@ impl Archive {
                 },
             )
             .await?;
+        unpacked.charge(&packed.blob.digest, packed.unpacked.saturating_mul(times))?;
         target.share(&packed.blob).await;
         Ok(packed)
     }
 
-    fn pack(&self, name: &str, member: &Member) -> Packer<PackedLayer> {
+    fn pack(
+        &self,
+        name: &str,
+        member: &Member,
+        (limit, unpacked): (u64, &Unpacked),
+    ) -> Packer<PackedLayer> {
         let (archive, name, member) = (self.clone(), name.to_owned(), member.clone());
+        let unpacked = unpacked.clone();
         Packer::spawn(move |chunks| {
             let mut reader = archive
                 .reader
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            pack_member(&mut reader, &member, chunks, archive.limit)
-                .map_err(|e| damaged(&archive.path, &name, &e))
+            let packed = pack_member(&mut reader, &member, chunks, limit);
+            packed.map_err(|e| match e.kind() {
+                io::ErrorKind::FileTooLarge => unpacked.too_much(),
+                _ => damaged(&archive.path, &name, &e),
+            })
         })
     }
 
-    /// Uploads a member that has a digest of its own, unless it is there.
+    /// Uploads a member that has a digest of its own, unless it is there; a layer is counted.
     pub(super) async fn push_blob(
         &self,
         blob: &Descriptor,
         member: &Member,
+        counted: Option<(u64, &Unpacked)>,
         target: &RemoteRepository,
     ) -> Result<(), Error> {
-        if target.has_blob(&blob.digest).await? {
-            return Ok(());
+        let there = target.has_blob(&blob.digest).await?;
+        let open = || self.verify(blob, member);
+        match counted {
+            None if there => Ok(()),
+            None => target.put_blob(blob, open).await,
+            Some((times, unpacked)) if there => {
+                let size = target.layer_size_in_time(blob).await?;
+                unpacked.charge(&blob.digest, size.bytes.saturating_mul(times))
+            }
+            Some((times, unpacked)) => {
+                let counted = || CountedLayer::new(open(), (&blob.digest, times), unpacked);
+                target.put_blob(blob, counted).await
+            }
         }
-        target.put_blob(blob, || self.verify(blob, member)).await
+    }
+
+    /// The sum of an image's layers, to be counted.
+    pub(super) fn unpacked(&self) -> Unpacked {
+        Unpacked::new(self.path.display().to_string(), self.unpacked_limit)
     }
 
     /// The bytes of a member, whose digest is checked before its last chunk is given out.

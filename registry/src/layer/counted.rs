@@ -54,10 +54,20 @@ impl Unpacked {
         if counts.fold(0_u64, u64::saturating_add) <= self.limit {
             return Ok(());
         }
-        Err(Error::Unpacked {
+        Err(self.too_much())
+    }
+
+    /// The error of an image that is too large.
+    pub(crate) fn too_much(&self) -> Error {
+        Error::Unpacked {
             image: self.image.clone(),
             limit: self.limit,
-        })
+        }
+    }
+
+    /// The most that all layers together may be, in bytes.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Counts a layer that is not sent, because it is there already, with the size that it is known to

@@ -27,6 +27,8 @@ pub(crate) struct PackedLayer {
     pub(crate) blob: Descriptor,
     /// The digest of its tar archive.
     pub(crate) diff_id: Digest,
+    /// The bytes of that archive.
+    pub(crate) unpacked: u64,
 }
 
 /// The chunks that a thread of its own makes, and its result at their end.
@@ -98,9 +100,11 @@ pub(crate) fn packed_layer(
     media_type: &str,
 ) -> io::Result<PackedLayer> {
     let (size, digest) = packed.finish()?;
+    let (unpacked, diff_id) = plain.finish()?;
     Ok(PackedLayer {
         blob: Descriptor::new(media_type, size, digest),
-        diff_id: plain.finish()?.1,
+        diff_id,
+        unpacked,
     })
 }
 

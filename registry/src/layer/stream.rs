@@ -40,6 +40,7 @@ pub(crate) struct LayerStream<'a> {
     packed_whole: oneshot::Receiver<()>,
     buffer: BytesMut,
     plain: Sha256,
+    unpacked: u64,
     hasher: Sha256,
     size: u64,
     /// What the image's other layers have, and the most that all may have, in bytes.
@@ -69,6 +70,7 @@ impl<'a> LayerStream<'a> {
             packed_whole,
             buffer: BytesMut::new(),
             plain: Sha256::new(),
+            unpacked: 0,
             hasher: Sha256::new(),
             size: 0,
             others,
@@ -111,6 +113,7 @@ impl<'a> LayerStream<'a> {
         let checked = self.tar.read(&chunk);
         checked.map_err(|reason| self.refuse(reason))?;
         self.plain.update(&chunk);
+        self.unpacked += chunk.len() as u64;
         self.ahead.push(chunk);
         Ok(())
     }
@@ -131,6 +134,7 @@ impl<'a> LayerStream<'a> {
         Ok(PackedLayer {
             blob: Descriptor::new(media_type, self.size, Digest::from_hasher(self.hasher)),
             diff_id: Digest::from_hasher(self.plain),
+            unpacked: self.unpacked,
         })
     }
 

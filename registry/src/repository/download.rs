@@ -122,7 +122,7 @@ impl RemoteRepository {
         ];
         let mut response = self
             .endpoint
-            .expect(&request, self.deadline, &wanted)
+            .expect(&request, &self.deadline, &wanted)
             .await?;
         if response.status() != StatusCode::PARTIAL_CONTENT || starts_at(&response) != Some(start) {
             return Ok(None);
@@ -176,7 +176,7 @@ impl Download {
                 .insert(RANGE, range(&format!("bytes={}-", self.offset)));
         }
         let endpoint = &self.remote.endpoint;
-        let mut answer = endpoint.send(&request, self.remote.deadline).await?;
+        let mut answer = endpoint.send(&request, &self.remote.deadline).await?;
         self.skip = match answer.status() {
             StatusCode::OK => {
                 let length = answer.content_length();

@@ -113,7 +113,7 @@ impl RemoteRepository {
         let request = self.manifest(Method::GET, name, self.pull())?;
         let mut response = self
             .endpoint
-            .expect(&request, self.deadline, &[StatusCode::OK])
+            .expect(&request, &self.deadline, &[StatusCode::OK])
             .await?;
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type
@@ -170,7 +170,7 @@ impl RemoteRepository {
         let wanted = [StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED];
         let response = self
             .endpoint
-            .expect(&request, self.deadline, &wanted)
+            .expect(&request, &self.deadline, &wanted)
             .await?;
         let header = response.headers().get("docker-content-digest");
         match header.and_then(|d| d.to_str().ok()).map(str::parse) {
@@ -187,7 +187,7 @@ impl RemoteRepository {
     pub(crate) async fn delete_manifest(&self, digest: &Digest) -> Result<Deleted, Error> {
         let scopes = Scopes::of(self.path.as_str(), "pull,delete");
         let request = self.manifest(Method::DELETE, digest.as_str(), scopes)?;
-        let response = self.endpoint.send(&request, self.deadline).await?;
+        let response = self.endpoint.send(&request, &self.deadline).await?;
         match response.status().as_u16() {
             200 | 202 | 204 => Ok(Deleted::Now),
             404 | 410 => Ok(Deleted::Before),

@@ -34,7 +34,7 @@ impl RemoteRepository {
             let request = Request::new(what, Method::GET, next.clone(), self.pull());
             let response = self
                 .endpoint
-                .expect(&request, self.deadline, &[StatusCode::OK])
+                .expect(&request, &self.deadline, &[StatusCode::OK])
                 .await;
             let mut response = match response {
                 Err(e) if e.is_not_found() => return Ok(Vec::new()),

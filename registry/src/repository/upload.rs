@@ -48,7 +48,7 @@ impl RemoteRepository {
     /// Whether the repository has a blob.
     pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
         let request = self.blob(Method::HEAD, digest)?;
-        let response = self.endpoint.send(&request, self.deadline).await?;
+        let response = self.endpoint.send(&request, &self.deadline).await?;
         match response.status() {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -73,7 +73,7 @@ impl RemoteRepository {
             url,
             scopes,
         );
-        let response = match self.endpoint.send(&request, self.deadline).await {
+        let response = match self.endpoint.send(&request, &self.deadline).await {
             Err(Error::Denied { .. }) => return Ok(false),
             response => response?,
         };
@@ -118,7 +118,7 @@ impl RemoteRepository {
         let wanted = [StatusCode::ACCEPTED];
         let response = self
             .endpoint
-            .expect(&request, self.deadline, &wanted)
+            .expect(&request, &self.deadline, &wanted)
             .await?;
         self.location(&response)
     }
@@ -139,7 +139,7 @@ impl RemoteRepository {
             location,
             self.push(),
         );
-        if let Err(e) = self.endpoint.send(&request, self.deadline).await {
+        if let Err(e) = self.endpoint.send(&request, &self.deadline).await {
             tracing::debug!(error = %e, "an upload session stays until the registry purges it");
         }
     }
@@ -161,7 +161,7 @@ impl RemoteRepository {
             request.headers.insert(CONTENT_TYPE, octets());
             request.body = Some(bytes);
             self.endpoint
-                .expect(&request, self.deadline, &[StatusCode::CREATED])
+                .expect(&request, &self.deadline, &[StatusCode::CREATED])
                 .await?;
         }
         Ok(blob)
@@ -229,7 +229,7 @@ impl RemoteRepository {
                             .append_pair("digest", digest.as_str());
                         let put = Request::new(request.what, Method::PUT, location, request.scopes);
                         let wanted = [StatusCode::CREATED];
-                        self.endpoint.expect(&put, self.deadline, &wanted).await?;
+                        self.endpoint.expect(&put, &self.deadline, &wanted).await?;
                         Ok(Attempt::Done(result))
                     }
                     Err(e) => {

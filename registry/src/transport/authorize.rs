@@ -25,7 +25,7 @@ pub(super) async fn answer_challenge(
     headers: &HeaderMap,
     (what, scopes): (&str, &Scopes),
     refusals: u32,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> Result<(), Error> {
     let denied = |reason: &str| Error::Denied {
         registry: endpoint.registry.clone(),
@@ -81,7 +81,7 @@ async fn fetch(
     endpoint: &Endpoint,
     url: &Url,
     what: &str,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> Result<Token, Error> {
     let mut retries = Retries::default();
     let mut response = loop {

@@ -205,6 +205,13 @@ impl Endpoint {
         self.timed_out(what, self.idle)
     }
 
+    /// The error of a call whose requests have taken too long together.
+    pub(super) fn out_of_patience(&self, what: &str) -> Error {
+        self.refuse(format!(
+            "with {what} it has taken too long for requests that carry no layer"
+        ))
+    }
+
     /// The error of an answer that comes too slowly to wait for its end.
     pub(crate) fn too_slow(&self, what: &str) -> Error {
         self.refuse(format!("{what} comes with less than 16 KiB a second"))

@@ -1,5 +1,7 @@
 //! One request: login, redirects and retries, within the call's deadline.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -43,11 +45,16 @@ impl Endpoint {
     pub(crate) async fn send(
         &self,
         request: &Request,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<Response, Error> {
         let (mut logins, mut retries) = (0, Retries::default());
         loop {
+            let begun = Instant::now();
             let answer = self.once(request).await;
+            // What is sent may be a layer, and take as long as that takes.
+            if request.body.is_none() && !deadline.has_patience_for(begun.elapsed()) {
+                return Err(self.out_of_patience(&request.what));
+            }
             let Some(response) = retries.check(self, &request.what, deadline, answer).await? else {
                 continue;
             };
@@ -65,7 +72,7 @@ impl Endpoint {
     pub(crate) async fn expect(
         &self,
         request: &Request,
-        deadline: Deadline,
+        deadline: &Deadline,
         wanted: &[StatusCode],
     ) -> Result<Response, Error> {
         let response = self.send(request, deadline).await?;

@@ -1,5 +1,7 @@
 //! How often a request is repeated, and how long is waited before.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -20,16 +22,35 @@ const PAUSED: Duration = Duration::from_secs(120);
 /// The first pause where the registry names none; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// When one call of the client must have ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(Instant);
+/// When one call of the client must have ended, and how long it may wait until then for what carries no
+/// layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline {
+    at: Instant,
+    /// What is left of its patience, in milliseconds; of all requests of the call together.
+    patience: Arc<AtomicU64>,
+}
 
 impl Deadline {
-    pub(crate) fn after(limit: Duration) -> Self {
-        Self(Instant::now() + limit)
+    pub(crate) fn after(limit: Duration, patience: Duration) -> Self {
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            at: Instant::now() + limit,
+            patience: Arc::new(AtomicU64::new(patience)),
+        }
     }
-    pub(crate) fn at(self) -> Instant {
-        self.0
+    pub(crate) fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// Takes the time that was waited, or will be, from the patience of the call; false when that is
+    /// not there any more.
+    pub(super) fn has_patience_for(&self, waited: Duration) -> bool {
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let take = |left: u64| left.checked_sub(waited);
+        self.patience
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
     }
 }
 
@@ -49,7 +70,7 @@ impl Retries {
         &mut self,
         endpoint: &Endpoint,
         what: &str,
-        deadline: Deadline,
+        deadline: &Deadline,
         answer: Result<Response, Error>,
     ) -> Result<Option<Response>, Error> {
         let wait = match answer {
@@ -61,7 +82,8 @@ impl Retries {
                     Some(_) => {
                         self.pauses += 1;
                         self.paused = self.paused.saturating_add(wait);
-                        self.pauses > PAUSES || self.paused > PAUSED
+                        let enough = self.pauses > PAUSES || self.paused > PAUSED;
+                        enough || !deadline.has_patience_for(wait)
                     }
                     None if self.failures >= RETRIES => {
                         return Err(into_error(endpoint, response, what).await);
@@ -120,6 +142,17 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_22_the_requests_of_one_call_share_its_patience() {
+        let second = Duration::from_secs(1);
+        let deadline = Deadline::after(60 * second, 5 * second);
+        let same = deadline.clone();
+        assert!(deadline.has_patience_for(3 * second));
+        assert!(same.has_patience_for(2 * second));
+        assert!(same.has_patience_for(Duration::ZERO));
+        assert!(!deadline.has_patience_for(Duration::from_millis(1)));
+    }
 
     #[test]
     fn fault_26_retry_after_is_seconds_or_a_date() {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::path::Path;
 
 use onedock_common::Digest;
 use onedock_registry::{Options, archive_size};
@@ -312,6 +313,41 @@ async fn attack_17_bombs_and_crowds_have_limits() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("100000 members"), "{error}");
+}
+
+#[tokio::test]
+async fn attack_17_an_archive_that_unpacks_to_more_than_its_size_is_refused() {
+    let server = RegistryServer::start(&Setup::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let image = TestImage::new(7).unwrap();
+    let push = async |path: &Path, name: &str, unpacked_limit: u64| {
+        let client = client(Options {
+            unpacked_limit,
+            ..options()
+        });
+        let target = at(&server, name);
+        let pushed = client.push_archive(path, &target, &tag(), &[]).await;
+        (pushed, client.tags(&target).await.unwrap().len())
+    };
+    for (name, members) in [("saved", image.saved()), ("layout", oci_layout(&[&image]))] {
+        let path = write(dir.path(), &format!("{name}.tar"), &members);
+        let (repository, limit) = (format!("onedock/{name}"), image.unpacked() - 1);
+        // The second time, its first layers are there.
+        for _ in 0..2 {
+            let (refused, tags) = push(&path, &repository, limit).await;
+            let error = refused.unwrap_err().to_string();
+            let expected = format!("unpacks to more than {limit} bytes");
+            assert!(error.contains(&expected), "{name}: {error}");
+            assert_eq!(tags, 0, "{name}");
+        }
+        push(&path, &repository, limit + 1).await.0.unwrap();
+        // All of them are.
+        let error = push(&path, &repository, limit).await.0.unwrap_err();
+        assert!(error.to_string().contains("unpacks to more"), "{name}");
+        // One layer that is too large alone.
+        let error = push(&path, &repository, 1 << 20).await.0.unwrap_err();
+        assert!(error.to_string().contains("than 1048576 bytes"), "{error}");
+    }
 }
 
 #[tokio::test]

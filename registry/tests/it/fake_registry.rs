@@ -32,6 +32,8 @@ pub(crate) enum Reply {
     Short(u16, usize, Vec<u8>),
     /// Never answers.
     Silence,
+    /// Answers 503 with `Retry-After: 0`, after this time.
+    LateAndBusy(Duration),
     /// Sends this again and again, with pauses.
     Endless(Vec<u8>, Vec<u8>, Duration),
 }
@@ -157,6 +159,11 @@ async fn serve(stream: TcpStream, store: &Mutex<Store>, hook: &Hook) -> std::io:
             let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
+        }
+        Reply::LateAndBusy(wait) => {
+            tokio::time::sleep(wait).await;
+            let head = b"HTTP/1.1 503 x\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(head).await?;
         }
         Reply::Silence => tokio::time::sleep(Duration::from_secs(600)).await,
         Reply::Endless(head, again, wait) => {

@@ -166,6 +166,36 @@ async fn fault_26_pauses_that_would_hold_a_thread_for_hours_are_not_made() {
 }
 
 #[tokio::test]
+async fn fault_22_slow_answers_without_a_layer_end_with_the_patience_of_the_call() {
+    // Each request alone waits little enough.
+    let pause = || reply(503, &[("retry-after", "1")], b"");
+    let late = || Reply::LateAndBusy(Duration::from_secs(1));
+    let own = RegistryServer::start(&Setup::default()).unwrap();
+    let target = at(&own, "onedock/img-1");
+    for (answer, reason) in [
+        (pause(), "503"),
+        (late(), "too long for requests that carry no layer"),
+    ] {
+        let fake = FakeRegistry::start(move |request| match request.before {
+            0 => Some(answer.clone()),
+            _ => None,
+        })
+        .await;
+        fake.add_image(&TestImage::new(1).unwrap());
+        let copy = async |patience: u64| {
+            let client = client_of(&fake, |options| {
+                options.patience = Duration::from_millis(patience);
+            });
+            let source = image("evil.test/a:v1");
+            client.copy(&source, &target, &tag(), &[amd64()]).await
+        };
+        let error = copy(1500).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        copy(60_000).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn fault_26_a_registry_that_stays_busy_is_given_up() {
     for (headers, requests) in [(&[][..], 4), (&[("retry-after", "0")], 21)] {
         let answer = reply(503, headers, b"");
