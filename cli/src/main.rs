@@ -80,6 +80,9 @@ struct Node {
     /// Do not start an engine that does not run
     #[arg(long)]
     no_start: bool,
+    /// Show disks as devices although the kernel's loop driver has no bound (docs/disks.md)
+    #[arg(long)]
+    allow_unbounded_loops: bool,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -154,6 +157,7 @@ fn dispatch(command: Command) -> Result<()> {
                 socket: args.docker_socket,
                 from: folder(args.from)?,
                 start: !args.no_start,
+                allow_unbounded_loops: args.allow_unbounded_loops,
             };
             carry_out(args.dry_run, || node::plan(&options))
         }

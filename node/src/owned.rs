@@ -59,6 +59,15 @@ fn owner() -> Result<u32, NotOpened> {
     }
 }
 
+/// Whether a file is there that only root can write; the reason when not.
+pub(crate) fn is_roots(path: &Path) -> Result<(), &'static str> {
+    let meta = fs::metadata(path).map_err(|_| "there is no such file")?;
+    if meta.uid() != 0 || meta.mode() & 0o022 != 0 {
+        return Err("others than root can write it");
+    }
+    Ok(())
+}
+
 /// Opens a file of the drivers' user; links are followed, because stock datastores link to images.
 pub(crate) fn file(path: &Path, read_only: bool) -> Result<OwnedFd, NotOpened> {
     open(path, read_only, owner()?)

@@ -24,6 +24,7 @@ mod further_device;
 #[cfg(feature = "disks")]
 mod grow;
 mod inspect;
+mod loop_bound;
 #[cfg(feature = "disks")]
 mod make;
 mod mark;
@@ -39,6 +40,7 @@ pub use crate::state::disk_image::{DiskFormat as Format, FileSystem as Fs};
 pub use error::DiskFileError;
 pub use further_device::{FurtherDevice, further_device, is_part_of_an_array};
 pub use inspect::{DiskFile, inspect, inspect_as, open};
+pub use loop_bound::{LoopBound, RESERVED};
 pub use qcow2::Qcow2Header;
 #[cfg(feature = "disks")]
 pub use {

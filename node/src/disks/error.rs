@@ -125,6 +125,11 @@ pub enum Fault {
     /// A container that was created by an earlier version.
     #[error("the container has no block devices of its own; power the VM off and resume it")]
     NoSlot,
+    /// A host without the bound of decision 17.
+    #[error(
+        "no disk is shown as a device on this host, whose loop driver has no bound (max_loop); 'onedock setup node' there says how to set it"
+    )]
+    Unbounded,
     #[error("its qcow2 file is not served: {0}")]
     Daemon(String),
     #[error("its file system cannot be grown: {0}")]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use onedock_common::disk_file::RESERVED;
 use onedock_common::wait;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,6 @@ use crate::disks::sys::{self, LOOP_AUTOCLEAR, LOOP_READ_ONLY, LoopInfo};
 pub(super) const MAJOR: u64 = 7;
 /// `/dev/loop-control`.
 const CONTROL: (u64, u64) = (10, 237);
-/// From this index on, loop devices are containers' own (see [`super::slots`]).
-pub(super) const RESERVED: u32 = 65_536;
 /// Others may take a free device before us; this many in a row do not.
 const RACES: usize = 64;
 

@@ -16,7 +16,7 @@ use crate::disks::loop_device::{self, Loop, Loops, Part};
 use crate::disks::probe::{self, Content};
 use crate::disks::stage::DEV;
 use crate::disks::state::{Device, Mounted, Node};
-use crate::disks::{file_system, sys};
+use crate::disks::{file_system, slots, sys};
 use crate::owned;
 
 /// What was prepared on the stage.
@@ -104,7 +104,10 @@ fn stage_device(
     file: &File,
     content: Content,
 ) -> Result<Prepared, Fault> {
-    let slot = container.slot.ok_or(Fault::NoSlot)?;
+    let slot = container.slot.ok_or_else(|| match slots::may_be_given() {
+        true => Fault::NoSlot,
+        false => Fault::Unbounded,
+    })?;
     let mut free = slot.indices();
     let mut device = Device {
         nodes: Vec::new(),

@@ -10,11 +10,13 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use onedock_common::disk_file::{LoopBound, RESERVED};
 use onedock_common::state::files;
 use onedock_common::{ContainerId, VmId};
 use serde::{Deserialize, Serialize};
 
-use crate::disks::loop_device::{self, RESERVED};
+use crate::disks::loop_device;
+use crate::owned;
 use crate::state_folder::{self, RUN};
 
 /// Loop devices of one container.
@@ -39,6 +41,17 @@ impl Slot {
         let shift = loop_device::shift();
         self.indices().map(|index| index << shift).collect()
     }
+}
+
+/// The file by which `onedock setup node --allow-unbounded-loops` says that a host without the bound is
+/// to show disks as devices.
+const ALLOWED: &str = "/etc/onedock/unbounded-loops";
+
+/// Whether containers may open loop devices at all: only where the kernel makes none for whoever opens
+/// a node (attack 40), or the administrator has allowed it.
+pub(crate) fn may_be_given() -> bool {
+    LoopBound::of_kernel() == Some(LoopBound::InForce)
+        || owned::is_roots(Path::new(ALLOWED)).is_ok()
 }
 
 /// The folder of slots.

@@ -6,7 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use onedock_common::state::files;
+
 use thiserror::Error;
+
+use crate::owned;
 
 /// The file in which `onedock setup node` names the runtime: one line, an absolute path.
 pub(crate) const CHOICE: &str = "/etc/onedock/runtime";
@@ -41,7 +44,7 @@ pub(crate) fn choose() -> Result<PathBuf, NoRuntime> {
 fn choose_from(choice: &Path, usual: &[&Path]) -> Result<PathBuf, NoRuntime> {
     match files::read_bounded(choice, 4096) {
         Ok(bytes) => {
-            if let Err(reason) = only_roots(choice) {
+            if let Err(reason) = owned::is_roots(choice) {
                 return Err(NoRuntime::Read(io::Error::other(reason)));
             }
             let text = String::from_utf8_lossy(&bytes);
@@ -69,15 +72,7 @@ fn runnable(path: &Path) -> Result<(), &'static str> {
     if !meta.is_file() || meta.mode() & 0o111 == 0 {
         return Err("it is not an executable file");
     }
-    only_roots(path)
-}
-
-fn only_roots(path: &Path) -> Result<(), &'static str> {
-    let meta = fs::metadata(path).map_err(|_| "there is no such file")?;
-    if meta.uid() != 0 || meta.mode() & 0o022 != 0 {
-        return Err("others than root can write it");
-    }
-    Ok(())
+    owned::is_roots(path)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use onedock_common::state::boot::{self, BootSpec, FirstProcess};
 use onedock_common::state::paths::Paths;
 
 use crate::disks;
-use crate::disks::slots::{Slot, Slots};
+use crate::disks::slots::{self, Slot, Slots};
 use crate::layers::record::LayerRecord;
 use crate::layers::rootfs::{FilePlace, MountPoint, Root, RootError};
 use crate::namespace::Process;
@@ -124,7 +124,7 @@ fn left_behind(id: &ContainerId) -> Result<Option<Record>, CallError> {
     Ok(None)
 }
 
-/// Takes numbers of loop devices for the container. The record names them before they are taken.
+/// Takes numbers of loop devices for the container, where it may have any. The record names them before they are taken.
 fn reserve(
     call: &Call,
     id: &ContainerId,
@@ -145,14 +145,20 @@ fn reserve(
             process: None,
         }),
     };
-    let taken = Slots::system().take(spec.vm, id, |slot| {
+    let mut taking = |slot| {
         if let Some(vm) = &mut record.vm {
-            vm.slot = Some(slot);
+            vm.slot = slot;
         }
         Records::system().write(id, &record)
-    });
+    };
+    let taken = match slots::may_be_given() {
+        true => Slots::system()
+            .take(spec.vm, id, |slot| taking(Some(slot)))
+            .map(drop),
+        false => taking(None),
+    };
     match taken {
-        Ok(_) => Ok(record),
+        Ok(()) => Ok(record),
         Err(source) => {
             let _ = Records::system().remove(id);
             Err(CallError::State {

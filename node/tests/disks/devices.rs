@@ -7,10 +7,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
+use onedock_common::disk_file::LoopBound;
+use onedock_common::state::boot::DiskSource;
 use onedock_tests::test_host::{RUNC, RUNTIMES};
 use onedock_tests::wait::wait_until;
 
-use crate::host::{DiskHost, device, read_only, run};
+use crate::host::{DiskHost, device, disk, read_only, run};
 
 const UUID: &str = "0f1e2d3c-4b5a-4678-9abc-def012345678";
 
@@ -113,6 +115,52 @@ fn a_device_has_its_partitions_and_links_and_is_only_the_containers_own() -> Res
         host.remove(&id)?;
     }
     Ok(())
+}
+
+/// A container that may open loop devices makes the kernel create them.
+#[test]
+fn attack_40_without_a_bound_of_the_loop_driver_no_disk_is_a_device() -> Result<()> {
+    let host = DiskHost::behind(RUNC, &[])?;
+    let allowed = Path::new("/etc/onedock/unbounded-loops");
+    host.engine.inside(|| Ok(fs::remove_file(allowed)?))?;
+    let whole = host.formatted("whole", "ext4", 16, &[])?;
+    let mounted = host.formatted("mounted", "ext4", 16, &[])?;
+    let mounted = disk(2, DiskSource::Raw(mounted), Some("/srv"));
+    let id = host.create(vec![mounted.clone(), device(1, &whole)])?;
+    if LoopBound::of_kernel() == Some(LoopBound::InForce) {
+        return host.start_container(&id);
+    }
+    let reason = host.refused_start(&id)?;
+    ensure!(reason.contains("no bound (max_loop)"), "{reason}");
+    host.set_disks(&id, vec![mounted])?;
+    host.start_container(&id)?;
+    let open = "busybox mknod /tmp/x b 7 65536; ! busybox head -c 1 /tmp/x";
+    host.sh(
+        &id,
+        &format!("busybox mkdir -p /tmp; busybox touch /srv/x && {open}"),
+    )?;
+    let refused = host.plug(&id, &device(3, &whole)).unwrap_err();
+    ensure!(
+        refused.to_string().contains("no bound (max_loop)"),
+        "{refused}"
+    );
+    // A file that others can write allows nothing.
+    host.stop(&id)?;
+    host.set_disks(&id, vec![device(1, &whole)])?;
+    host.engine.inside(|| {
+        fs::write(allowed, "")?;
+        Ok(fs::set_permissions(
+            allowed,
+            fs::Permissions::from_mode(0o666),
+        )?)
+    })?;
+    let reason = host.refused_start(&id)?;
+    ensure!(reason.contains("no bound (max_loop)"), "{reason}");
+    let only_roots = fs::Permissions::from_mode(0o644);
+    host.engine
+        .inside(|| Ok(fs::set_permissions(allowed, only_roots)?))?;
+    host.start_container(&id)?;
+    host.remove(&id)
 }
 
 /// A program that a tenant's disk has taken over, in `blkid`'s place: what it finds is in its answer.

@@ -2,14 +2,14 @@
 //! node (docs/decisions/0017-loop-devices.md).
 
 use std::fs;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::file_step::PutFile;
 use crate::host::Host;
 use crate::owner::Owner;
-use crate::step::{Step, Steps, action};
+use crate::step::{State, Step, Steps, action};
+use onedock_common::disk_file::LoopBound;
 use onedock_common::process::{Command, find_local};
 
 /// What the host's udev leaves alone.
@@ -20,11 +20,11 @@ const UDEV_PATH: &str = "/etc/udev/rules.d/50-onedock.rules";
 const MODPROBE: &str = include_str!("../../../../packaging/modprobe-onedock.conf");
 const MODPROBE_PATH: &str = "/etc/modprobe.d/onedock.conf";
 
-/// From this index on, loop devices are containers' own (`onedock-node`, `disks/loops.rs`).
-const RESERVED: u32 = 65_536;
-/// What a kernel answers when nothing was set: 0, or, in newer ones, the number of devices at the
-/// start (`CONFIG_BLK_DEV_LOOP_MIN_COUNT`, 0 or 8), which then bounds nothing.
-const NOT_SET: [u32; 2] = [0, 8];
+/// The file by which an administrator allows disks as devices without the bound; `onedock-runtime` asks
+/// for it (`node/src/disks/slots.rs`).
+const ALLOWED_PATH: &str = "/etc/onedock/unbounded-loops";
+const ALLOWED: &str =
+    "# Disks are shown as devices although the loop driver has no bound (decision 17).\n";
 
 /// udevd answers at once, or is not there.
 const RELOADED: Duration = Duration::from_secs(10);
@@ -64,29 +64,62 @@ fn rules_step(file: Box<PutFile>, running: bool) -> Box<dyn Step> {
     )
 }
 
-/// The remark when the running kernel does not have the bound yet.
-pub(super) fn notes() -> Option<String> {
-    let module = Path::new("/sys/module/loop");
-    let bound = fs::read_to_string(module.join("parameters/max_loop")).ok()?;
-    // Only a module that was loaded has a state (Documentation/ABI/stable/sysfs-module).
-    describe(&bound, !module.join("initstate").exists())
+/// Allows disks as devices on a host without the bound.
+pub(super) fn allow_step(host: &Host) -> Box<dyn Step> {
+    PutFile::new(host.path(ALLOWED_PATH), ALLOWED, 0o644, Owner::root())
 }
 
-fn describe(bound: &str, built_in: bool) -> Option<String> {
-    let bound: u32 = bound.trim().parse().unwrap_or(0);
-    if bound <= RESERVED && !NOT_SET.contains(&bound) {
-        return None;
-    }
-    let what_to_do = if built_in {
-        "the driver is built into this kernel: add loop.max_loop=16 to its command line and reboot"
-            .to_owned()
-    } else {
-        format!("the module was loaded without it: reboot, and {MODPROBE_PATH} sets it")
+/// Loads a driver that nobody uses again, with its bound.
+pub(super) fn reload_step() -> Box<dyn Step> {
+    action(
+        "the bound of the loop driver",
+        || {
+            let unused = fs::read_to_string("/sys/module/loop/refcnt");
+            let unused = unused.is_ok_and(|count| count.trim() == "0");
+            let unset = LoopBound::of_kernel() == Some(LoopBound::UnsetInModule);
+            let can = unset && unused && find_local("modprobe").is_some();
+            Ok(State::needed_if(can, "load the driver again"))
+        },
+        || {
+            for arguments in [["-r", "loop"], ["-q", "loop"]] {
+                // Somebody may have begun to use it; the notes name what is lacking.
+                let _ = Command::local("modprobe").args(arguments).run()?;
+            }
+            Ok(())
+        },
+    )
+}
+
+/// The remark when the running kernel does not have the bound.
+pub(super) fn notes(host: &Host) -> Option<String> {
+    describe(LoopBound::of_kernel()?, host.path(ALLOWED_PATH).exists())
+}
+
+fn describe(bound: LoopBound, allowed: bool) -> Option<String> {
+    let what_to_do = match bound {
+        LoopBound::InForce => return None,
+        LoopBound::UnsetInKernel => {
+            "the driver is built into this kernel: add loop.max_loop=16 to its command line and \
+             reboot"
+                .to_owned()
+        }
+        LoopBound::UnsetInModule => {
+            format!("the module was loaded without it: reboot, and {MODPROBE_PATH} sets it")
+        }
     };
-    Some(format!(
-        "WARNING: max_loop of the loop driver is not set, so a process in a VM can make the \
-         kernel create loop devices that the host may take for free ones; {what_to_do}."
-    ))
+    Some(match allowed {
+        false => format!(
+            "WARNING: max_loop of the loop driver is not set, so a process in a VM could make the \
+             kernel create loop devices that the host may take for free ones. Disks are not shown \
+             as devices (DEVICE=YES, or no file system) until it is: {what_to_do}. Where this host \
+             uses no loop devices of its own, --allow-unbounded-loops allows them now."
+        ),
+        true => format!(
+            "WARNING: max_loop of the loop driver is not set, so a process in a VM can make the \
+             kernel create loop devices that the host may take for free ones; {ALLOWED_PATH} \
+             allows it; {what_to_do}."
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -148,13 +181,13 @@ mod tests {
 
     #[test]
     fn attack_a_kernel_without_the_bound_is_named_with_what_to_do() {
-        assert_eq!(describe("16\n", false), None);
-        assert_eq!(describe("64\n", true), None);
-        for bound in ["0\n", "8\n", "100000\n", "?"] {
-            let text = describe(bound, false).unwrap();
+        assert_eq!(describe(LoopBound::InForce, false), None);
+        for (allowed, says) in [(false, "are not shown as devices"), (true, "allows it")] {
+            let text = describe(LoopBound::UnsetInModule, allowed).unwrap();
             assert!(text.contains("reboot, and /etc/modprobe.d/onedock.conf"));
+            assert!(text.contains(says), "{text}");
+            let text = describe(LoopBound::UnsetInKernel, allowed).unwrap();
+            assert!(text.contains("loop.max_loop=16 to its command line"));
         }
-        let text = describe("8\n", true).unwrap();
-        assert!(text.contains("loop.max_loop=16 to its command line"));
     }
 }

@@ -48,6 +48,8 @@ pub struct Options {
     pub from: PathBuf,
     /// Whether an engine that does not run is started.
     pub start: bool,
+    /// Whether disks are shown as devices on a host whose loop driver has no bound.
+    pub allow_unbounded_loops: bool,
 }
 
 /// The steps, and the remarks for when they are done.
@@ -73,6 +75,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
     steps.push(packages::useful_step(Role::Node, answers));
     steps.push(network_drivers::step());
     steps.extend(loops::steps(&host));
+    steps.push(loops::reload_step());
     steps.extend(modules::steps());
     steps.extend(account::steps(join.as_ref()));
     steps.extend(folders(&host, join.as_ref()));
@@ -81,6 +84,9 @@ pub fn plan(options: &Options) -> Result<Plan> {
     }
     steps.extend(programs::steps(&host, &programs));
     steps.push(Folder::new(host.path("/etc/onedock"), 0o755, Owner::root()));
+    if options.allow_unbounded_loops {
+        steps.push(loops::allow_step(&host));
+    }
     steps.push(daemon::running_step(&engine, options.start));
     steps.extend(account::docker_group_steps());
     steps.extend(prune::steps(&host));
@@ -102,7 +108,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
         all.extend(runtime::chosen(&host).as_deref().and_then(floors::notes));
         all.extend(disks::notes(&engine));
         all.extend(vms::notes(&host, &engine));
-        all.extend(loops::notes());
+        all.extend(loops::notes(&host));
         all.extend(notes(&host, joined.as_ref()));
         all
     }))
