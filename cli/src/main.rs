@@ -111,6 +111,9 @@ struct Registry {
     /// Write everything, start nothing
     #[arg(long)]
     no_start: bool,
+    /// Give nodes oneadmin's private key, for stock datastores without OpenNebula's ssh agent
+    #[arg(long)]
+    with_private_key: bool,
     /// The user that OpenNebula runs as
     #[arg(long, hide = true, default_value = ONEADMIN)]
     oneadmin: String,
@@ -173,6 +176,7 @@ fn dispatch(command: Command) -> Result<()> {
                 storage: args.storage,
                 one_location: args.one_location,
                 start: !args.no_start,
+                with_private_key: args.with_private_key,
                 oneadmin: args.oneadmin,
             };
             let host = Host::at(args.common.root);

@@ -16,7 +16,10 @@ struct Running<'a>(&'a Path);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if let Some(pid) = pid(self.0) {
+        for name in ["onedock-registry-proxy", "onedock-registry"] {
+            let Some(pid) = pid(self.0, name) else {
+                continue;
+            };
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             onedock_common::wait::until(Duration::from_secs(5), || {
                 (!Path::new(&format!("/proc/{pid}/exe")).exists()).then_some(())
@@ -25,8 +28,8 @@ impl Drop for Running<'_> {
     }
 }
 
-fn pid(root: &Path) -> Option<i32> {
-    fs::read_to_string(root.join("run/onedock-registry.pid"))
+fn pid(root: &Path, name: &str) -> Option<i32> {
+    fs::read_to_string(root.join(format!("run/{name}.pid")))
         .ok()?
         .trim()
         .parse()
@@ -150,14 +153,20 @@ fn the_registry_answers_over_tls_with_a_password_and_a_second_run_changes_nothin
     }
     assert_eq!(mode(&root.join("etc/onedock/join.json")), 0o600);
     assert_eq!(mode(&root.join("etc/onedock/registry-auth.json")), 0o640);
-    let user = fs::read_to_string(format!("/proc/{}/status", pid(root).unwrap())).unwrap();
-    let uid = user.lines().find(|l| l.starts_with("Uid:")).unwrap();
-    assert!(!uid.contains("\t0\t"), "the registry runs as root: {uid}");
+    let pids = || ["onedock-registry", "onedock-registry-proxy"].map(|name| pid(root, name));
+    for pid in pids() {
+        let user = fs::read_to_string(format!("/proc/{}/status", pid.unwrap())).unwrap();
+        let uid = user.lines().find(|l| l.starts_with("Uid:")).unwrap();
+        assert!(!uid.contains("\t0\t"), "the registry runs as root: {uid}");
+    }
+    assert_eq!(mode(&root.join("run/onedock-registry")), 0o750);
+    accounts_have_their_rights(&url, &ca, &account, &node);
+    a_node_saves_the_disks_of_vms_and_no_images(root, &port, &node);
 
-    let before = pid(root);
+    let before = pids();
     let text = output_of(&setup(root, &port, &[]));
     assert!(text.contains("\n0 done, "), "{text}");
-    assert_eq!(pid(root), before);
+    assert_eq!(pids(), before);
 
     // A changed account is taken by a restart; nothing else is touched.
     fs::remove_file(folder.join("htpasswd")).unwrap();
@@ -167,6 +176,148 @@ fn the_registry_answers_over_tls_with_a_password_and_a_second_run_changes_nothin
         "{text}"
     );
     assert_eq!(curl(&url, Some(&ca), Some(&account)), 200);
+}
+
+/// The registry answers 404 or 400 where it is asked; the proxy 403 where it is not.
+fn accounts_have_their_rights(url: &str, ca: &Path, front_end: &str, node: &str) {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let state = format!("state-{}", "ab".repeat(32));
+    let image = "onedock/img-1";
+    let of_image = |rest: &str| format!("{image}/{rest}");
+    let tagged = |tag: &str| of_image(&format!("manifests/{tag}"));
+    let both = [
+        ("GET", tagged("latest"), 404),
+        ("HEAD", tagged("latest"), 404),
+        ("POST", of_image("blobs/uploads/"), 202),
+        ("PUT", tagged("vm-7-disk-0"), 400),
+        ("PUT", tagged("vm-7-disk-0-snap-2"), 400),
+        ("PUT", tagged("saving-vm-7-disk-0"), 400),
+        ("PUT", tagged("snap-3"), 400),
+        ("PUT", tagged(&digest), 400),
+    ];
+    let front_ends = [
+        ("PUT", tagged("latest"), 400),
+        ("PUT", tagged(&state), 400),
+        ("PUT", tagged("attributes"), 400),
+        ("DELETE", tagged(&digest), 404),
+        ("DELETE", of_image(&format!("blobs/{digest}")), 404),
+        ("PUT", tagged("vm-7-disk-0x"), 400),
+        ("PUT", tagged("snap-3/../latest"), 0),
+        ("PUT", of_image("blobs/uploads/../../manifests/latest"), 0),
+        ("PUT", tagged("vm-7-disk-%30"), 0),
+        ("PATCH", tagged("vm-7-disk-0"), 405),
+    ];
+    for (method, path, expected) in &both {
+        for account in [front_end, node] {
+            let code = request(method, &format!("{url}{path}"), ca, &[account]);
+            assert_eq!(code, *expected, "{account} {method} {path}");
+        }
+    }
+    for (method, path, expected) in &front_ends {
+        let address = format!("{url}{path}");
+        assert_eq!(
+            request(method, &address, ca, &[node]),
+            403,
+            "{method} {path}"
+        );
+        let wrong = request(method, &address, ca, &["onedock:wrong"]);
+        assert_eq!(wrong, 403, "{method} {path}");
+        if *expected != 0 {
+            let code = request(method, &address, ca, &[front_end]);
+            assert_eq!(code, *expected, "{method} {path}");
+            assert_eq!(request(method, &address, ca, &[]), 401, "{method} {path}");
+        }
+    }
+    // Whoever reads two logins may take the other one of them.
+    let address = format!("{url}{}", tagged("latest"));
+    for accounts in [[node, front_end], [front_end, node]] {
+        assert_eq!(request("PUT", &address, ca, &accounts), 400);
+        assert_eq!(request("GET", &address, ca, &accounts), 400);
+    }
+}
+
+/// The drivers' own client with the account of a node.
+fn a_node_saves_the_disks_of_vms_and_no_images(root: &Path, port: &str, node: &str) {
+    let registry = format!("localhost:{port}");
+    let (user, password) = node.split_once(':').unwrap();
+    let login = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        format!("{user}:{password}"),
+    );
+    let auth = root.join("node-auth.json");
+    let text = format!(r#"{{"auths":{{"{registry}":{{"auth":"{login}"}}}}}}"#);
+    fs::write(&auth, text).unwrap();
+    let archive = root.join("image.tar");
+    fs::write(&archive, saved_image()).unwrap();
+    let client = onedock_registry::Client::new(onedock_registry::Options {
+        auth_file: Some(auth),
+        certs_dir: root.join("etc/docker/certs.d"),
+        ..onedock_registry::Options::default()
+    })
+    .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let target = format!("{registry}/onedock/img-1").parse().unwrap();
+    let push = |tag: &str| {
+        let tag = tag.parse().unwrap();
+        runtime.block_on(client.push_archive(&archive, &target, &tag, &[]))
+    };
+    push("vm-7-disk-0").unwrap();
+    let error = push("latest").unwrap_err().to_string();
+    assert!(
+        error.contains("pulls images and pushes the disks"),
+        "{error}"
+    );
+}
+
+/// A `docker save` archive of one empty layer.
+fn saved_image() -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let layer = tar::Builder::new(Vec::new()).into_inner().unwrap();
+    let diff_id = onedock_common::Digest::of(&layer);
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+    );
+    let manifest = r#"[{"Config":"config.json","Layers":["layer.tar"]}]"#;
+    for (name, content) in [
+        ("layer.tar", layer.as_slice()),
+        ("config.json", config.as_bytes()),
+        ("manifest.json", manifest.as_bytes()),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+/// The status of a request with these logins, each in a header of its own.
+fn request(method: &str, url: &str, ca: &Path, accounts: &[&str]) -> u16 {
+    let mut curl = Command::new("curl");
+    curl.args([
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "--path-as-is",
+    ]);
+    curl.args(["--max-time", "10", "--noproxy", "*", "--cacert"])
+        .arg(ca);
+    match method {
+        "HEAD" => curl.arg("--head"),
+        "GET" | "DELETE" => curl.args(["-X", method]),
+        _ => curl.args(["-X", method, "--data-binary", "{}"]),
+    };
+    for account in accounts {
+        let login = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, account);
+        curl.arg("-H").arg(format!("Authorization: Basic {login}"));
+    }
+    let output = curl.arg(url).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).parse().unwrap()
 }
 
 #[test]

@@ -75,13 +75,21 @@ elif [ -x "$onedock" ]; then
     [ -z "$id" ] || attempt "$onedock" run --stop "$id" --remove-image
 fi
 
+# Ends one of the registry's two processes: its name in /run, its program, its configuration.
+end_registry() {
+    if pid=$(running_pid "/run/$1.pid" "$2" "/etc/onedock/registry/$3"); then
+        kill "$pid"
+        attempt wait_for 10 test ! -d "/proc/$pid"
+    fi
+}
+
 if ! was registry; then
     say "the registry"
     if has_systemd; then
-        systemctl disable --now onedock-registry >/dev/null 2>&1 || true
-    elif pid=$(running_pid /run/onedock-registry.pid docker-registry /etc/onedock/registry/config.yml); then
-        kill "$pid"
-        attempt wait_for 10 test ! -d "/proc/$pid"
+        systemctl disable --now onedock-registry-proxy onedock-registry >/dev/null 2>&1 || true
+    else
+        end_registry onedock-registry-proxy haproxy haproxy.cfg
+        end_registry onedock-registry docker-registry config.yml
     fi
 fi
 

@@ -22,6 +22,7 @@ genisoimage     genisoimage
 git             git
 gpasswd         passwd
 gzip            gzip
+haproxy         haproxy
 htpasswd        apache2-utils
 ip              iproute2
 ipset           ipset
@@ -58,7 +59,7 @@ TABLE
 
 # What `make sandbox` calls, itself or through `onedock setup`.
 sandbox_programs() {
-    echo dockerd docker crun docker-registry busybox curl iptables ipset ip ruby rsync sudo ssh \
+    echo dockerd docker crun docker-registry haproxy busybox curl iptables ipset ip ruby rsync sudo ssh \
         sshd openssl ps setsid setpriv useradd tar modprobe
     disk_programs
 }

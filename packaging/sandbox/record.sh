@@ -29,6 +29,7 @@ made_paths() {
 /var/lib/onedock-registry
 /var/log/onedock-dockerd.log
 /var/log/onedock-registry.log
+/var/log/onedock-registry-proxy.log
 /var/log/one
 /var/tmp/onedock-sandbox
 PATHS

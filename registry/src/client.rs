@@ -9,7 +9,6 @@ use bytes::Bytes;
 use onedock_common::Digest;
 use onedock_common::opennebula::config::Config;
 use onedock_common::types::reference::{Reference, RegistryName, Repository, Tag};
-use onedock_common::types::secret::Credential;
 use tokio::time::timeout_at;
 
 use crate::error::Error;
@@ -45,20 +44,6 @@ impl Client {
     /// credentials.
     pub fn configured(config: &Config) -> Result<Self, Error> {
         Self::new(config.into())
-    }
-
-    /// The same with another login for one registry, which was given for one call; without one the
-    /// machine's own.
-    pub fn configured_with(
-        config: &Config,
-        registry: &RegistryName,
-        login: Option<&Credential>,
-    ) -> Result<Self, Error> {
-        let mut client = Self::configured(config)?;
-        if let Some(login) = login {
-            client.credentials.set(registry, login);
-        }
-        Ok(client)
     }
 
     /// The manifest or index of a reference. A digest in the reference wins over its tag; no

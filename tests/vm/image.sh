@@ -84,7 +84,7 @@ fi
 chroot root systemctl -q enable ssh
 # The sandbox's scripts keep the services of its packages from starting while they are installed;
 # at a boot they would start, which is not how the set-up meets them.
-for unit in docker.service docker.socket docker-registry.service; do
+for unit in docker.service docker.socket docker-registry.service haproxy.service; do
     chroot root systemctl -q disable "$unit" 2>/dev/null || true
 done
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \

@@ -73,7 +73,7 @@ show_logs() {
     machine_ssh 'for log in /var/lib/onedock/onedock.log /var/log/one/onedock.log; do
             [ -f $log ] && echo "== $log" && tail -n 60 $log
         done
-        for unit in docker onedock-registry; do
+        for unit in docker onedock-registry onedock-registry-proxy; do
             echo "== journalctl -u $unit"; journalctl -u $unit -n 60 --no-pager -o cat
         done
         echo "== docker ps -a"; docker ps -a --no-trunc

@@ -167,6 +167,7 @@ pub const PROGRAMS: &[Program] = &[
     // The registry: RHEL and its kin have none.
     required(REGISTRY_NAMES, REGISTRY,
         &["docker-registry"], &[], &["distribution-registry", "docker-distribution-registry"]),
+    required(&["haproxy"], REGISTRY, &["haproxy"], &["haproxy"], &["haproxy"]),
     required(&["hostname"], REGISTRY, &["hostname"], &["hostname"], &["hostname"]),
     required(&["setpriv"], REGISTRY, &["util-linux"], &["util-linux"], &["util-linux"]),
 

@@ -1,6 +1,7 @@
 //! The join file: all that a node needs of its cloud, in one file that root alone reads. It
-//! holds oneadmin's ssh keys (OpenNebula wants the same on every machine) and the nodes'
-//! account of the registry, so it travels by a way the administrator trusts.
+//! holds the nodes' account of the registry, so it travels by a way the administrator trusts.
+//! oneadmin's private key is not in it unless the administrator asks for it: a node that has it is
+//! every node and the front-end (docs/decisions/0040-what-a-node-holds.md).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,8 @@ use crate::secret::Secret;
 pub const PATH: &str = "/etc/onedock/join.json";
 
 const VERSION: u32 = 1;
+/// The keys that may log in (sshd(8)).
+const AUTHORIZED_KEYS: &str = "authorized_keys";
 
 /// What a node needs to know of the front-end and the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,10 +142,36 @@ pub fn is_ssh_name(name: &str) -> bool {
             .is_some_and(|n| plain(n.strip_suffix(".pub").unwrap_or(n)))
 }
 
-/// Whether there is a private key among these files.
-pub fn has_key(files: &BTreeMap<String, Secret>) -> bool {
-    let mut names = files.keys();
-    names.any(|name| name.starts_with("id_") && !name.ends_with(".pub"))
+/// Whether these files let the front-end in: whether they trust any key.
+pub fn lets_in(files: &BTreeMap<String, Secret>) -> bool {
+    let is_key = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    files
+        .get(AUTHORIZED_KEYS)
+        .is_some_and(|list| list.reveal().lines().any(is_key))
+}
+
+/// What a node gets of oneadmin's ssh files: whom to trust and whom to know, the front-end's own keys
+/// among the trusted ones. Private keys only where they are asked for.
+pub fn ssh_files_for_nodes(folder: &Path, private_keys: bool) -> BTreeMap<String, Secret> {
+    let mut files = ssh_files(folder);
+    let mut trusted = files
+        .get(AUTHORIZED_KEYS)
+        .map_or_else(String::new, |list| list.reveal().to_owned());
+    let public = files.iter().filter(|(name, _)| name.ends_with(".pub"));
+    for line in public.flat_map(|(_, key)| key.reveal().lines()) {
+        if !line.trim().is_empty() && !trusted.lines().any(|known| known == line) {
+            if !trusted.is_empty() && !trusted.ends_with('\n') {
+                trusted.push('\n');
+            }
+            trusted.push_str(line);
+            trusted.push('\n');
+        }
+    }
+    if !trusted.is_empty() {
+        files.insert(AUTHORIZED_KEYS.to_owned(), Secret::new(trusted));
+    }
+    files.retain(|name, _| private_keys || !name.starts_with("id_"));
+    files
 }
 
 /// oneadmin's ssh files on this machine.
@@ -185,12 +214,39 @@ mod tests {
     }
 
     #[test]
-    fn the_public_half_and_the_list_of_hosts_are_no_key() {
-        assert!(has_key(&join().ssh));
-        let others = ["id_ed25519.pub", "known_hosts"];
-        assert!(!has_key(
-            &others.map(|n| (n.to_owned(), Secret::new(""))).into()
-        ));
+    fn a_node_gets_whom_to_trust_and_a_private_key_only_where_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("id_ed25519", "PRIVATE\n");
+        write("known_hosts", "node1 ssh-ed25519 AAAA\n");
+        assert!(!lets_in(&ssh_files_for_nodes(dir.path(), true)));
+        write("id_ed25519.pub", "ssh-ed25519 FRONT oneadmin\n");
+        let files = ssh_files_for_nodes(dir.path(), false);
+        let names: Vec<_> = files.keys().map(String::as_str).collect();
+        assert_eq!(names, ["authorized_keys", "known_hosts"]);
+        assert!(lets_in(&files));
+        for (trusted, expected) in [
+            ("ssh-rsa X\n", "ssh-rsa X\nssh-ed25519 FRONT oneadmin\n"),
+            ("ssh-rsa X", "ssh-rsa X\nssh-ed25519 FRONT oneadmin\n"),
+            (
+                "ssh-ed25519 FRONT oneadmin\n",
+                "ssh-ed25519 FRONT oneadmin\n",
+            ),
+        ] {
+            write("authorized_keys", trusted);
+            let files = ssh_files_for_nodes(dir.path(), false);
+            assert_eq!(files["authorized_keys"].reveal(), expected);
+        }
+        let files = ssh_files_for_nodes(dir.path(), true);
+        assert_eq!(files["id_ed25519"].reveal(), "PRIVATE\n");
+    }
+
+    #[test]
+    fn a_list_without_a_key_lets_nobody_in() {
+        for (list, expected) in [("", false), ("# none\n\n", false), ("ssh-rsa X\n", true)] {
+            let files = [("authorized_keys".to_owned(), Secret::new(list))];
+            assert_eq!(lets_in(&files.into()), expected, "{list:?}");
+        }
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Credentials {
     }
 
     // The parser's own error could show a part of a password, so it is dropped.
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         // A list would be read as the fields in their order.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return None;
@@ -91,12 +91,6 @@ impl Credentials {
             logins.insert(bare(&key).to_owned(), Login(text));
         }
         Some(Self(logins))
-    }
-
-    /// Sets the login for a registry.
-    pub(crate) fn set(&mut self, registry: &RegistryName, login: &Credential) {
-        let text = format!("{}:{}", login.user, login.password);
-        self.0.insert(registry.as_str().to_owned(), Login(text));
     }
 
     /// The login for a registry, else for the host and port of the endpoint that the administrator has

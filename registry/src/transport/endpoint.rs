@@ -276,8 +276,6 @@ fn is_certificate(error: &reqwest::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use onedock_common::types::secret::Credential;
-
     use super::*;
 
     /// An endpoint, with `authority` as its own CA.
@@ -376,13 +374,9 @@ mod tests {
             o.endpoints = [("r.example".parse().unwrap(), mirror)].into();
         });
         open("r.example", &mirrored).unwrap();
-        let mut logins = Credentials::default();
-        let login = Credential {
-            user: "u".into(),
-            password: "p".into(),
-        };
+        let logins = br#"{"auths":{"127.0.0.1:4":{"auth":"dTpw"}}}"#;
+        let logins = Credentials::parse(logins).unwrap();
         let fourth: RegistryName = "127.0.0.1:4".parse().unwrap();
-        logins.set(&fourth, &login);
         let with_login = Endpoint::open(&usual, &logins, &fourth);
         runtime.block_on(with_login).unwrap();
         let endpoint = open("198.51.100.7", &usual).unwrap();

@@ -34,7 +34,6 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
         disk: disk_id,
     };
     let saving = Saving {
-        front,
         images: &images,
         target: &target,
         to: &to,
@@ -59,7 +58,6 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
 }
 
 struct Saving<'a> {
-    front: &'a FrontEnd<'a>,
     images: &'a ImageStore,
     target: &'a Target,
     to: &'a Source,
@@ -74,7 +72,6 @@ impl Saving<'_> {
             repository: Some(repository.clone()),
             tag: self.temporary.into(),
             comment: format!("disk {} of VM {} saved", descriptor.disk, descriptor.vm),
-            credential: self.front.credential(repository.registry())?,
             if_running: IfRunning::Freeze,
         };
         let saved = self.target.call(&request).await?;
@@ -114,7 +111,6 @@ impl Saving<'_> {
             snapshot,
             repository: repository.clone(),
             tag: self.temporary.into(),
-            credential: self.front.credential(repository.registry())?,
             if_running: IfRunning::Freeze,
         };
         let digest = self.target.call(&request).await?;

@@ -47,7 +47,6 @@ impl TestHost {
         self.perform(SnapCreate {
             disk: self.path("disk.0"),
             id: SnapshotId::new(id),
-            credential: None,
         })
     }
 
@@ -154,7 +153,6 @@ fn a_snapshot_that_dies_while_the_vm_is_frozen_leaves_a_note_for_the_next_action
         let request = SnapCreate {
             disk: host.path("disk.0"),
             id: SnapshotId::new(0),
-            credential: None,
         };
         let mut nothing = std::io::empty();
         let work = request.perform(&host.node, &mut nothing);
@@ -298,7 +296,6 @@ fn the_tree_of_a_further_image_is_saved_without_having_run_and_goes_with_its_dis
         repository: None,
         tag: "vm-5-disk-1".parse().unwrap(),
         comment: "saved".to_owned(),
-        credential: None,
         if_running: IfRunning::Refuse,
     };
     let saved = host.perform(request.clone()).unwrap();

@@ -110,7 +110,6 @@ impl TestHost {
             repository: None,
             tag: "vm-5-disk-0".parse().unwrap(),
             comment: "saved".to_owned(),
-            credential: None,
             if_running,
         })
     }

@@ -33,8 +33,6 @@ use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
 use onedock_common::state::descriptor::DiskKind;
 use onedock_common::state::paths::Paths;
-use onedock_common::types::reference::RegistryName;
-use onedock_common::types::secret::Credential;
 use onedock_common::types::system_datastore::SystemDatastore;
 use onedock_node::client::Helper;
 use onedock_registry::{Client, ImageStore};
@@ -63,17 +61,9 @@ struct FrontEnd<'a> {
 }
 
 impl FrontEnd<'_> {
-    /// The images, with the front-end's account: the one that may change tags.
+    /// The images, with the front-end's account: the one that may change their versions.
     fn images(&self) -> anyhow::Result<ImageStore> {
         Ok(ImageStore::new(Client::configured(self.config)?))
-    }
-
-    /// The account, for a host that pushes in our vm_path.
-    fn credential(&self, registry: &RegistryName) -> anyhow::Result<Option<Credential>> {
-        Ok(onedock_registry::credential(
-            &self.config.auth_file,
-            registry,
-        )?)
     }
 }
 
@@ -99,7 +89,7 @@ pub(crate) async fn run(
         "mv" => mv::run(arguments, &front).await,
         "mvds" => mvds::run(arguments, &front).await,
         "resize" => resize::run(arguments).await,
-        "snap_create" | "snap_create_live" => snap_create::run(arguments, &front).await,
+        "snap_create" | "snap_create_live" => snap_create::run(arguments).await,
         "snap_delete" => snap_delete::run(arguments, &front).await,
         "snap_revert" => snap_revert::run(arguments).await,
         "monitor" => monitor::run(),

@@ -31,7 +31,6 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
         .context("a disk is saved, not a folder")?;
     let images = front.images()?;
     let saving = Saving {
-        front,
         images: &images,
         target: &target,
         source: &source,
@@ -78,7 +77,6 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
 }
 
 struct Saving<'a> {
-    front: &'a FrontEnd<'a>,
     images: &'a ImageStore,
     target: &'a Target,
     source: &'a Source,
@@ -88,14 +86,12 @@ struct Saving<'a> {
 
 impl Saving<'_> {
     async fn container(&self) -> anyhow::Result<Option<Source>> {
-        let repository = self.source.repository();
         let disk = &self.target.path;
         let request = SaveContainer {
             disk: disk.clone(),
             repository: None,
             tag: (&self.tag).into(),
             comment: format!("disk {} of VM {} saved", self.number, disk.vm()),
-            credential: self.front.credential(repository.registry())?,
             if_running: IfRunning::Refuse,
         };
         let saved = self.target.call(&request).await?;
@@ -125,7 +121,6 @@ impl Saving<'_> {
             snapshot,
             repository: repository.clone(),
             tag: tag.into(),
-            credential: self.front.credential(repository.registry())?,
             if_running: IfRunning::Refuse,
         };
         self.target.call(&request).await

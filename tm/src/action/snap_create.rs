@@ -9,35 +9,29 @@ use onedock_common::SnapshotId;
 use onedock_common::engine::Engine;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::state::descriptor::{DiskKind, Snapshot};
-use onedock_common::types::secret::Credential;
 use onedock_registry::{Client, ImageStore};
 use serde::{Deserialize, Serialize};
 
 use super::save::IfRunning;
 use super::save::container::{SaveContainer, SavedContainer, save};
-use super::{FrontEnd, first, target};
+use super::{first, target};
 use crate::location::VmPath;
 use crate::node::{NodeContext, container, disk, sidecar};
 use crate::request::{Request, TRANSFER};
 
-pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn run(arguments: &[String]) -> anyhow::Result<Answer> {
     let [disk, id, vm] = first(
         arguments,
         "snap_create needs <host:disk> <snapshot> <vm> <datastore>",
     )?;
     let target = target(disk, vm)?;
     let id: SnapshotId = id.parse().context("the snapshot's id")?;
-    let credential = match target.present_disk().await? {
-        DiskKind::Container(descriptor) => {
-            front.credential(descriptor.source.repository().registry())?
-        }
-        DiskKind::File => None,
-        DiskKind::Folder => bail!("{disk} is not a disk that has snapshots"),
-    };
+    if let DiskKind::Folder = target.present_disk().await? {
+        bail!("{disk} is not a disk that has snapshots");
+    }
     let request = SnapCreate {
         disk: target.path.clone(),
         id,
-        credential,
     };
     target.call(&request).await?;
     Ok(Answer::done())
@@ -49,7 +43,6 @@ pub(super) async fn run(arguments: &[String], front: &FrontEnd<'_>) -> anyhow::R
 pub(crate) struct SnapCreate {
     pub(crate) disk: VmPath,
     pub(crate) id: SnapshotId,
-    pub(crate) credential: Option<Credential>,
 }
 
 impl Request for SnapCreate {
@@ -95,14 +88,9 @@ async fn of_container<E: Engine>(
     node: &NodeContext<'_, E>,
     request: SnapCreate,
 ) -> anyhow::Result<()> {
-    let SnapCreate {
-        disk,
-        id,
-        credential,
-    } = request;
+    let SnapCreate { disk, id } = request;
     let descriptor = container::descriptor(&disk)?;
     let tag = descriptor.snapshot_tag(id);
-    let login = credential.clone();
     let saving = SaveContainer {
         disk: disk.clone(),
         repository: None,
@@ -112,7 +100,6 @@ async fn of_container<E: Engine>(
             descriptor.disk,
             disk.vm()
         ),
-        credential,
         if_running: IfRunning::Freeze,
     };
     let SavedContainer {
@@ -125,8 +112,7 @@ async fn of_container<E: Engine>(
         // The snapshot is the image that the disk is based on, and needs a tag of its own.
         let repository = image.repository();
         sidecar::note_repository(&disk.to_path_buf(), repository)?;
-        let registry = repository.registry();
-        let client = Client::configured_with(node.config, registry, login.as_ref())?;
+        let client = Client::configured(node.config)?;
         ImageStore::new(client)
             .tag(repository, image.digest(), &tag)
             .await

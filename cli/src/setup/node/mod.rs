@@ -158,8 +158,8 @@ fn remote_scripts_folder(host: &Host, join: Option<&Join>) -> PathBuf {
 /// What a node has of its cloud.
 #[derive(Debug, Default)]
 struct Membership {
-    /// Keys of the front-end.
-    keys: bool,
+    /// Whether it trusts a key of the front-end.
+    trusts: bool,
     /// The registry for which it has an account.
     registry: Option<String>,
 }
@@ -168,7 +168,7 @@ impl Membership {
     /// What an earlier call with `--join` has left here.
     fn found(host: &Host, account: Option<&trust::Account>) -> Self {
         Self {
-            keys: ssh::has_key(host),
+            trusts: ssh::lets_in(host),
             registry: account.map(|account| account.registry.to_string()),
         }
     }
@@ -178,21 +178,21 @@ impl Membership {
         const HOW: &str = "make a join file on the front-end with `onedock setup registry`, bring \
                            it here, and call this again with --join";
         let registry = self.registry.as_deref();
-        match (self.keys, registry) {
+        match (self.trusts, registry) {
             (true, Some(registry)) => format!(
-                "This node has joined already: oneadmin's keys and an account of the registry \
-                 {registry} are here and were left as they are."
+                "This node has joined already: it trusts oneadmin's key, and an account of the \
+                 registry {registry} is here; both were left as they are."
             ),
             (true, None) => {
-                format!("oneadmin's keys are here, and there is no account of the registry: {HOW}.")
+                format!("It trusts oneadmin's key, and has no account of the registry: {HOW}.")
             }
             (false, Some(registry)) => format!(
-                "An account of the registry {registry} is here, and there are no keys of the \
-                 front-end: {HOW}."
+                "An account of the registry {registry} is here, and no key of the front-end is \
+                 trusted: {HOW}."
             ),
             (false, None) => format!(
-                "Without a join file this node has no keys of the front-end and no account of \
-                 the registry: {HOW}."
+                "Without a join file this node trusts no key of the front-end and has no account \
+                 of the registry: {HOW}."
             ),
         }
     }
@@ -205,8 +205,8 @@ fn notes(host: &Host, join: Option<&Join>) -> Vec<String> {
         .or_else(|| trust::Account::of_this_node(host));
     match join {
         None => notes.push(Membership::found(host, account.as_ref()).describe()),
-        Some(join) if !join::has_key(&join.ssh) && !ssh::has_key(host) => notes.push(
-            "WARNING: the join file holds no ssh key, so the front-end cannot reach this node: \
+        Some(join) if !join::lets_in(&join.ssh) && !ssh::lets_in(host) => notes.push(
+            "WARNING: the join file names no ssh key, so the front-end cannot reach this node: \
              make oneadmin's key on the front-end (ssh-keygen as oneadmin), call `onedock setup \
              registry` there again, and this with the new join file."
                 .into(),
@@ -231,17 +231,18 @@ mod tests {
 
     #[test]
     fn a_node_that_has_joined_is_not_told_that_it_has_not() {
-        let text = |keys, registry: Option<&str>| {
+        let text = |trusts, registry: Option<&str>| {
             let registry = registry.map(str::to_owned);
-            Membership { keys, registry }.describe()
+            Membership { trusts, registry }.describe()
         };
         let joined = text(true, Some("fe:5000"));
         assert!(joined.contains("has joined already") && !joined.contains("--join"));
         assert!(text(true, None).contains("no account of the registry"));
-        assert!(text(false, Some("fe:5000")).contains("no keys of the front-end"));
+        assert!(text(false, Some("fe:5000")).contains("no key of the front-end is trusted"));
         let alone = text(false, None);
         assert!(
-            alone.contains("no keys of the front-end and no account") && alone.contains("--join")
+            alone.contains("trusts no key of the front-end and has no account")
+                && alone.contains("--join")
         );
     }
 
@@ -268,15 +269,12 @@ mod tests {
     fn what_an_earlier_call_has_left_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::at(dir.path());
-        assert!(!Membership::found(&host, None).keys);
+        assert!(!Membership::found(&host, None).trusts);
         let folder = host.path("/var/lib/one/.ssh");
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("id_ed25519.pub"), "").unwrap();
-        assert!(
-            !Membership::found(&host, None).keys,
-            "a public half is no key"
-        );
-        std::fs::write(folder.join("id_ed25519"), "").unwrap();
-        assert!(Membership::found(&host, None).keys);
+        std::fs::write(folder.join("id_ed25519"), "PRIVATE\n").unwrap();
+        assert!(!Membership::found(&host, None).trusts);
+        std::fs::write(folder.join("authorized_keys"), "ssh-rsa X\n").unwrap();
+        assert!(Membership::found(&host, None).trusts);
     }
 }

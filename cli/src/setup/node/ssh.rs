@@ -1,4 +1,4 @@
-//! oneadmin's ssh on a node: the front-end's keys, and what it knows and trusts. Lines are
+//! oneadmin's ssh on a node: whom it trusts, the front-end's key among them, and whom it knows. Lines are
 //! added to lists that are there; a key that is there stays.
 
 use std::fs;
@@ -32,9 +32,9 @@ pub(super) fn steps(join: &Join) -> Steps {
     steps
 }
 
-/// Whether a private key of oneadmin is here.
-pub(super) fn has_key(host: &Host) -> bool {
-    join::has_key(&ssh_files(&host.path(FOLDER)))
+/// Whether the front-end may log in here.
+pub(super) fn lets_in(host: &Host) -> bool {
+    join::lets_in(&ssh_files(&host.path(FOLDER)))
 }
 
 fn file_step(path: PathBuf, name: &str, given: Secret, owner: Owner) -> Box<dyn Step> {

@@ -2,8 +2,8 @@
 //! are random, so the cheapest bcrypt protects them as well as a dear one, and the registry
 //! works it out anew for every single request.
 //!
-//! `docker-registry` gives every account of a password file all rights; two accounts are there
-//! so that one can be taken back without the other.
+//! `docker-registry` gives every account of a password file all rights; what the nodes' may do is the
+//! proxy's to say ([`super::proxy`]).
 
 use std::collections::BTreeMap;
 use std::fs;

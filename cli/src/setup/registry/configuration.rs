@@ -1,6 +1,6 @@
 //! `config.yml` of the registry.
 
-use super::RegistrySetup;
+use super::{RegistrySetup, proxy};
 use crate::file_step::PutFile;
 use crate::step::Step;
 
@@ -23,17 +23,12 @@ fn render(setup: &RegistrySetup) -> String {
          version: 0.1\n\
          log:\n  level: error\n  accesslog:\n    disabled: true\n\
          storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-         http:\n  addr: {}\n  headers:\n    X-Content-Type-Options: [nosniff]\n\
-         \x20 tls:\n    certificate: {}\n    key: {}\n\
+         http:\n  net: unix\n  addr: {}\n  host: {}\n  relativeurls: true\n\
+         \x20 headers:\n    X-Content-Type-Options: [nosniff]\n\
          auth:\n  htpasswd:\n    realm: onedock\n    path: {}\n",
         quoted(&setup.storage().display().to_string()),
-        quoted(&format!(
-            "{}:{}",
-            setup.options.listen.as_deref().unwrap_or_default(),
-            setup.options.port
-        )),
-        file("tls.crt"),
-        file("tls.key"),
+        quoted(&setup.host.path(proxy::SOCKET).display().to_string()),
+        quoted(&format!("https://{}", setup.registry)),
         file("htpasswd"),
     )
 }

@@ -8,7 +8,7 @@ use crate::file_step::PutFile;
 use crate::getent;
 use crate::owner::Owner;
 use crate::setup::frontend::Layout;
-use crate::setup::join::{self, Join, ssh_files};
+use crate::setup::join::{self, Join, ssh_files_for_nodes};
 use crate::step::Step;
 
 /// The file's step.
@@ -49,6 +49,9 @@ fn collect(
         datastores: datastores.to_path_buf(),
         remote_scripts,
         ids: oneadmin.map(|user| (user.uid, user.gid)),
-        ssh: ssh_files(&setup.host.path(home.join(".ssh"))),
+        ssh: ssh_files_for_nodes(
+            &setup.host.path(home.join(".ssh")),
+            setup.options.with_private_key,
+        ),
     })
 }

@@ -1,5 +1,6 @@
 //! `onedock setup registry`: the private registry of the cloud. Debian's `docker-registry`
-//! with a certificate of an own authority, two accounts, and a name that every host resolves.
+//! with a certificate of an own authority, two accounts, and a name that every host resolves; before it
+//! HAProxy, which says what each account may do.
 
 mod accounts;
 pub(super) mod answer;
@@ -7,6 +8,7 @@ mod certificate;
 mod configuration;
 mod join_step;
 pub(super) mod name;
+mod proxy;
 mod service;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +45,8 @@ pub struct Options {
     pub start: bool,
     /// OpenNebula's user.
     pub oneadmin: String,
+    /// Whether nodes get oneadmin's private key.
+    pub with_private_key: bool,
 }
 
 /// Where the registry's own files lie.
@@ -150,6 +154,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
     steps.extend(certificate::steps(&setup));
     steps.extend(accounts::steps(&setup));
     steps.push(configuration::step(&setup));
+    steps.push(proxy::step(&setup));
 
     let certs = host.path("/etc/docker/certs.d").join(registry.as_str());
     steps.push(Folder::new(certs.clone(), 0o755, Owner::root()));
@@ -190,7 +195,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         notes.push("No OpenNebula is installed here, so the registry is in no onedock.conf: on the front-end run onedock setup frontend --registry NAME.".into());
     }
     Ok(Plan::with(steps, move |_| {
-        let lacks_key = Join::read(&file).is_ok_and(|join| !join::has_key(&join.ssh));
+        let lacks_key = Join::read(&file).is_ok_and(|join| !join::lets_in(&join.ssh));
         notes.push(give_note(&file, lacks_key));
         notes
     }))
@@ -202,11 +207,11 @@ fn give_note(file: &Path, lacks_key: bool) -> String {
     let how = "There: onedock setup node --join join.json";
     if !lacks_key {
         return format!(
-            "Give {file} to each new node over a trusted way: it holds ssh keys and a password. {how}"
+            "Give {file} to each new node over a trusted way: it holds a password. {how}"
         );
     }
     format!(
-        "WARNING: oneadmin has no ssh key here, so {file} holds none and the front-end could not \
+        "WARNING: oneadmin has no ssh key here, so {file} names none and the front-end could not \
          reach a node: as oneadmin run ssh-keygen and add the public key to \
          ~/.ssh/authorized_keys, call this again, then give the file to each new node. {how}"
     )
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn a_join_file_without_a_key_is_not_praised() {
         let text = |lacks_key| give_note(Path::new("/etc/onedock/join.json"), lacks_key);
-        assert!(text(false).contains("it holds ssh keys"));
+        assert!(text(false).contains("it holds a password"));
         let warning = text(true);
         assert!(
             warning.starts_with("WARNING") && warning.contains("ssh-keygen"),

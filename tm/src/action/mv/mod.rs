@@ -117,13 +117,11 @@ impl Moving<'_> {
     }
 
     async fn container(&self, descriptor: &Descriptor, token: String) -> anyhow::Result<()> {
-        let repository = descriptor.source.repository();
         let request = SaveContainer {
             disk: self.from.path.clone(),
             repository: None,
             tag: (&ImageTag::disk(descriptor.vm, descriptor.disk)).into(),
             comment: format!("disk {} of VM {} moved", descriptor.disk, descriptor.vm),
-            credential: self.front.credential(repository.registry())?,
             if_running: IfRunning::Refuse,
         };
         let Some(saved) = self.from.call(&request).await? else {

@@ -10,7 +10,6 @@ use onedock_common::engine::labels;
 use onedock_common::engine::{ContainerInfo, Engine};
 use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::types::reference::{Repository, Source, Tag};
-use onedock_common::types::secret::Credential;
 use onedock_registry::Client;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
@@ -34,7 +33,6 @@ pub(crate) struct SaveContainer {
     pub(crate) tag: Tag,
     /// For the image's history.
     pub(crate) comment: String,
-    pub(crate) credential: Option<Credential>,
     pub(crate) if_running: IfRunning,
 }
 
@@ -201,11 +199,7 @@ impl<E: Engine> Job<'_, E> {
     }
 
     fn client(&self) -> Result<Client> {
-        Ok(Client::configured_with(
-            self.node.config,
-            self.target.registry(),
-            self.job.credential.as_ref(),
-        )?)
+        Ok(Client::configured(self.node.config)?)
     }
 
     async fn append(
@@ -245,9 +239,9 @@ impl<E: Engine> Job<'_, E> {
                 .context("the VM's changes cannot be made an image")
         })
         .await?;
-        let pushed = engine
-            .push(self.target, tag, self.job.credential.as_ref())
-            .await;
+        let registry = self.target.registry();
+        let login = onedock_registry::credential(&self.node.config.auth_file, registry)?;
+        let pushed = engine.push(self.target, tag, login.as_ref()).await;
         // The local name goes in any case; the layers stay with the container.
         let untagged = engine.untag(self.target, tag).await;
         let digest = pushed.with_context(|| self.unsent())?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::ensure;
 use onedock_common::engine::Engine;
 use onedock_common::types::reference::{Repository, Tag};
-use onedock_common::types::secret::Credential;
 use onedock_common::{Digest, SnapshotId};
 use onedock_registry::Client;
 use serde::{Deserialize, Serialize};
@@ -26,7 +25,6 @@ pub(crate) struct SaveFile {
     pub(crate) snapshot: Option<SnapshotId>,
     pub(crate) repository: Repository,
     pub(crate) tag: Tag,
-    pub(crate) credential: Option<Credential>,
     pub(crate) if_running: IfRunning,
 }
 
@@ -51,8 +49,7 @@ impl Request for SaveFile {
             ensure_own_image(&path, &self.repository)?;
         }
         let (repository, tag) = (&self.repository, &self.tag);
-        let login = self.credential.as_ref();
-        let client = Client::configured_with(node.config, repository.registry(), login)?;
+        let client = Client::configured(node.config)?;
         let spooled = match (self.snapshot, self.if_running) {
             // A snapshot does not change.
             (Some(_), _) => None,
