@@ -4,13 +4,16 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use nix::unistd::{AccessFlags, access, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{
+    AccessFlags, access, close, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid,
+};
 use onedock_common::HostId;
 use onedock_common::state::paths::Paths;
 use thiserror::Error;
@@ -62,25 +65,28 @@ pub enum StartError {
 
 /// Where files go; `ONEDOCK_ONE_DB` moves them, for a second node on one machine.
 fn dir() -> PathBuf {
-    std::env::var_os("ONEDOCK_ONE_DB").map_or_else(|| beside(&remotes()), PathBuf::from)
+    std::env::var_os("ONEDOCK_ONE_DB").map_or_else(
+        || beside(&remotes(), Path::new(DIR), paths().state()),
+        PathBuf::from,
+    )
 }
 
 /// `<SCRIPTS_REMOTE_DIR>_db`, so that two OpenNebulas with folders of their own on one host do not
-/// end one another's agents. Where it is not there and cannot be made, it is OpenNebula's own.
-fn beside(remotes: &Path) -> PathBuf {
+/// end one another's agents. Where it is not there and cannot be made, it is OpenNebula's own. Both may
+/// lie in a folder of everybody's: one that another user has laid there is passed by for one of the
+/// drivers' state, so that it does not stop the monitor (attack 45).
+fn beside(remotes: &Path, stock: &Path, state: &Path) -> PathBuf {
     let mut name = remotes.as_os_str().to_owned();
     name.push("_db");
-    let folder = PathBuf::from(name);
-    let can_be_made = || {
-        folder
+    let folders = [PathBuf::from(name), stock.to_owned()];
+    let usable = |folder: &&PathBuf| match fs::symlink_metadata(folder) {
+        Ok(meta) => meta.is_dir() && meta.uid() == geteuid().as_raw(),
+        Err(_) => folder
             .parent()
-            .is_some_and(|parent| access(parent, AccessFlags::W_OK).is_ok())
+            .is_some_and(|parent| access(parent, AccessFlags::W_OK).is_ok()),
     };
-    if folder.is_dir() || can_be_made() {
-        folder
-    } else {
-        DIR.into()
-    }
+    let found = folders.iter().find(usable).cloned();
+    found.unwrap_or_else(|| state.join("monitor"))
 }
 
 /// The state folder of the drivers; `ONEDOCK_STATE` moves it, for tests of the agent alone.
@@ -304,15 +310,31 @@ fn let_go() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
     use super::*;
 
     #[test]
     fn files_lie_beside_the_folder_of_the_programs_where_that_can_be() {
         let dir = tempfile::tempdir().unwrap();
         let remotes = dir.path().join("one");
-        assert_eq!(beside(&remotes), dir.path().join("one_db"));
-        assert_eq!(beside(Path::new(REMOTES)), Path::new(DIR));
+        let (stock, state) = (dir.path().join("stock"), dir.path().join("state"));
+        let found = |remotes: &Path| beside(remotes, &stock, &state);
+        assert_eq!(found(&remotes), dir.path().join("one_db"));
         // Nobody makes a folder in /proc, not even root.
-        assert_eq!(beside(Path::new("/proc/none/one")), Path::new(DIR));
+        assert_eq!(found(Path::new("/proc/none/one")), stock);
+    }
+
+    #[test]
+    fn attack_45_a_folder_that_another_user_has_laid_does_not_stop_the_monitor() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let found = || beside(&at("one"), &at("stock"), &at("state"));
+        fs::create_dir(at("one_db")).unwrap();
+        assert_eq!(found(), at("one_db"));
+        chown(at("one_db"), Some(4711), None).unwrap();
+        assert_eq!(found(), at("stock"));
+        symlink(dir.path(), at("stock")).unwrap();
+        assert_eq!(found(), at("state/monitor"));
     }
 }

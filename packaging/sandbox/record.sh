@@ -31,6 +31,7 @@ made_paths() {
 /var/log/onedock-registry.log
 /var/log/onedock-registry-proxy.log
 /var/log/one
+/var/tmp/one_db
 /var/tmp/onedock-sandbox
 PATHS
 }

@@ -21,6 +21,18 @@ const SYSTEM_TYPES: &str = "shared,ssh,ceph,onedock";
 /// (TM_MAD_SYSTEM). 6.10 has no `local`; there nobody can make a system datastore of that kind.
 pub(super) const OTHER_SYSTEMS: [&str; 3] = ["ssh", "shared", "local"];
 
+/// What only an administrator may write into a template, beside what OpenNebula ships restricted: the host
+/// end of a NIC and the driver that lays it, and an image's SOURCE, by which a VM gets its content.
+const RESTRICTED: [(&str, &str); 7] = [
+    ("VM_RESTRICTED_ATTR", "NIC/TARGET"),
+    ("VM_RESTRICTED_ATTR", "NIC/VN_MAD"),
+    ("VM_RESTRICTED_ATTR", "NIC/PHYDEV"),
+    ("VM_RESTRICTED_ATTR", "NIC_DEFAULT/TARGET"),
+    ("VM_RESTRICTED_ATTR", "NIC_DEFAULT/VN_MAD"),
+    ("VM_RESTRICTED_ATTR", "NIC_DEFAULT/PHYDEV"),
+    ("IMAGE_RESTRICTED_ATTR", "SOURCE"),
+];
+
 /// Opens a configuration file of OpenNebula.
 pub(super) fn open(path: &Path, text: &str) -> Result<Template> {
     Template::new(text).map_err(|Misread { line, what }| Error::Syntax {
@@ -76,6 +88,9 @@ pub(super) fn edit(path: &Path, text: &str) -> Result<Edit> {
         template.ensure_single("INHERIT_IMAGE_ATTR", attribute);
     }
     template.ensure_single("INHERIT_VNET_ATTR", "NETWORK_MASK");
+    for (name, attribute) in RESTRICTED {
+        template.ensure_single(name, attribute);
+    }
     Ok(template.finish())
 }
 
@@ -143,7 +158,7 @@ mod tests {
             let (before, after) = golden(release);
             let (out, changes, kept) = edit(Path::new("oned.conf"), &before).unwrap();
             assert_eq!(out, after, "release {release}");
-            assert_eq!((changes.len(), kept.len()), (10, 0));
+            assert_eq!((changes.len(), kept.len()), (17, 0));
             let (again, changes, _) = edit(Path::new("oned.conf"), &out).unwrap();
             assert_eq!((again, changes.len()), (out, 0));
         }

@@ -129,22 +129,23 @@ fn folders(host: &Host, join: Option<&Join>) -> Steps {
     steps.push(missing_folder(datastores, 0o750, oneadmin()));
     let scripts = remote_scripts_folder(host, join);
     steps.extend(run_folders::steps(host, &scripts));
-    steps.extend(
-        agent_folder(&scripts).map(|folder| missing_folder(host.path(folder), 0o755, oneadmin())),
-    );
+    let agents = host.path(agent_folder(&scripts));
+    // Somebody else's is moved aside.
+    steps.push(remote_scripts::step(agents.clone(), oneadmin()));
+    steps.push(missing_folder(agents, 0o755, oneadmin()));
     steps.push(remote_scripts::step(scripts, oneadmin()));
     steps
 }
 
 /// Where the monitor agent keeps its files: beside the drivers (docs/decisions/0027-killed-agent.md).
-/// oneadmin makes it in `/var/tmp`; beside drivers elsewhere it may not, and the agent would go back
-/// to the stock folder, which the agent of another OpenNebula uses too.
-fn agent_folder(scripts: &Path) -> Option<PathBuf> {
+/// In `/var/tmp` anybody could make it first; beside drivers elsewhere oneadmin may not, and the agent would
+/// go back to the stock folder, which the agent of another OpenNebula uses too.
+fn agent_folder(scripts: &Path) -> PathBuf {
     // Without the slash that may end it.
     let scripts = scripts.components().as_path();
     let mut name = scripts.as_os_str().to_owned();
     name.push("_db");
-    (scripts != Path::new(run_folders::REMOTE_SCRIPTS)).then(|| name.into())
+    name.into()
 }
 
 /// Where the front-end puts the drivers: as the join file says, else as the OpenNebula of this
@@ -247,13 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_has_a_folder_beside_drivers_that_are_not_at_the_stock_place() {
+    fn the_agent_has_a_folder_beside_the_drivers() {
         let folder = agent_folder(Path::new("/var/opt/one"));
-        assert_eq!(folder, Some("/var/opt/one_db".into()));
+        assert_eq!(folder, Path::new("/var/opt/one_db"));
         assert_eq!(agent_folder(Path::new("/var/opt/one/")), folder);
-        for stock in ["/var/tmp/one", "/var/tmp/one/"] {
-            assert_eq!(agent_folder(Path::new(stock)), None);
-        }
+        let stock = agent_folder(Path::new("/var/tmp/one"));
+        assert_eq!(stock, Path::new("/var/tmp/one_db"));
         let dir = tempfile::tempdir().unwrap();
         let host = Host::at(dir.path());
         std::fs::create_dir_all(host.path("/etc/one")).unwrap();
