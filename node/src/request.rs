@@ -91,6 +91,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_request_has_64_kibibytes_at_most() {
+        // A thousand host ends fit; what is longer is no request of a driver.
+        assert_eq!(LIMIT, 65_536);
+    }
+
+    #[test]
     fn attack_49_nothing_but_a_known_request_is_read() {
         let good = r#"{"action":"unplug","vm":5,"host_ends":["one-5-0"]}"#;
         assert!(serde_json::from_str::<Request>(good).is_ok());

@@ -14,6 +14,59 @@ fn a_quota_that_was_lifted_is_the_same_as_none() {
     assert_eq!(quota(&BEYOND_ANY_HOST_US.to_string()), 0);
 }
 
+#[test]
+fn a_container_is_read_with_what_an_engine_leaves_out() {
+    let read = |state: &str, rest: &str| {
+        let id = "ab".repeat(32);
+        let answer = format!(r#"{{"Id":"{id}","State":{{{state}}}{rest}}}"#);
+        container(serde_json::from_str(&answer).unwrap()).unwrap()
+    };
+    for (started, before) in [
+        ("0001-01-01T00:00:00Z", false),
+        ("2026-11-30T00:00:00Z", true),
+    ] {
+        let state = format!(r#""StartedAt":"{started}""#);
+        assert_eq!(read(&state, "").started_before, before, "{started}");
+    }
+    assert!(!read("", "").started_before);
+    for (pid, expected) in [("0", None), ("1", Some(1)), ("77", Some(77)), ("-1", None)] {
+        let state = format!(r#""Pid":{pid}"#);
+        assert_eq!(read(&state, "").pid, expected);
+    }
+    for (signal, expected) in [("", None), ("SIGINT", Some("SIGINT"))] {
+        let config = format!(r#","Config":{{"StopSignal":"{signal}"}}"#);
+        assert_eq!(read("", &config).stop_signal.as_deref(), expected);
+    }
+    for (memory, with_swap, swap) in [(100, 130, 30), (100, 100, 0), (100, -1, 0), (100, 0, 0)] {
+        let host = format!(r#","HostConfig":{{"Memory":{memory},"MemorySwap":{with_swap}}}"#);
+        let limits = read("", &host).limits;
+        assert_eq!((limits.memory, limits.swap), (memory, swap), "{with_swap}");
+    }
+}
+
+#[test]
+fn a_quota_of_more_than_any_host_has_bounds_nothing() {
+    assert_eq!(BEYOND_ANY_HOST_US, 819_200_000);
+    assert_eq!(quota(819_199_999), 819_199_999);
+    // runc 1.1.5 on cgroup v1.
+    assert!(is_quota_file(
+        "failed to write \"-1\" to \"/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us\""
+    ));
+    assert!(!is_quota_file(
+        "failed to write \"1\" to \"memory.limit_in_bytes\""
+    ));
+}
+
+#[test]
+fn a_container_without_a_bound_of_processes_is_made_without_one() {
+    for (pids, expected) in [(0, None), (1, Some(1))] {
+        let mut spec = spec(false);
+        spec.limits.pids = pids;
+        let body = create_body(&spec).host_config.unwrap();
+        assert_eq!(body.pids_limit, expected);
+    }
+}
+
 fn spec(terminal: bool) -> CreateSpec {
     CreateSpec {
         name: crate::ContainerName::of(crate::VmId::new(5)),

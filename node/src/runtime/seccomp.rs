@@ -284,7 +284,16 @@ mod tests {
         let mut open = config(json!([]));
         open["linux"]["seccomp"]["defaultAction"] = json!(ALLOW);
         restrict(&mut open);
-        assert!(!allows(&open, 0x4C00) && allows(&open, 0x5401));
+        for (request, allowed) in [
+            (0x4C00, false),
+            (0x4C0A, false),
+            (0x4CFF, false),
+            (0x4D00, true),
+            (0x5401, true),
+            (0x0100_4C00, true),
+        ] {
+            assert_eq!(allows(&open, request), allowed, "{request:#x}");
+        }
         assert!(!lets(&open, "socket", 0, 38) && lets(&open, "socket", 0, 2));
         assert!(!lets(&open, "io_uring_setup", 0, 1));
         let mut closed = config(json!([{ "names": ["ioctl", "socket"], "action": ERRNO }]));
@@ -294,6 +303,29 @@ mod tests {
         let mut none = json!({ "linux": {} });
         restrict(&mut none);
         assert_eq!(none, json!({ "linux": {} }));
+    }
+
+    #[test]
+    fn a_condition_holds_as_libseccomp_has_it() {
+        // scmp_compare in seccomp.h: with 5 for 4, 5 and 6.
+        for (op, expected) in [
+            ("SCMP_CMP_NE", [true, false, true]),
+            ("SCMP_CMP_LT", [true, false, false]),
+            ("SCMP_CMP_LE", [true, true, false]),
+            ("SCMP_CMP_EQ", [false, true, false]),
+            ("SCMP_CMP_GE", [false, true, true]),
+            ("SCMP_CMP_GT", [false, false, true]),
+        ] {
+            let found = [4, 5, 6].map(|number| matches(&arg(op, 5), number).unwrap());
+            assert_eq!(found, expected, "{op}");
+        }
+        assert_eq!(matches(&arg("SCMP_CMP_MASKED_EQ", 5), 2), Some(true));
+        assert_eq!(matches(&arg("SCMP_CMP_MASKED_EQ", 5), 4), Some(false));
+        assert_eq!(matches(&arg("SCMP_CMP_UNKNOWN", 5), 5), None);
+        assert_eq!(
+            matches(&json!({ "index": 1, "value": 5, "op": "SCMP_CMP_EQ" }), 5),
+            None
+        );
     }
 
     #[test]
