@@ -79,7 +79,7 @@ fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn openssl_decrypts_what_is_encrypted_with_monitord_s_key_block_by_block() {
+fn attack_32_openssl_decrypts_what_is_encrypted_with_monitord_s_key_block_by_block() {
     let dir = tempfile::tempdir().unwrap();
     let private = dir.path().join("key.pem");
     let private = private.to_str().unwrap();

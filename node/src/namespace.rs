@@ -247,7 +247,8 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn fault_53_a_process_that_ended_or_shares_the_hosts_network_gives_no_namespace() {
+    fn fault_53_and_attack_47_a_process_that_ended_or_shares_the_hosts_network_gives_no_namespace()
+    {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
         assert!(matches!(process.network(), Err(NamespaceError::Host)));

@@ -91,7 +91,7 @@ fn spec(terminal: bool) -> CreateSpec {
 }
 
 #[test]
-fn the_engine_is_asked_for_this_container_and_nothing_else() {
+fn attack_3_and_23_and_27_the_engine_is_asked_for_this_container_and_nothing_else() {
     let asked = CreateSpec {
         labels: [("org.opennebula.vm".to_owned(), "5".to_owned())].into(),
         cmd: Some(vec!["/init".to_owned()]),

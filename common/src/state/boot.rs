@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_with_a_bad_name_an_unknown_field_or_another_version_is_refused() {
+    fn attack_1_a_spec_with_a_bad_name_an_unknown_field_or_another_version_is_refused() {
         let (_dir, paths, id) = temporary();
         let good = serde_json::to_string(&spec()).unwrap();
         for (from, to) in [

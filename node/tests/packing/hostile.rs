@@ -206,7 +206,7 @@ fn attack_16_marks_of_the_overlay_count_only_where_no_container_can_write_them()
 }
 
 #[test]
-fn mount_points_of_ours_are_left_out_while_they_hold_nothing() -> Result<()> {
+fn attack_39_mount_points_of_ours_are_left_out_while_they_hold_nothing() -> Result<()> {
     let layer = Recorded::new()?;
     let diff = &layer.upper;
     let root = Root::open(diff, (0, 0))?;

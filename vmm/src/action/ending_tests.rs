@@ -85,7 +85,7 @@ fn a_frozen_vm_goes_on_before_it_is_told_to_end() {
 }
 
 #[test]
-fn fault_19_a_foreign_container_of_the_name_that_runs_is_not_ended() {
+fn fault_19_and_attack_46_a_foreign_container_of_the_name_that_runs_is_not_ended() {
     for action in ["shutdown", "cancel"] {
         let node = FakeNode::new();
         node.host.engine.add(

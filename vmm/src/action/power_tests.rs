@@ -152,7 +152,7 @@ fn a_shell_has_a_terminal_and_one_of_a_former_version_is_still_kept_alive() {
 }
 
 #[test]
-fn a_vm_that_ignores_its_stop_signal_is_not_waited_for() {
+fn attack_36_a_vm_that_ignores_its_stop_signal_is_not_waited_for() {
     let node = FakeNode::new();
     node.deploy().unwrap();
     let grace = node.host.config.stop_grace;

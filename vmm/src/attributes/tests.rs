@@ -59,7 +59,7 @@ fn every_attribute_of_the_recorded_templates_is_in_the_table() {
 }
 
 #[test]
-fn what_the_recorded_vm_asks_in_vain_is_said_once_each() {
+fn attack_2_what_the_recorded_vm_asks_in_vain_is_said_once_each() {
     let expected = [
         "deploy: GRAPHICS is not supported by this version of the driver: the VM has no VNC or SPICE console",
         "deploy: RAW is not supported by this version of the driver: its DATA is not handed on to the Docker engine",

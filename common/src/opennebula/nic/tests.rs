@@ -154,7 +154,7 @@ fn the_mtu_inside_is_guest_mtu_which_stands_before_mtu() {
 }
 
 #[test]
-fn an_odd_name_server_or_domain_is_left_out_with_a_line_and_the_others_stay() {
+fn attack_1_an_odd_name_server_or_domain_is_left_out_with_a_line_and_the_others_stay() {
     let text = RECORDED
         .replace(
             "<ETH0_DNS><![CDATA[10.77.0.1 9.9.9.9]]>",

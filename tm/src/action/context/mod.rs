@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn context_files_have_one_plain_name_each() {
+    fn attack_11_context_files_have_one_plain_name_each() {
         let name = |text| item(text).map(|i| i.name.to_owned());
         assert_eq!(name("/var/lib/one/vms/5/context.sh").unwrap(), "context.sh");
         assert_eq!(
