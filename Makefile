@@ -25,6 +25,7 @@ help:
 	@echo 'make test-vm        one walk in a virtual machine with Debian'"'"'s own kernel (RELEASE=bookworm|trixie)'
 	@echo 'make test-vm-sandbox  the sandbox in such a machine; make test-vm-all: both in both releases'
 	@echo 'make test-engines   the tests of the engine with the engines of Debian 12, 13 and unstable'
+	@echo 'make test-killed    a hundred starts whose runtime is killed'
 	@echo 'make bench          what a deploy and what keeping disks costs, against the engine by hand'
 	@echo 'make build          the static programs, in $(DIST)'
 	@echo 'make deny           licences and advisories of the dependencies (cargo-deny)'
@@ -79,6 +80,12 @@ test-sandbox: test-deps build
 test-engines: test-deps build
 	cargo nextest list --workspace --locked >/dev/null
 	$(SUDO) tests/engines/run.sh all
+
+# A hundred starts, whose runtime is killed at as many moments; make test has 16.
+.PHONY: test-killed
+test-killed: test-deps
+	ONEDOCK_KILLED_STARTS=100 CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUNNER="$(if $(SUDO),$(SUDO) -E,env)" \
+	    cargo nextest run --locked -p onedock-node -E 'test(at_any_moment)'
 
 # A virtual machine with a Debian as its installer leaves it, 12 (bookworm) or 13 (trixie).
 RELEASE := bookworm
