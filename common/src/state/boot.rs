@@ -297,6 +297,12 @@ mod tests {
         let mut nics = spec().nics;
         nics[0].metric6 = nics[0].metric;
         assert_eq!(read.nics, nics);
+        // From this version on, both metrics are what was written.
+        let mut later = serde_json::to_value(spec()).unwrap();
+        later["version"] = SEPARATE_METRICS.into();
+        fs::write(paths.boot_spec(&id), later.to_string()).unwrap();
+        let read = BootSpec::read(&paths, &id).unwrap().unwrap();
+        assert_eq!(read.nics, spec().nics);
     }
 
     #[test]
