@@ -5,11 +5,11 @@
 //! elsewhere, it has no rights to lose, and no mount of it is seen on the host.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Lines, Write as _};
+use std::io::{self, BufRead as _, BufReader, Lines, Read as _, Take, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -23,6 +23,7 @@ use onedock_common::process::{self, Handle};
 use onedock_common::state::boot::Disk;
 use onedock_common::state::files;
 use onedock_common::wait;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::disks::error::{Fault, step};
 use crate::disks::state::Folder;
@@ -38,6 +39,8 @@ const STARTING: Duration = Duration::from_millis(500);
 const FUSE: (u64, u64) = (10, 229);
 /// How long a daemon may leave a command without an answer before it counts as hung.
 const SILENCE: Duration = Duration::from_secs(10);
+/// The most that is read of a daemon's answers to one connection, in bytes.
+const ANSWER: u64 = 64 * 1024;
 /// Where the daemon finds the connection of its export: standard input.
 const CONNECTION: &str = "/dev/fd/0";
 /// The memory that the daemon may have, in bytes: its cache of tables is 32 MiB, a request 1 MiB.
@@ -152,8 +155,12 @@ fn arguments(command: &mut Command, disk: &Disk, unique: &str) {
         ));
 }
 
-fn export(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/root/export"))
+/// Opens what lies in the daemon's root. It could lay links there that lead out of it.
+fn in_root(pid: u32, name: &str, flags: OFlags) -> io::Result<File> {
+    let root = File::open(format!("/proc/{pid}/root"))?;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = flags | OFlags::CLOEXEC;
+    Ok(openat2(&root, name, flags, Mode::empty(), beneath)?.into())
 }
 
 /// Waits until the content is there: a daemon that answers its monitor has carried out its arguments.
@@ -169,8 +176,11 @@ fn ready(child: &mut Child, read_only: bool) -> io::Result<File> {
         let late = format!("{PROGRAM} is not ready within 15 s");
         return Err(io::Error::other(late));
     }
-    let mut options = OpenOptions::new();
-    options.read(true).write(!read_only).open(export(pid))
+    let access = match read_only {
+        true => OFlags::RDONLY,
+        false => OFlags::RDWR,
+    };
+    in_root(pid, "export", access)
 }
 
 /// The daemon of a disk, if it runs.
@@ -252,7 +262,7 @@ pub(super) fn grow(folder: &Folder, disk: DiskId, size: u64) -> Result<(), Fault
     let pid = find(folder, disk).map_err(failed)?;
     let pid = pid.ok_or_else(|| Fault::Daemon("its daemon has ended".to_owned()))?;
     resize(pid, size).map_err(failed)?;
-    let file = File::open(export(pid)).map_err(failed)?;
+    let file = in_root(pid, "export", OFlags::RDONLY).map_err(failed)?;
     let grown = wait::until_ok(LIMIT, || -> Result<_, Fault> {
         let seen = sys::fresh_size(&file).map_err(step("reading its size"))?;
         Ok((seen >= size).then_some(()))
@@ -263,15 +273,17 @@ pub(super) fn grow(folder: &Folder, disk: DiskId, size: u64) -> Result<(), Fault
 /// A connection to a daemon's monitor (QMP), where it takes commands: one JSON object a line.
 struct Monitor {
     stream: UnixStream,
-    lines: Lines<BufReader<UnixStream>>,
+    lines: Lines<BufReader<Take<UnixStream>>>,
 }
 
 impl Monitor {
     fn open(pid: u32) -> io::Result<Self> {
-        let stream = UnixStream::connect(format!("/proc/{pid}/root/monitor"))?;
+        let socket = in_root(pid, "monitor", OFlags::PATH)?;
+        let stream = UnixStream::connect(owned::by_descriptor(&socket.into()))?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
-        let lines = BufReader::new(stream.try_clone()?).lines();
+        // No command that is given here is answered with more.
+        let lines = BufReader::new(stream.try_clone()?.take(ANSWER)).lines();
         let mut monitor = Self { stream, lines };
         monitor.ask(&serde_json::json!({"execute": "qmp_capabilities"}))?;
         Ok(monitor)

@@ -65,7 +65,7 @@ impl Archive {
                 },
             )
             .await?;
-        unpacked.charge(&packed.blob.digest, packed.unpacked.saturating_mul(times))?;
+        unpacked.add(&packed.blob.digest, packed.unpacked.saturating_mul(times))?;
         target.share(&packed.blob).await;
         Ok(packed)
     }

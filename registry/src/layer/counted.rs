@@ -47,6 +47,15 @@ impl Unpacked {
         count
     }
 
+    /// Counts one more layer of this digest: members of an archive may be the same when they are packed.
+    pub(crate) fn add(&self, layer: &Digest, bytes: u64) -> Result<(), Error> {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = layers.entry(layer.clone()).or_default();
+        count.fetch_add(bytes, Ordering::Relaxed);
+        drop(layers);
+        self.check()
+    }
+
     /// An error when all layers together are too much.
     fn check(&self) -> Result<(), Error> {
         let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -231,6 +240,10 @@ mod tests {
         }
         sum.charge(&Digest::of(&packed), 300_000).unwrap();
         assert!(sum.charge(&Digest::of(b"other"), 1).is_err());
+        let sum = limit(100);
+        sum.add(&Digest::of(b"same"), 50).unwrap();
+        sum.add(&Digest::of(b"same"), 50).unwrap();
+        assert!(sum.add(&Digest::of(b"same"), 1).is_err());
     }
 
     #[tokio::test]

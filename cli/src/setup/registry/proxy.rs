@@ -5,6 +5,7 @@
 //! tags of VMs' disks and snapshots. It deletes nothing, and sets no version of an image.
 
 use std::fs;
+use std::path::Path;
 
 use super::{RegistrySetup, accounts};
 use crate::error::Result;
@@ -49,6 +50,13 @@ fn render(setup: &RegistrySetup, user: &str, hash: &str) -> String {
     let [uploads, manifests] = OF_NODES;
     let certificate = setup.file("tls.crt");
     let socket = setup.host.path(SOCKET);
+    // IPv4 as well, as a registry alone would listen.
+    let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
+    let all = if has_ipv6 { "[::]" } else { "*" };
+    let family = match setup.options.listen {
+        None if has_ipv6 => " v4v6",
+        _ => "",
+    };
     format!(
         "# Written by `onedock setup registry`; a change in here is undone by the next one.\n\
          global\n\
@@ -72,7 +80,7 @@ fn render(setup: &RegistrySetup, user: &str, hash: &str) -> String {
          \x20   user {user} password {hash}\n\
          \n\
          frontend registry\n\
-         \x20   bind {address}:{port} ssl crt {certificate} alpn http/1.1\n\
+         \x20   bind {address}:{port}{family} ssl crt {certificate} alpn http/1.1\n\
          \x20   http-request set-header X-Forwarded-Proto https\n\
          \x20   http-request deny deny_status 400 if {{ req.hdr_cnt(authorization) gt 1 }}\n\
          \x20   acl has_login req.hdr(authorization) -m found\n\
@@ -93,7 +101,7 @@ fn render(setup: &RegistrySetup, user: &str, hash: &str) -> String {
          \n\
          backend registry\n\
          \x20   server registry unix@{socket}\n",
-        address = setup.options.listen.as_deref().unwrap_or("*"),
+        address = setup.options.listen.as_deref().unwrap_or(all),
         port = setup.options.port,
         certificate = certificate.display(),
         socket = socket.display(),

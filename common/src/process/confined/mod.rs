@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use filter::Sockets;
 pub use room::{Room, User};
@@ -110,9 +110,14 @@ impl Confinement {
         }
         // No program of another user's (setuid) is one here; asks for no new rights as well.
         seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
-        let child = start()?;
-        bound(child.pid(), self.memory)?;
-        Ok(child)
+        let mut child = start()?;
+        match bound(child.pid(), self.memory) {
+            Ok(()) => Ok(child),
+            Err(e) => {
+                child.end();
+                Err(e)
+            }
+        }
     }
 }
 
@@ -120,11 +125,18 @@ impl Confinement {
 pub trait Started: Send + 'static {
     /// Its number; none when it was waited for.
     fn pid(&self) -> Option<u32>;
+    /// Ends it at once.
+    fn end(&mut self);
 }
 
 impl Started for std::process::Child {
     fn pid(&self) -> Option<u32> {
         Some(self.id())
+    }
+
+    fn end(&mut self) {
+        let _ = self.kill();
+        let _ = self.wait();
     }
 }
 
@@ -132,6 +144,10 @@ impl Started for std::process::Child {
 impl Started for tokio::process::Child {
     fn pid(&self) -> Option<u32> {
         self.id()
+    }
+
+    fn end(&mut self) {
+        let _ = self.start_kill();
     }
 }
 
@@ -146,6 +162,10 @@ fn bound(pid: Option<u32>, memory: u64) -> io::Result<()> {
         return Ok(());
     };
     for (resource, most) in [(Resource::Data, memory), (Resource::Core, 0)] {
+        // What is bounded more tightly already stays so: raising it would need a right.
+        let most = getrlimit(resource)
+            .maximum
+            .map_or(most, |hard| hard.min(most));
         let limit = Rlimit {
             current: Some(most),
             maximum: Some(most),
