@@ -70,23 +70,25 @@ fn output_of(output: &Output) -> String {
 
 /// The status code that curl gets, or 0 when it refuses the connection.
 fn curl(url: &str, ca: Option<&Path>, account: Option<&str>) -> u16 {
+    request("GET", url, ca, account.as_slice())
+}
+
+/// The status of a request with these logins, each in a header of its own.
+fn request(method: &str, url: &str, ca: Option<&Path>, accounts: &[&str]) -> u16 {
     let mut curl = Command::new("curl");
-    curl.args([
-        "-s",
-        "-o",
-        "/dev/null",
-        "-w",
-        "%{http_code}",
-        "--max-time",
-        "10",
-        "--noproxy",
-        "*",
-    ]);
+    curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]);
+    curl.args(["--path-as-is", "--max-time", "10", "--noproxy", "*"]);
     if let Some(ca) = ca {
         curl.arg("--cacert").arg(ca);
     }
-    if let Some(account) = account {
-        curl.args(["--user", account]);
+    match method {
+        "HEAD" => curl.arg("--head"),
+        "GET" | "DELETE" => curl.args(["-X", method]),
+        _ => curl.args(["-X", method, "--data-binary", "{}"]),
+    };
+    for account in accounts {
+        let login = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, account);
+        curl.arg("-H").arg(format!("Authorization: Basic {login}"));
     }
     let output = curl.arg(url).output().unwrap();
     String::from_utf8_lossy(&output.stdout).parse().unwrap()
@@ -160,7 +162,7 @@ fn the_registry_answers_over_tls_with_a_password_and_a_second_run_changes_nothin
         assert!(!uid.contains("\t0\t"), "the registry runs as root: {uid}");
     }
     assert_eq!(mode(&root.join("run/onedock-registry")), 0o750);
-    accounts_have_their_rights(&url, &ca, &account, &node);
+    accounts_have_their_rights(&url, Some(&ca), &account, &node);
     a_node_saves_the_disks_of_vms_and_no_images(root, &port, &node);
 
     let before = pids();
@@ -179,7 +181,7 @@ fn the_registry_answers_over_tls_with_a_password_and_a_second_run_changes_nothin
 }
 
 /// The registry answers 404 or 400 where it is asked; the proxy 403 where it is not.
-fn accounts_have_their_rights(url: &str, ca: &Path, front_end: &str, node: &str) {
+fn accounts_have_their_rights(url: &str, ca: Option<&Path>, front_end: &str, node: &str) {
     let digest = format!("sha256:{}", "ab".repeat(32));
     let state = format!("state-{}", "ab".repeat(32));
     let image = "onedock/img-1";
@@ -205,6 +207,8 @@ fn accounts_have_their_rights(url: &str, ca: &Path, front_end: &str, node: &str)
         ("PUT", tagged("snap-3/../latest"), 0),
         ("PUT", of_image("blobs/uploads/../../manifests/latest"), 0),
         ("PUT", tagged("vm-7-disk-%30"), 0),
+        ("PUT", format!("x/../{}", tagged("vm-7-disk-0")), 0),
+        ("POST", format!("x//{}", of_image("blobs/uploads/")), 0),
         ("PATCH", tagged("vm-7-disk-0"), 405),
     ];
     for (method, path, expected) in &both {
@@ -239,11 +243,7 @@ fn accounts_have_their_rights(url: &str, ca: &Path, front_end: &str, node: &str)
 /// The drivers' own client with the account of a node.
 fn a_node_saves_the_disks_of_vms_and_no_images(root: &Path, port: &str, node: &str) {
     let registry = format!("localhost:{port}");
-    let (user, password) = node.split_once(':').unwrap();
-    let login = base64::Engine::encode(
-        &base64::engine::general_purpose::STANDARD,
-        format!("{user}:{password}"),
-    );
+    let login = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, node);
     let auth = root.join("node-auth.json");
     let text = format!(r#"{{"auths":{{"{registry}":{{"auth":"{login}"}}}}}}"#);
     fs::write(&auth, text).unwrap();
@@ -292,32 +292,6 @@ fn saved_image() -> Vec<u8> {
         archive.append_data(&mut header, name, content).unwrap();
     }
     archive.into_inner().unwrap()
-}
-
-/// The status of a request with these logins, each in a header of its own.
-fn request(method: &str, url: &str, ca: &Path, accounts: &[&str]) -> u16 {
-    let mut curl = Command::new("curl");
-    curl.args([
-        "-s",
-        "-o",
-        "/dev/null",
-        "-w",
-        "%{http_code}",
-        "--path-as-is",
-    ]);
-    curl.args(["--max-time", "10", "--noproxy", "*", "--cacert"])
-        .arg(ca);
-    match method {
-        "HEAD" => curl.arg("--head"),
-        "GET" | "DELETE" => curl.args(["-X", method]),
-        _ => curl.args(["-X", method, "--data-binary", "{}"]),
-    };
-    for account in accounts {
-        let login = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, account);
-        curl.arg("-H").arg(format!("Authorization: Basic {login}"));
-    }
-    let output = curl.arg(url).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).parse().unwrap()
 }
 
 #[test]

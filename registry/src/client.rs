@@ -162,7 +162,7 @@ impl Client {
         call: impl AsyncFnOnce(&Deadline) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let limit = self.options.total_timeout;
-        let deadline = Deadline::after(limit, self.options.patience);
+        let deadline = Deadline::after(limit, self.options.request_budget);
         let late = |_| Error::Timeout {
             registry: registry.clone(),
             what: what.to_owned(),

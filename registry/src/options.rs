@@ -55,7 +55,7 @@ pub struct Options {
     pub request_timeout: Duration,
     /// All requests of one call that carry no layer, with the pauses that a registry asks for. A slow
     /// registry would hold a driver's thread for as many such requests as it names layers.
-    pub patience: Duration,
+    pub request_budget: Duration,
     /// One whole call of the client, retries and waits included.
     pub total_timeout: Duration,
     /// The largest image: the sum of its layers as they are transferred, and an archive's
@@ -79,7 +79,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(30),
             slow_limit: Duration::from_secs(60),
             request_timeout: Duration::from_secs(60),
-            patience: Duration::from_secs(15 * 60),
+            request_budget: Duration::from_secs(15 * 60),
             total_timeout: Duration::from_secs(2 * 60 * 60),
             image_limit: 256 << 30,
             unpacked_limit: 1 << 40,

@@ -143,7 +143,7 @@ pub fn is_ssh_name(name: &str) -> bool {
 }
 
 /// Whether these files let the front-end in: whether they trust any key.
-pub fn lets_in(files: &BTreeMap<String, Secret>) -> bool {
+pub fn trusts_a_key(files: &BTreeMap<String, Secret>) -> bool {
     let is_key = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     files
         .get(AUTHORIZED_KEYS)
@@ -219,12 +219,12 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("id_ed25519", "PRIVATE\n");
         write("known_hosts", "node1 ssh-ed25519 AAAA\n");
-        assert!(!lets_in(&ssh_files_for_nodes(dir.path(), true)));
+        assert!(!trusts_a_key(&ssh_files_for_nodes(dir.path(), true)));
         write("id_ed25519.pub", "ssh-ed25519 FRONT oneadmin\n");
         let files = ssh_files_for_nodes(dir.path(), false);
         let names: Vec<_> = files.keys().map(String::as_str).collect();
         assert_eq!(names, ["authorized_keys", "known_hosts"]);
-        assert!(lets_in(&files));
+        assert!(trusts_a_key(&files));
         for (trusted, expected) in [
             ("ssh-rsa X\n", "ssh-rsa X\nssh-ed25519 FRONT oneadmin\n"),
             ("ssh-rsa X", "ssh-rsa X\nssh-ed25519 FRONT oneadmin\n"),
@@ -245,7 +245,7 @@ mod tests {
     fn a_list_without_a_key_lets_nobody_in() {
         for (list, expected) in [("", false), ("# none\n\n", false), ("ssh-rsa X\n", true)] {
             let files = [("authorized_keys".to_owned(), Secret::new(list))];
-            assert_eq!(lets_in(&files.into()), expected, "{list:?}");
+            assert_eq!(trusts_a_key(&files.into()), expected, "{list:?}");
         }
     }
 

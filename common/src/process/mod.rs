@@ -242,14 +242,8 @@ impl Command {
     pub fn run(mut self) -> Result<Output, ProcessError> {
         let mut command = self.prepare()?;
         let spawn = self.spawn;
-        let started = match self.confined.take() {
-            None => spawn(&mut command).map(|child| (child, None)),
-            Some(to) => {
-                let started = to.start(move || spawn(&mut command));
-                started.map(|(child, starter)| (child, Some(starter)))
-            }
-        };
-        let (child, _starter) = started.map_err(|e| self.not_started(e))?;
+        let started = confined::start(self.confined.take(), move || spawn(&mut command));
+        let (child, _thread) = started.map_err(|e| self.not_started(e))?;
         let input = std::mem::take(&mut self.input);
         match output::gather(child, input, self.limit, self.most) {
             Ok(Some(output)) => Ok(output),

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::output::AFTER_THE_END;
-use super::{Command, Handle, Output, ProcessError};
+use super::{Command, Handle, Output, ProcessError, confined};
 
 impl Command {
     /// As [`Command::run`]. A call that is dropped kills its program.
@@ -20,18 +20,12 @@ impl Command {
     pub async fn output(mut self) -> Result<Output, ProcessError> {
         let mut command = tokio::process::Command::from(self.prepare()?);
         command.kill_on_drop(true);
-        let started = match self.confined.take() {
-            None => command.spawn().map(|child| (child, None)),
-            Some(to) => {
-                let runtime = Runtime::current();
-                let started = to.start(move || {
-                    let _here = runtime.enter();
-                    command.spawn()
-                });
-                started.map(|(child, starter)| (child, Some(starter)))
-            }
-        };
-        let (mut child, _starter) = started.map_err(|e| self.not_started(e))?;
+        let runtime = Runtime::current();
+        let started = confined::start(self.confined.take(), move || {
+            let _here = runtime.enter();
+            command.spawn()
+        });
+        let (mut child, _thread) = started.map_err(|e| self.not_started(e))?;
         let stdin = child.stdin.take();
         let input = std::mem::take(&mut self.input);
         let work = async {

@@ -15,7 +15,7 @@ use crate::disks::error::{Fault, step};
 use crate::disks::program::{self, DISK};
 use crate::disks::stage::MOUNT;
 use crate::disks::state::Mounted;
-use crate::disks::{growing, sys};
+use crate::disks::{online_resize, sys};
 use crate::mountinfo;
 
 /// A file system may leave this much of its device free, in bytes.
@@ -164,9 +164,9 @@ pub(super) fn grow(kind: &str, node: &Path) -> Result<(), Fault> {
         let device = File::open(node)?;
         let size = io::Seek::seek(&mut &device, io::SeekFrom::End(0))?;
         match kind {
-            "ext2" | "ext3" | "ext4" => growing::ext(mount, ext_block(&device)?, size),
-            "xfs" => growing::xfs(mount, size),
-            "btrfs" => growing::btrfs(mount),
+            "ext2" | "ext3" | "ext4" => online_resize::ext(mount, ext_block(&device)?, size),
+            "xfs" => online_resize::xfs(mount, size),
+            "btrfs" => online_resize::btrfs(mount),
             _ => Ok(()),
         }
     };

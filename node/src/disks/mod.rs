@@ -13,10 +13,10 @@ mod daemon;
 mod detach;
 mod error;
 mod file_system;
-#[expect(unsafe_code, reason = "ioctls of file systems have no safe form")]
-mod growing;
 mod live;
 mod loop_device;
+#[expect(unsafe_code, reason = "ioctls of file systems have no safe form")]
+mod online_resize;
 mod operations;
 mod prepare;
 mod present;

@@ -104,7 +104,7 @@ fn stage_device(
     file: &File,
     content: Content,
 ) -> Result<Prepared, Fault> {
-    let slot = container.slot.ok_or_else(|| match slots::may_be_given() {
+    let slot = container.slot.ok_or_else(|| match slots::are_allowed() {
         true => Fault::NoSlot,
         false => Fault::Unbounded,
     })?;

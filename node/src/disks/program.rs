@@ -1,4 +1,4 @@
-//! Programs that work on disks. What they read is hostile, so that each is confined to a room in which
+//! Programs that work on disks. What they read is hostile, so that each is given a root in which
 //! there is the disk and nothing else of the host, and has a deadline and an answer of bounded length.
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::stat::{Mode, SFlag, mknod};
-use onedock_common::process::confined::{Confinement, Room};
+use onedock_common::process::confined::{Confinement, PrivateRoot};
 use onedock_common::process::{Command, Output};
 
 use crate::{owned, process};
@@ -53,7 +53,7 @@ fn command(
 ) -> io::Result<Command> {
     let number = fs::metadata(device)?.rdev();
     let user = owned::user()?;
-    let room = Room::new(user, move |root| {
+    let root = PrivateRoot::new(user, move |root| {
         let node = root.join(DISK.trim_start_matches('/'));
         let mode = Mode::from_bits_truncate(0o600);
         mknod(&node, SFlag::S_IFBLK, mode, number)?;
@@ -61,6 +61,6 @@ fn command(
     });
     Ok(Command::new(name)
         .of_package(package)
-        .confined(Confinement::room(room))
+        .confined(Confinement::to_root(root))
         .args(arguments))
 }

@@ -1,7 +1,7 @@
 //! Disks in qcow2 format: `qemu-storage-daemon` shows the content as one file (a FUSE export),
 //! behind which a loop device is put. That needs no NBD in the kernel.
 //!
-//! The daemon is confined to a room in which there are programs and this one file: no header can lead it
+//! The daemon has a root of its own in which there are programs and this one file: no header can lead it
 //! elsewhere, it has no rights to lose, and no mount of it is seen on the host.
 
 use std::fs::{self, File, OpenOptions};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use onedock_common::DiskId;
 use onedock_common::disk_file::Qcow2Header;
-use onedock_common::process::confined::{Confinement, Room, room};
+use onedock_common::process::confined::{Confinement, PrivateRoot, private_root};
 use onedock_common::process::{self, Handle};
 use onedock_common::state::boot::Disk;
 use onedock_common::state::files;
@@ -66,7 +66,7 @@ pub(super) fn serve(folder: &Folder, disk: &Disk, path: &Path) -> Result<File, F
     })
 }
 
-/// Starts the daemon in a room with the image and the mount point of its export.
+/// Starts the daemon in a root with the image and the mount point of its export.
 fn start(disk: &Disk, path: &Path, unique: &str, files: (File, File)) -> io::Result<Child> {
     let program = process::find(PROGRAM).ok_or_else(|| {
         io::Error::other(format!(
@@ -75,8 +75,8 @@ fn start(disk: &Disk, path: &Path, unique: &str, files: (File, File)) -> io::Res
     })?;
     let (connection, connected) = mpsc::sync_channel(1);
     let (image, read_only) = (path.to_owned(), disk.read_only);
-    let room = Room::new(owned::user()?, move |root| {
-        let fuse = furnish(root, &image, read_only)?;
+    let root = PrivateRoot::new(owned::user()?, move |root| {
+        let fuse = populate(root, &image, read_only)?;
         connection.send(fuse).map_err(io::Error::other)
     });
     let (pid_file, log) = files;
@@ -84,7 +84,7 @@ fn start(disk: &Disk, path: &Path, unique: &str, files: (File, File)) -> io::Res
     let mut command = Command::new(program);
     arguments(&mut command, disk, unique);
     command.env_clear().stdout(Stdio::null()).stderr(log);
-    let to = Confinement::room(room).serving().with_memory(MEMORY);
+    let to = Confinement::to_root(root).listening().with_memory(MEMORY);
     let started = to.start(move || {
         command.stdin(connected.recv().map_err(io::Error::other)?);
         daemon::start(&mut command, proc, pid_file)
@@ -109,16 +109,16 @@ fn unique(folder: &Folder, disk: DiskId) -> String {
 }
 
 /// Puts into the daemon's root the image, and the mount of what it shows. It is mounted here, because the
-/// daemon may not: it finds the connection behind it, which is answered, as its standard input.
-fn furnish(root: &Path, image: &Path, read_only: bool) -> io::Result<File> {
+/// daemon may not. Returns the connection behind it, which the daemon gets as its standard input.
+fn populate(root: &Path, image: &Path, read_only: bool) -> io::Result<File> {
     for name in ["disk", "export"] {
         File::create(root.join(name))?;
     }
     // Of this mount namespace, and still what was checked.
     let open = owned::file(image, true).map_err(io::Error::other)?;
-    room::bind(&owned::by_descriptor(&open), &root.join("disk"), read_only)?;
+    private_root::bind(&owned::by_descriptor(&open), &root.join("disk"), read_only)?;
     let fuse = root.join("dev/fuse");
-    room::device(&fuse, FUSE)?;
+    private_root::device(&fuse, FUSE)?;
     let connection = OpenOptions::new().read(true).write(true).open(fuse)?;
     // Only root reaches what is shown.
     let options = format!(
@@ -166,21 +166,30 @@ fn in_root(pid: u32, name: &str, flags: OFlags) -> io::Result<File> {
 /// Waits until the content is there: a daemon that answers its monitor has carried out its arguments.
 fn ready(child: &mut Child, read_only: bool) -> io::Result<File> {
     let pid = child.id();
-    let served = wait::until_ok(LIMIT, || match child.try_wait()? {
-        Some(status) => Err(io::Error::other(format!("{PROGRAM} has ended ({status})"))),
-        None => Ok(Monitor::open(pid).ok()),
-    })?;
-    if served.is_none() {
-        let _ = child.kill();
-        let _ = child.wait();
-        let late = format!("{PROGRAM} is not ready within 15 s");
-        return Err(io::Error::other(late));
-    }
     let access = match read_only {
         true => OFlags::RDONLY,
         false => OFlags::RDWR,
     };
-    in_root(pid, "export", access)
+    let (sender, opened) = mpsc::channel();
+    // Each of its calls can wait for the daemon without end, and ends with it.
+    thread::spawn(move || {
+        let answers = wait::until(LIMIT, || Monitor::open(pid).ok()).is_some();
+        if answers {
+            let _ = sender.send(in_root(pid, "export", access));
+        }
+    });
+    let served = wait::until_ok(LIMIT, || match child.try_wait()? {
+        Some(status) => Err(io::Error::other(format!("{PROGRAM} has ended ({status})"))),
+        None => opened.try_recv().ok().transpose(),
+    });
+    served
+        .and_then(|file| {
+            file.ok_or_else(|| io::Error::other(format!("{PROGRAM} is not ready within 15 s")))
+        })
+        .inspect_err(|_| {
+            let _ = child.kill();
+            let _ = child.wait();
+        })
 }
 
 /// The daemon of a disk, if it runs.

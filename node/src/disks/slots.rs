@@ -57,7 +57,7 @@ const ALLOWED: &str = "/etc/onedock/unbounded-loops";
 
 /// Whether containers may open loop devices at all: only where the kernel makes none for whoever opens
 /// a node (attack 40), or the administrator has allowed it.
-pub(crate) fn may_be_given() -> bool {
+pub(crate) fn are_allowed() -> bool {
     LoopBound::of_kernel() == Some(LoopBound::InForce)
         || owned::is_roots(Path::new(ALLOWED)).is_ok()
 }

@@ -151,7 +151,7 @@ fn reserve(
         }
         Records::system().write(id, &record)
     };
-    let taken = match slots::may_be_given() {
+    let taken = match slots::are_allowed() {
         true => Slots::system()
             .take(spec.vm, id, |slot| taking(Some(slot)))
             .map(drop),

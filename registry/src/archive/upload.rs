@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::member::{Member, Reader};
 use crate::blocking::blocking;
+use crate::chunks::Chunks as _;
 use crate::error::{Error, one_line};
 use crate::layer::chunk_writer::{ChunkWriter, HashWriter};
 use crate::layer::counted::{CountedLayer, Unpacked};
@@ -85,7 +86,7 @@ impl Archive {
                 .unwrap_or_else(PoisonError::into_inner);
             let packed = pack_member(&mut reader, &member, chunks, limit);
             packed.map_err(|e| match e.kind() {
-                io::ErrorKind::FileTooLarge => unpacked.too_much(),
+                io::ErrorKind::FileTooLarge if limit == unpacked.limit() => unpacked.too_much(),
                 _ => damaged(&archive.path, &name, &e),
             })
         })
@@ -105,8 +106,9 @@ impl Archive {
             None if there => Ok(()),
             None => target.put_blob(blob, open).await,
             Some((times, unpacked)) if there => {
-                let size = target.layer_size_in_time(blob).await?;
-                unpacked.charge(&blob.digest, size.bytes.saturating_mul(times))
+                let mut layer = CountedLayer::new(open(), (&blob.digest, times), unpacked);
+                while layer.next().await?.is_some() {}
+                Ok(())
             }
             Some((times, unpacked)) => {
                 let counted = || CountedLayer::new(open(), (&blob.digest, times), unpacked);

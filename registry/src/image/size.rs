@@ -78,7 +78,7 @@ impl RemoteRepository {
     }
 
     /// The unpacked size of one layer.
-    pub(crate) async fn layer_size_in_time(&self, layer: &Descriptor) -> Result<Size, Error> {
+    pub(super) async fn layer_size_in_time(&self, layer: &Descriptor) -> Result<Size, Error> {
         self.layer_size(layer, self.counting()).await
     }
 

@@ -206,7 +206,7 @@ impl Endpoint {
     }
 
     /// The error of a call whose requests have taken too long together.
-    pub(super) fn out_of_patience(&self, what: &str) -> Error {
+    pub(super) fn over_budget(&self, what: &str) -> Error {
         self.refuse(format!(
             "with {what} it has taken too long for requests that carry no layer"
         ))

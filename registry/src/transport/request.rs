@@ -52,8 +52,8 @@ impl Endpoint {
             let begun = Instant::now();
             let answer = self.once(request).await;
             // What is sent may be a layer, and take as long as that takes.
-            if request.body.is_none() && !deadline.has_patience_for(begun.elapsed()) {
-                return Err(self.out_of_patience(&request.what));
+            if request.body.is_none() && !deadline.spend(begun.elapsed()) {
+                return Err(self.over_budget(&request.what));
             }
             let Some(response) = retries.check(self, &request.what, deadline, answer).await? else {
                 continue;

@@ -27,28 +27,28 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
     at: Instant,
-    /// What is left of its patience, in milliseconds; of all requests of the call together.
-    patience: Arc<AtomicU64>,
+    /// What is left of its budget, in milliseconds; of all requests of the call together.
+    budget: Arc<AtomicU64>,
 }
 
 impl Deadline {
-    pub(crate) fn after(limit: Duration, patience: Duration) -> Self {
-        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    pub(crate) fn after(limit: Duration, budget: Duration) -> Self {
+        let budget = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
         Self {
             at: Instant::now() + limit,
-            patience: Arc::new(AtomicU64::new(patience)),
+            budget: Arc::new(AtomicU64::new(budget)),
         }
     }
     pub(crate) fn at(&self) -> Instant {
         self.at
     }
 
-    /// Takes the time that was waited, or will be, from the patience of the call; false when that is
+    /// Takes the time that was waited, or will be, from the budget of the call; false when that is
     /// not there any more.
-    pub(super) fn has_patience_for(&self, waited: Duration) -> bool {
+    pub(super) fn spend(&self, waited: Duration) -> bool {
         let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         let take = |left: u64| left.checked_sub(waited);
-        self.patience
+        self.budget
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
     }
@@ -83,7 +83,7 @@ impl Retries {
                         self.pauses += 1;
                         self.paused = self.paused.saturating_add(wait);
                         let enough = self.pauses > PAUSES || self.paused > PAUSED;
-                        enough || !deadline.has_patience_for(wait)
+                        enough || !deadline.spend(wait)
                     }
                     None if self.failures >= RETRIES => {
                         return Err(into_error(endpoint, response, what).await);
@@ -144,14 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_22_the_requests_of_one_call_share_its_patience() {
+    fn fault_22_the_requests_of_one_call_share_its_time_budget() {
         let second = Duration::from_secs(1);
         let deadline = Deadline::after(60 * second, 5 * second);
         let same = deadline.clone();
-        assert!(deadline.has_patience_for(3 * second));
-        assert!(same.has_patience_for(2 * second));
-        assert!(same.has_patience_for(Duration::ZERO));
-        assert!(!deadline.has_patience_for(Duration::from_millis(1)));
+        assert!(deadline.spend(3 * second));
+        assert!(same.spend(2 * second));
+        assert!(same.spend(Duration::ZERO));
+        assert!(!deadline.spend(Duration::from_millis(1)));
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Membership {
     /// What an earlier call with `--join` has left here.
     fn found(host: &Host, account: Option<&trust::Account>) -> Self {
         Self {
-            trusts: ssh::lets_in(host),
+            trusts: ssh::trusts_a_key(host),
             registry: account.map(|account| account.registry.to_string()),
         }
     }
@@ -206,7 +206,7 @@ fn notes(host: &Host, join: Option<&Join>) -> Vec<String> {
         .or_else(|| trust::Account::of_this_node(host));
     match join {
         None => notes.push(Membership::found(host, account.as_ref()).describe()),
-        Some(join) if !join::lets_in(&join.ssh) && !ssh::lets_in(host) => notes.push(
+        Some(join) if !join::trusts_a_key(&join.ssh) && !ssh::trusts_a_key(host) => notes.push(
             "WARNING: the join file names no ssh key, so the front-end cannot reach this node: \
              make oneadmin's key on the front-end (ssh-keygen as oneadmin), call `onedock setup \
              registry` there again, and this with the new join file."

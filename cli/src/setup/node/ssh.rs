@@ -33,8 +33,8 @@ pub(super) fn steps(join: &Join) -> Steps {
 }
 
 /// Whether the front-end may log in here.
-pub(super) fn lets_in(host: &Host) -> bool {
-    join::lets_in(&ssh_files(&host.path(FOLDER)))
+pub(super) fn trusts_a_key(host: &Host) -> bool {
+    join::trusts_a_key(&ssh_files(&host.path(FOLDER)))
 }
 
 fn file_step(path: PathBuf, name: &str, given: Secret, owner: Owner) -> Box<dyn Step> {

@@ -195,7 +195,7 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         notes.push("No OpenNebula is installed here, so the registry is in no onedock.conf: on the front-end run onedock setup frontend --registry NAME.".into());
     }
     Ok(Plan::with(steps, move |_| {
-        let lacks_key = Join::read(&file).is_ok_and(|join| !join::lets_in(&join.ssh));
+        let lacks_key = Join::read(&file).is_ok_and(|join| !join::trusts_a_key(&join.ssh));
         notes.push(give_note(&file, lacks_key));
         notes
     }))

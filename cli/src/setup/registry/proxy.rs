@@ -86,16 +86,16 @@ fn render(setup: &RegistrySetup, user: &str, hash: &str) -> String {
          \x20   acl has_login req.hdr(authorization) -m found\n\
          \x20   acl reads method GET HEAD OPTIONS\n\
          \x20   acl uploads path_reg {uploads}\n\
-         \x20   acl of_vms path_reg {manifests}\n\
+         \x20   acl vm_tags path_reg {manifests}\n\
          \x20   acl puts method PUT\n\
-         \x20   acl leads_elsewhere path_sub .. //\n\
+         \x20   acl traverses path_sub .. //\n\
          \x20   acl front_end http_auth(writers)\n\
          \x20   # Without a login the registry asks for one; it checks every password itself.\n\
          \x20   http-request allow if !has_login\n\
          \x20   http-request allow if reads\n\
          \x20   http-request allow if front_end\n\
-         \x20   http-request allow if uploads !leads_elsewhere\n\
-         \x20   http-request allow if puts of_vms !leads_elsewhere\n\
+         \x20   http-request allow if uploads !traverses\n\
+         \x20   http-request allow if puts vm_tags !traverses\n\
          \x20   http-request return status 403 content-type application/json string \"{refusal}\"\n\
          \x20   default_backend registry\n\
          \n\

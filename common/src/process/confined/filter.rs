@@ -1,4 +1,4 @@
-//! The system calls that a confined program keeps: those of a program that reads and writes open files,
+//! The system calls that a confined program may make: those of a program that reads and writes open files,
 //! has memory and threads of its own, and nothing to ask of the system beside that.
 
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ pub(super) enum Sockets {
     /// None.
     None,
     /// One of its own in its own root, that others connect to.
-    Served,
+    Listening,
 }
 
 /// Calls that every architecture has.
-const KEPT: &[c_long] = &[
+const ALLOWED: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_capget,
     libc::SYS_clock_getres,
@@ -46,7 +46,6 @@ const KEPT: &[c_long] = &[
     libc::SYS_fchdir,
     libc::SYS_chdir,
     libc::SYS_fchmod,
-    libc::SYS_fchmodat,
     libc::SYS_fchown,
     libc::SYS_fcntl,
     libc::SYS_fdatasync,
@@ -107,7 +106,6 @@ const KEPT: &[c_long] = &[
     libc::SYS_pread64,
     libc::SYS_preadv,
     libc::SYS_preadv2,
-    libc::SYS_prlimit64,
     libc::SYS_pselect6,
     libc::SYS_pwrite64,
     libc::SYS_pwritev,
@@ -148,7 +146,6 @@ const KEPT: &[c_long] = &[
     libc::SYS_statx,
     libc::SYS_sync_file_range,
     libc::SYS_sysinfo,
-    libc::SYS_tgkill,
     libc::SYS_timer_create,
     libc::SYS_timer_delete,
     libc::SYS_timer_settime,
@@ -168,11 +165,10 @@ const KEPT: &[c_long] = &[
 
 /// Older forms of those, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
-const OLDER: &[c_long] = &[
+const LEGACY: &[c_long] = &[
     libc::SYS_access,
     libc::SYS_alarm,
     libc::SYS_arch_prctl,
-    libc::SYS_chmod,
     libc::SYS_dup2,
     libc::SYS_epoll_create,
     libc::SYS_epoll_wait,
@@ -195,10 +191,10 @@ const OLDER: &[c_long] = &[
     libc::SYS_vfork,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const OLDER: &[c_long] = &[];
+const LEGACY: &[c_long] = &[];
 
 /// What a socket that others connect to needs, beside being made.
-const SERVED: &[c_long] = &[
+const LISTENING: &[c_long] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
     libc::SYS_getpeername,
@@ -223,11 +219,12 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 /// configures a loop device (`L`), which whoever writes to it could otherwise put before another file.
 const IOCTLS: [u64; 5] = [0x12, b'T' as u64, 0x03, b'f' as u64, 0xe5];
 
-/// The filter of a program with such sockets. What is not allowed answers that the kernel has no such
+/// The filter of a program with such sockets, that sees other processes than its own or not. What is not
+/// allowed answers that the kernel has no such
 /// call, so that a newer C library uses an older one.
-pub(super) fn of(sockets: Sockets) -> io::Result<BpfProgram> {
+pub(super) fn of(sockets: Sockets, has_own_processes: bool) -> io::Result<BpfProgram> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = BTreeMap::new();
-    for call in KEPT.iter().chain(OLDER) {
+    for call in ALLOWED.iter().chain(LEGACY) {
         rules.insert(*call, Vec::new());
     }
     // A thread, or a process in the namespaces that are there. `clone3` cannot be looked into.
@@ -240,8 +237,16 @@ pub(super) fn of(sockets: Sockets) -> io::Result<BpfProgram> {
         libc::SYS_socketpair,
         vec![masked(0, u32::MAX.into(), unix)?],
     );
-    if sockets == Sockets::Served {
-        for call in SERVED {
+    if has_own_processes {
+        for call in [libc::SYS_prlimit64, libc::SYS_tgkill] {
+            rules.insert(call, Vec::new());
+        }
+    } else {
+        // Its own bounds alone: others of its user are the drivers.
+        rules.insert(libc::SYS_prlimit64, vec![masked(0, u32::MAX.into(), 0)?]);
+    }
+    if sockets == Sockets::Listening {
+        for call in LISTENING {
             rules.insert(*call, Vec::new());
         }
         rules.insert(libc::SYS_socket, vec![masked(0, u32::MAX.into(), unix)?]);

@@ -9,29 +9,29 @@ const USER: User = User {
     gid: 4712,
 };
 
-/// What a shell says in a room with the file `disk` in it.
-fn in_room(script: &str) -> crate::process::Output {
+/// What a shell says in a root with the file `disk` in it.
+fn in_root(script: &str) -> crate::process::Output {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk.1");
     fs::write(&disk, "content").unwrap();
     chown(&disk, Some(USER.uid), Some(USER.gid)).unwrap();
-    let room = Room::new(USER, move |root| {
-        fs::write(root.join("disk"), "")?;
-        room::bind(&disk, &root.join("disk"), false)
+    let root = PrivateRoot::new(USER, move |folder| {
+        fs::write(folder.join("disk"), "")?;
+        private_root::bind(&disk, &folder.join("disk"), false)
     });
     let command = Command::new("sh").args(["-c", script]);
-    command.confined(Confinement::room(room)).run().unwrap()
+    command.confined(Confinement::to_root(root)).run().unwrap()
 }
 
 #[test]
-fn attack_40_a_program_in_a_room_is_another_user_without_rights() {
-    // Of the builtins of a shell alone: there is no /proc in the room.
-    let output = in_room("id -u; id -g; id -G; echo $$; cat disk; echo more >>disk; cat disk");
+fn attack_40_a_program_in_a_root_of_its_own_is_another_user_without_rights() {
+    // Of the builtins of a shell alone: there is no /proc in it.
+    let output = in_root("id -u; id -g; id -G; echo $$; cat disk; echo more >>disk; cat disk");
     assert_eq!(
         output.stdout, "4711\n4712\n4712\n1\ncontentcontentmore\n",
         "{output:?}"
     );
-    let output = in_room(
+    let output = in_root(
         "ls -A /; ls -A /dev /proc /etc; cat /proc/mounts; touch /usr/x; id -u >/new; cat /new",
     );
     for name in ["root", "home", "var", "run", "tmp", "srv"] {
@@ -45,7 +45,7 @@ fn attack_40_a_program_in_a_room_is_another_user_without_rights() {
 }
 
 #[test]
-fn attack_40_a_program_in_a_room_makes_no_sockets_no_namespaces_and_no_mounts() {
+fn attack_40_a_program_in_a_root_of_its_own_makes_no_sockets_no_namespaces_and_no_mounts() {
     for (refused, script) in [
         (
             "a socket",
@@ -74,16 +74,16 @@ fn attack_40_a_program_in_a_room_makes_no_sockets_no_namespaces_and_no_mounts() 
             "exec dd if=/usr/bin/perl of=/big bs=1M count=2",
         ),
     ] {
-        let output = in_room(script);
+        let output = in_root(script);
         assert_ne!(output.code, Some(0), "{refused}: {output:?}");
         assert_ne!(output.stderr, "", "{refused}: {output:?}");
     }
 }
 
 #[test]
-fn a_program_in_a_room_has_threads_children_and_pipes() {
+fn a_program_in_a_root_of_its_own_has_threads_children_and_pipes() {
     let output =
-        in_room("seq 3 | sort -r | head -1; wc -c </disk; xz --version >/dev/null && echo ran");
+        in_root("seq 3 | sort -r | head -1; wc -c </disk; xz --version >/dev/null && echo ran");
     assert!(output.stdout.starts_with("3\n7\n"), "{output:?}");
 }
 
@@ -124,9 +124,40 @@ fn a_program_of_the_drivers_user_reaches_its_folder_and_no_socket() {
 }
 
 #[test]
+fn attack_40_a_program_of_the_drivers_user_does_nothing_to_other_processes_and_modes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let mut other = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let run = |script: &str| {
+        let to = Confinement::beneath([dir.path().to_owned()]);
+        let command = Command::new("sh").args(["-c", script]).confined(to);
+        command.run().unwrap()
+    };
+    let pid = other.id();
+    let file = dir.path().join("file");
+    for script in [
+        format!("kill -9 {pid}"),
+        format!("prlimit --pid {pid} --nofile=1:1"),
+        format!("chmod 777 {}", file.display()),
+    ] {
+        let output = run(&script);
+        assert_ne!(output.code, Some(0), "{script}: {output:?}");
+    }
+    assert!(run("ulimit -n 100 && test $(ulimit -n) = 100").succeeded());
+    assert!(other.try_wait().unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
 fn what_cannot_be_laid_starts_nothing() {
-    let room = Room::new(USER, |_| Err(io::Error::other("no disk")));
-    let error = Command::new("true").confined(Confinement::room(room)).run();
+    let root = PrivateRoot::new(USER, |_| Err(io::Error::other("no disk")));
+    let error = Command::new("true")
+        .confined(Confinement::to_root(root))
+        .run();
     assert_eq!(
         error.unwrap_err().to_string(),
         "true cannot be started: no disk"

@@ -166,7 +166,7 @@ async fn fault_26_pauses_that_would_hold_a_thread_for_hours_are_not_made() {
 }
 
 #[tokio::test]
-async fn fault_22_slow_answers_without_a_layer_end_with_the_patience_of_the_call() {
+async fn fault_22_slow_answers_without_a_layer_end_with_the_time_budget_of_the_call() {
     // Each request alone waits little enough.
     let pause = || reply(503, &[("retry-after", "1")], b"");
     let late = || Reply::LateAndBusy(Duration::from_secs(1));
@@ -182,9 +182,9 @@ async fn fault_22_slow_answers_without_a_layer_end_with_the_patience_of_the_call
         })
         .await;
         fake.add_image(&TestImage::new(1).unwrap());
-        let copy = async |patience: u64| {
+        let copy = async |budget: u64| {
             let client = client_of(&fake, |options| {
-                options.patience = Duration::from_millis(patience);
+                options.request_budget = Duration::from_millis(budget);
             });
             let source = image("evil.test/a:v1");
             client.copy(&source, &target, &tag(), &[amd64()]).await

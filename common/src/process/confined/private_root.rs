@@ -25,7 +25,7 @@ const NO_MOUNTS: [&str; 2] = ["proc/mounts", "etc/mtab"];
 /// `/dev/null` (admin-guide/devices.txt).
 const NULL: (u64, u64) = (1, 3);
 
-type Furnish = Box<dyn FnOnce(&Path) -> io::Result<()> + Send + Sync>;
+type Populate = Box<dyn FnOnce(&Path) -> io::Result<()> + Send + Sync>;
 
 /// A user and a group by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,28 +36,29 @@ pub struct User {
     pub gid: u32,
 }
 
-/// What a program finds, and whose it is.
-pub struct Room {
+/// A root file system for one program, and the user that it runs as.
+pub struct PrivateRoot {
     user: User,
-    furnish: Furnish,
+    populate: Populate,
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for PrivateRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut room = f.debug_struct("Room");
-        room.field("user", &self.user).finish_non_exhaustive()
+        let mut root = f.debug_struct("PrivateRoot");
+        root.field("user", &self.user).finish_non_exhaustive()
     }
 }
 
-impl Room {
-    /// The room of a program that runs as `user`. `furnish` puts into the room's folder what the
-    /// program works on; it is called by root in the new namespaces, with the host's files still there.
+impl PrivateRoot {
+    /// The root of a program that runs as `user`. `populate` puts into it what the program works on; it
+    /// is called by root in the new namespaces, with the folder of the new root and the host's files
+    /// still there.
     pub fn new(
         user: User,
-        furnish: impl FnOnce(&Path) -> io::Result<()> + Send + Sync + 'static,
+        populate: impl FnOnce(&Path) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let furnish = Box::new(furnish);
-        Self { user, furnish }
+        let populate = Box::new(populate);
+        Self { user, populate }
     }
 
     /// Brings this thread into it for good.
@@ -80,7 +81,7 @@ impl Room {
         pivot_root(".", ".")?;
         umount2(".", MntFlags::MNT_DETACH)?;
         chdir("/")?;
-        user.take_over()
+        user.assume()
     }
 
     fn lay(self, root: &Path) -> io::Result<()> {
@@ -90,7 +91,7 @@ impl Room {
         // The program may make files in it, and not many: they are in memory.
         let options = format!("mode=700,size=1m,nr_inodes=64,uid={uid},gid={gid}");
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-        mount(Some("room"), root, Some("tmpfs"), flags, Some(&*options))?;
+        mount(Some("onedock"), root, Some("tmpfs"), flags, Some(&*options))?;
         for name in PROGRAMS {
             let (from, to) = (Path::new("/").join(name), root.join(name));
             match fs::symlink_metadata(&from) {
@@ -109,11 +110,11 @@ impl Room {
             File::create(root.join(name))?;
         }
         device(&root.join("dev/null"), NULL)?;
-        (self.furnish)(root)
+        (self.populate)(root)
     }
 }
 
-/// Shows a file or folder in the room.
+/// Shows a file or folder in the root.
 ///
 /// # Errors
 ///
@@ -131,7 +132,7 @@ fn show(from: &Path, to: &Path, beneath: MsFlags, read_only: bool) -> io::Result
     Ok(mount(none, to, none, flags, none)?)
 }
 
-/// Makes a character device in the room that anybody may open.
+/// Makes a character device in the root that anybody may open.
 ///
 /// # Errors
 ///
@@ -144,8 +145,8 @@ pub fn device(path: &Path, (major, minor): (u64, u64)) -> io::Result<()> {
 }
 
 impl User {
-    /// Makes this thread the user's, without a group more and without a right to do anything else.
-    fn take_over(self) -> io::Result<()> {
+    /// Makes this thread the user's, without supplementary groups and capabilities.
+    fn assume(self) -> io::Result<()> {
         for capability in CapabilitySet::all().iter() {
             // One that this kernel does not know is none.
             let _ = remove_capability_from_bounding_set(capability);
