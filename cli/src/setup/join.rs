@@ -150,6 +150,12 @@ pub fn trusts_a_key(files: &BTreeMap<String, Secret>) -> bool {
         .is_some_and(|list| list.reveal().lines().any(is_key))
 }
 
+/// Whether there is a private key among these files.
+pub fn has_private_key(files: &BTreeMap<String, Secret>) -> bool {
+    let mut names = files.keys();
+    names.any(|name| name.starts_with("id_") && !name.ends_with(".pub"))
+}
+
 /// What a node gets of oneadmin's ssh files: whom to trust and whom to know, the front-end's own keys
 /// among the trusted ones. Private keys only where they are asked for.
 pub fn ssh_files_for_nodes(folder: &Path, private_keys: bool) -> BTreeMap<String, Secret> {

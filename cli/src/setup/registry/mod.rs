@@ -11,6 +11,7 @@ pub(super) mod name;
 mod proxy;
 mod service;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use onedock_common::types::reference::RegistryName;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::file_step::{Folder, PutFile};
 use crate::host::Host;
 use crate::owner::Owner;
+use crate::secret::Secret;
 use crate::setup::distribution::Role;
 use crate::setup::frontend::Layout;
 use crate::setup::frontend::configuration::{Facts, steps as configuration_steps};
@@ -195,19 +197,23 @@ pub fn plan(host: &Host, options: &Options) -> Result<Plan> {
         notes.push("No OpenNebula is installed here, so the registry is in no onedock.conf: on the front-end run onedock setup frontend --registry NAME.".into());
     }
     Ok(Plan::with(steps, move |_| {
-        let lacks_key = Join::read(&file).is_ok_and(|join| !join::trusts_a_key(&join.ssh));
-        notes.push(give_note(&file, lacks_key));
+        let ssh = Join::read(&file).map(|join| join.ssh).ok();
+        notes.push(give_note(&file, ssh.as_ref()));
         notes
     }))
 }
 
-/// What is to be done with the join file.
-fn give_note(file: &Path, lacks_key: bool) -> String {
+/// What is to be done with the join file that has these ssh files.
+fn give_note(file: &Path, ssh: Option<&BTreeMap<String, Secret>>) -> String {
     let file = file.display();
     let how = "There: onedock setup node --join join.json";
-    if !lacks_key {
+    if ssh.is_none_or(join::trusts_a_key) {
+        let secrets = match ssh.is_some_and(join::has_private_key) {
+            true => "oneadmin's private key and a password",
+            false => "a password",
+        };
         return format!(
-            "Give {file} to each new node over a trusted way: it holds a password. {how}"
+            "Give {file} to each new node over a trusted way: it holds {secrets}. {how}"
         );
     }
     format!(
@@ -222,10 +228,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_join_file_without_a_key_is_not_praised() {
-        let text = |lacks_key| give_note(Path::new("/etc/onedock/join.json"), lacks_key);
-        assert!(text(false).contains("it holds a password"));
-        let warning = text(true);
+    fn the_join_file_is_described_by_what_it_holds() {
+        let text = |ssh: &[(&str, &str)]| {
+            let files = ssh.iter();
+            let files = files.map(|(name, text)| ((*name).to_owned(), Secret::new(*text)));
+            give_note(Path::new("/etc/onedock/join.json"), Some(&files.collect()))
+        };
+        let trusted = ("authorized_keys", "ssh-rsa X\n");
+        assert!(text(&[trusted]).contains("it holds a password."));
+        let both = text(&[trusted, ("id_rsa", "PRIVATE\n")]);
+        assert!(both.contains("it holds oneadmin's private key and a password."));
+        let warning = text(&[("known_hosts", "")]);
         assert!(
             warning.starts_with("WARNING") && warning.contains("ssh-keygen"),
             "{warning}"
