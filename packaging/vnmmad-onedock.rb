@@ -3,8 +3,10 @@
 # The drivers load every file of this folder (vnm/vnmmad.rb). For a hypervisor that they do not
 # know they would ask virsh. Here the host's end of a NIC is called NIC/TARGET, always.
 #
-# Nothing in here may raise: it would end the network drivers of every hypervisor.
+# Nothing may be raised while it is loaded: it would end the network drivers of every hypervisor.
 begin
+    require 'open3'
+
     module VNMMAD
 
         module VNMNetwork
@@ -26,9 +28,22 @@ begin
                     self
                 end
 
-                # Rates are set by the driver of the VM, at each start.
-                def set_qos(_deploy_id)
-                    nil
+                # Called after an update of the virtual network or of the NIC (7.0 and newer). At each
+                # start the driver of the VM sets the rates itself.
+                def set_qos(deploy_id)
+                    return unless deploy_id && self[:target]
+
+                    script = File.join(__dir__, '..', '..', 'vmm', 'onedock', 'set_qos')
+                    rates  = ['inbound', 'outbound'].map do |direction|
+                        ['avg_bw', 'peak_bw', 'peak_kb'].map do |value|
+                            self["#{direction}_#{value}".to_sym].to_s.strip
+                        end.join(',')
+                    end
+
+                    _, error, status = Open3.capture3(script, deploy_id.to_s,
+                                                      self[:target].to_s, *rates)
+
+                    raise error.strip unless status.success?
                 end
             end
 

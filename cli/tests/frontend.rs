@@ -214,7 +214,7 @@ fn shims_call_their_binaries(remotes: &Path) {
             count += 1;
         }
     }
-    assert_eq!(count, 23 + 25 + 3 * 11 + 15);
+    assert_eq!(count, 24 + 25 + 3 * 11 + 15);
     // run_monitord_client calls it by a path without its folder.
     for (words, text) in [
         (vec!["onedock", "0"], "<onedock-im><start><onedock><0>"),
@@ -230,29 +230,52 @@ fn shims_call_their_binaries(remotes: &Path) {
 }
 
 /// The network drivers' side of the plug-in, for either parent of a NIC class: it registers,
-/// answers the target as the tap, and an environment that it does not know makes it no error.
+/// answers the target as the tap, hands bandwidths to the driver, and an environment that it does not
+/// know makes it no error.
 #[test]
-fn the_nic_plug_in_registers_and_never_raises() {
-    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/vnmmad-onedock.rb");
+fn the_nic_plug_in_registers_and_raises_only_what_the_driver_has_answered() {
+    let remotes = tempfile::tempdir().unwrap();
+    let folder = |path: &str| {
+        let folder = remotes.path().join(path);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let plugin = folder("vnm/vnmmad-load.d").join("onedock.rb");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/vnmmad-onedock.rb");
+    std::fs::copy(shipped, &plugin).unwrap();
+    let driver = folder("vmm/onedock").join("set_qos");
+    std::fs::write(
+        &driver,
+        "#!/bin/sh\necho \"$#:$*\" >\"${0%/*}/called\"\n[ \"$1\" = one-5 ] || { echo no VM >&2; exit 1; }\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&driver, std::fs::Permissions::from_mode(0o755)).unwrap();
     let known = "module VNMMAD; module VNMNetwork; HYPERVISORS = {}; PARENT end; end; load ARGV[0]; \
                  n = VNMMAD::VNMNetwork::HYPERVISORS['onedock'].new; n[:target] = 'one-5-0'; \
-                 n.get_info(nil); n.set_qos('x'); print n.get_tap(nil)[:tap], n.get_tap(nil).class.superclass";
-    let ruby = |program: &str| {
+                 n[:inbound_avg_bw] = '1000'; n[:inbound_peak_kb] = '50'; n[:outbound_peak_bw] = ' 7'; \
+                 n.get_info(nil); n.set_qos(nil); n.set_qos(VM); \
+                 print n.get_tap(nil)[:tap], n.get_tap(nil).class.superclass";
+    let run = |program: &str| {
         let output = Command::new("ruby")
             .arg("-e")
             .arg(program)
             .arg(&plugin)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        match output.status.success() {
+            true => Ok(text(output.stdout)),
+            false => Err(text(output.stderr)),
+        }
     };
+    let known = known.replace("VM)", "'one-5')");
     let lxc = known.replace("PARENT", "class NicLXC < Hash; end");
-    assert_eq!(ruby(&lxc), "one-5-0VNMMAD::VNMNetwork::NicLXC");
-    assert_eq!(ruby(&known.replace("PARENT", "")), "one-5-0Hash");
-    assert_eq!(ruby("load ARGV[0]; print 1"), "1");
+    assert_eq!(run(&lxc).unwrap(), "one-5-0VNMMAD::VNMNetwork::NicLXC");
+    assert_eq!(run(&known.replace("PARENT", "")).unwrap(), "one-5-0Hash");
+    let called = std::fs::read_to_string(driver.with_file_name("called")).unwrap();
+    assert_eq!(called, "4:one-5 one-5-0 1000,,50 ,7,\n");
+    let other = known.replace("PARENT", "").replace("'one-5')", "'one-6')");
+    let error = run(&other).unwrap_err();
+    assert!(error.contains("no VM"), "{error}");
+    assert_eq!(run("load ARGV[0]; print 1").unwrap(), "1");
 }

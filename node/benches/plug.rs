@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, unshare};
 use onedock_common::state::boot::Nic;
+use onedock_common::types::nic::{Autoconf, BridgeKind};
 use onedock_common::{ContainerId, NicId, VmId};
 use onedock_node::namespace::{Network, Process};
 use onedock_node::network::plug;
@@ -90,6 +91,12 @@ fn nic(round: u8) -> Result<Nic> {
         gateway6: None,
         metric: None,
         metric6: None,
+        bridge_kind: BridgeKind::Linux,
+        vlan: None,
+        routes: Vec::new(),
+        autoconf: Autoconf::Kernel,
+        inbound: None,
+        outbound: None,
     })
 }
 

@@ -211,7 +211,7 @@ fn succeeded(output: &Output) -> anyhow::Result<()> {
 const fn deadline(request: &Request) -> Duration {
     Duration::from_secs(match request {
         Request::Unplug { .. } => 10,
-        Request::BoundLayer { .. } | Request::ForgetLayer { .. } => 60,
+        Request::BoundLayer { .. } | Request::ForgetLayer { .. } | Request::ChangeNics { .. } => 60,
         // A disk would be shown of which OpenNebula believes that it is not. Root waits a minute
         // for another call, and checks and grows a file system in up to three runs of two minutes;
         // only the growth of an ext2, which has no journal, is not bound.

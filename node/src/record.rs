@@ -2,6 +2,7 @@
 //! `/run/onedock/containers/<id>.json`. Root writes it, nobody else reads it; a reboot, after
 //! which no container lives, empties it.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -84,9 +85,33 @@ impl Records {
         files::replace(&self.file(id), &serde_json::to_vec(record)?, 0o600)
     }
 
+    /// Changes what is recorded of the VM's container `id`; one that is not recorded any more stays so.
+    pub(crate) fn change(&self, id: &ContainerId, change: impl FnOnce(&mut Vm)) -> io::Result<()> {
+        let Some(_lock) = self.lock()? else {
+            return Ok(());
+        };
+        let Some(mut record) = self.read(id)? else {
+            return Ok(());
+        };
+        if let Some(vm) = &mut record.vm {
+            change(vm);
+        }
+        self.write(id, &record)
+    }
+
     /// Removes the record of `id`.
     pub(crate) fn remove(&self, id: &ContainerId) -> io::Result<()> {
+        let _lock = self.lock()?;
         files::remove(&self.file(id))
+    }
+
+    /// Holds off other changes and removals; none where nothing was ever recorded.
+    fn lock(&self) -> io::Result<Option<File>> {
+        match File::open(&self.0) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+            Ok(folder) => folder.lock().map(|()| Some(folder)),
+        }
     }
 }
 
@@ -107,6 +132,7 @@ mod tests {
             vm: None,
         };
         assert!(records.read(&id).unwrap().is_none());
+        records.remove(&id).unwrap();
         records.write(&id, &record).unwrap();
         assert_eq!(records.read(&id).unwrap(), Some(record.clone()));
         assert_eq!(
@@ -114,8 +140,11 @@ mod tests {
             0o600
         );
         assert_eq!(fs::metadata(&records.0).unwrap().mode() & 0o777, 0o700);
+        records.change(&id, |_| panic!("no VM's")).unwrap();
         records.remove(&id).unwrap();
         records.remove(&id).unwrap();
+        records.change(&id, |_| panic!("not recorded")).unwrap();
+        assert!(!records.file(&id).exists());
         fs::set_permissions(&records.0, fs::Permissions::from_mode(0o777)).unwrap();
         assert!(records.write(&id, &record).is_err());
     }

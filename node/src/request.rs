@@ -1,6 +1,6 @@
 //! What `oneadmin` may ask of `onedock-node`: one JSON object on its standard input.
 
-use onedock_common::state::boot::Disk;
+use onedock_common::state::boot::{Disk, Nic};
 use onedock_common::{ContainerId, DiskId, IfName, VmId};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,13 @@ pub enum Request {
         vm: VmId,
         /// NIC/TARGET of each.
         host_ends: Vec<IfName>,
+    },
+    /// Give the running container these NICs in place of those that it has: some come, some go, some
+    /// have other addresses, routes or bandwidths.
+    ChangeNics {
+        vm: VmId,
+        container: ContainerId,
+        nics: Vec<Nic>,
     },
     /// Show a further disk in the running container; one that is shown already stays.
     PlugDisk {

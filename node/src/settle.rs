@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::disks::{self, DiskError};
 use crate::namespace::Process;
-use crate::network::plug::{self, PlugError};
+use crate::network::{PlugError, plug};
 use crate::record::Records;
 
 /// How long a container that was told to end is given to be gone, a daemon that hangs included.

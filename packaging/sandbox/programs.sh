@@ -34,6 +34,7 @@ mkfs.xfs        xfsprogs
 mmdebstrap      mmdebstrap
 modprobe        kmod
 openssl         openssl
+ovs-vswitchd    openvswitch-switch
 ping            iputils-ping
 ps              procps
 qemu-img        qemu-utils

@@ -16,7 +16,7 @@ sources=()
 debian_sources "$suite" "$folder"
 
 packages=docker.io,containerd,runc,crun,docker-registry,iptables,nftables,ipset,iproute2
-packages+=,openssh-server,openssh-client,ruby,sudo,rsync,procps,busybox-static,kmod,iputils-ping
+packages+=,openvswitch-switch,openssh-server,openssh-client,ruby,sudo,rsync,procps,busybox-static,kmod,iputils-ping
 packages+=,e2fsprogs,xfsprogs,btrfs-progs,qemu-utils,fuse3,fdisk,attr,acl,libcap2-bin
 packages+=,ca-certificates,curl,apache2-utils,genisoimage,xorriso,git,make,xz-utils,zstd
 case $suite in

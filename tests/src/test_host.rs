@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use onedock_common::state::boot::{BootSpec, FirstProcess, Nic, VERSION, boot_id};
 use onedock_common::state::paths::Paths;
+use onedock_common::types::nic::{Autoconf, BridgeKind};
 use onedock_common::{ContainerId, NicId, VmId};
 use serde::Serialize;
 use serde_json::Value;
@@ -241,5 +242,11 @@ pub fn nic(vm: u32, id: u32, address: &str) -> Result<Nic> {
         gateway6: None,
         metric: None,
         metric6: None,
+        bridge_kind: BridgeKind::Linux,
+        vlan: None,
+        routes: Vec::new(),
+        autoconf: Autoconf::Kernel,
+        inbound: None,
+        outbound: None,
     })
 }

@@ -15,11 +15,13 @@ mod machine;
 mod row;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::str::FromStr;
 
 use anyhow::bail;
-use onedock_common::DiskId;
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::opennebula::xml::Node;
+use onedock_common::{DiskId, NicId};
 
 pub use row::{Row, Section, Verdict};
 
@@ -62,11 +64,27 @@ pub fn at_restore(action: &str, vm: &Vm) -> Vec<String> {
 
 /// The same about one disk.
 pub fn of_disk(action: &str, vm: &Vm, disk: DiskId) -> anyhow::Result<Vec<String>> {
+    of_one(action, vm, Section::Disk, disk)
+}
+
+/// The same about one NIC.
+pub fn of_nic(action: &str, vm: &Vm, nic: NicId) -> anyhow::Result<Vec<String>> {
+    of_one(action, vm, Section::Nic, nic)
+}
+
+fn of_one<I: FromStr<Err: Display> + PartialEq>(
+    action: &str,
+    vm: &Vm,
+    section: Section,
+    id: I,
+) -> anyhow::Result<Vec<String>> {
     let mut found = Found::new();
     let template = vm.template.node();
-    for node in template.children("DISK") {
-        if node.value::<DiskId>("DISK_ID")? == Some(disk) {
-            collect(Section::Disk, &node, &mut found);
+    if let (Some(name), Some(key)) = (section.name(), section.id()) {
+        for node in template.children(name) {
+            if node.value::<I>(key)?.is_some_and(|other| other == id) {
+                collect(section, &node, &mut found);
+            }
         }
     }
     judge(action, &found)

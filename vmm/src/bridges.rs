@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use onedock_common::opennebula::nic::{BridgeKind, Nic};
+use onedock_common::opennebula::nic::Nic;
+use onedock_common::types::nic::BridgeKind;
 
 /// Where the kernel shows its links.
 pub(crate) const LINKS: &str = "/sys/class/net";

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::bail;
 use onedock_common::engine::fake::{Failure, Shared};
+use onedock_common::state::boot::Nic;
 use onedock_node::client::Root;
 use onedock_node::request::{Answer, Request};
 
@@ -12,6 +13,7 @@ use onedock_node::request::{Answer, Request};
 struct State {
     requests: Vec<Request>,
     plugged: BTreeSet<u32>,
+    nics: Option<Vec<Nic>>,
     failure: Option<Failure>,
     busy: bool,
     unbounded: bool,
@@ -42,6 +44,11 @@ impl FakeRoot {
         self.0.borrow().requests.clone()
     }
 
+    /// The NICs that the running container was given last.
+    pub(crate) fn nics(&self) -> Option<Vec<Nic>> {
+        self.0.borrow().nics.clone()
+    }
+
     /// The disks that were plugged while the container ran.
     pub(crate) fn plugged(&self) -> Vec<u32> {
         self.0.borrow().plugged.iter().copied().collect()
@@ -66,6 +73,7 @@ impl Root for FakeRoot {
                 }
                 state.plugged.remove(&disk.get());
             }
+            Request::ChangeNics { nics, .. } => state.nics = Some(nics.clone()),
             Request::Settle { .. } => state.plugged.clear(),
             _ => {}
         }

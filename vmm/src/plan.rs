@@ -2,20 +2,21 @@
 //! input gives the same plan, and nothing is touched.
 
 pub mod disks;
+mod nics;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use onedock_common::engine::{CreateSpec, Limits};
 use onedock_common::opennebula::config::Config;
-use onedock_common::opennebula::nic::{BridgeKind, Method};
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::{self, BootSpec, FirstProcess};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::types::image_config::ImageConfig;
-use onedock_common::{ContainerName, IfName, NameServer, VmId};
+use onedock_common::{ContainerName, NameServer};
 
 use crate::labels;
+pub use nics::nics;
 
 /// The runtime's name in `daemon.json`.
 pub const RUNTIME: &str = "onedock";
@@ -219,63 +220,6 @@ fn is_bare(args: &[String]) -> bool {
             .all(|o| matches!(o.as_str(), "-l" | "--login" | "-i" | "-il" | "-li"))
 }
 
-/// The kernel's own metric of a route of IPv6 that names none (IP6_RT_PRIO_USER).
-const METRIC6: u32 = 1024;
-
-/// Of several default routes the first NIC's counts; the others get a worse metric, where the
-/// template names none, because the kernel takes one route of a metric only.
-fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
-    let mut routes = 0;
-    vm.nics.iter()
-        .map(|nic| {
-            if let Some(other) = named_after(&nic.target).filter(|other| *other != vm.id) {
-                bail!(
-                    "NIC {} has TARGET={}, the name of an interface of VM {other}; take TARGET out of the template",
-                    nic.id, nic.target
-                );
-            }
-            if nic.bridge_kind != BridgeKind::Linux {
-                bail!(
-                    "NIC {} is on the Open vSwitch bridge {}, which this version of the driver does not support; use a network on a Linux bridge",
-                    nic.id, nic.bridge
-                );
-            }
-            if nic.method == Method::Dhcp {
-                bail!(
-                    "NIC {} asks for METHOD=dhcp, which this version of the driver does not support; use static or skip",
-                    nic.id
-                );
-            }
-            let is_static = nic.method == Method::Static;
-            let gateway = nic.gateway.filter(|_| is_static && nic.addresses.iter().any(|a| a.is_ipv4()));
-            let gateway6 = nic.gateway6.filter(|_| is_static && nic.addresses.iter().any(|a| a.is_ipv6()));
-            let has_route = gateway.is_some() || gateway6.is_some();
-            let worse = (has_route && routes > 0).then_some(routes * 100);
-            routes += u32::from(has_route);
-            Ok(boot::Nic {
-                id: nic.id,
-                host: nic.target.clone(),
-                bridge: nic.bridge.clone(),
-                mac: nic.mac,
-                mtu: nic.mtu,
-                addresses: nic.addresses.clone(),
-                gateway,
-                gateway6,
-                metric: nic.metric.or(worse),
-                metric6: nic.metric6.or(worse.map(|worse| METRIC6 + worse)),
-            })
-        })
-        .collect()
-}
-
-/// The VM of a name of the form that `oned` gives (`one-<vm>-<nic>`): a template that says TARGET
-/// must not take the name of another VM's interface.
-fn named_after(target: &IfName) -> Option<VmId> {
-    let mut parts = target.as_str().strip_prefix("one-")?.split('-');
-    let vm = parts.next()?.parse().ok()?;
-    parts.next().map(|_| vm)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,62 +303,6 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(None, None), (Some(100), Some(1124))]
         );
-    }
-
-    #[test]
-    fn a_target_that_names_another_vms_interface_is_refused() {
-        let mut vm = vm();
-        for (target, good) in [
-            ("one-5-1", true),
-            ("web", true),
-            ("one-web", true),
-            ("one-6", true),
-            ("one-6-0", false),
-            ("one-06-0", false),
-        ] {
-            vm.nics[1].target = target.parse().unwrap();
-            assert_eq!(nics(&vm).is_ok(), good, "{target}");
-        }
-    }
-
-    #[test]
-    fn a_nic_on_open_vswitch_and_one_that_asks_for_dhcp_are_refused_by_their_number() {
-        let refused = |change: fn(&mut Vm)| {
-            let mut vm = vm();
-            change(&mut vm);
-            nics(&vm).unwrap_err().to_string()
-        };
-        let error = refused(|vm| vm.nics[1].bridge_kind = BridgeKind::OpenVSwitch);
-        assert!(
-            error.starts_with("NIC 1 is on the Open vSwitch bridge"),
-            "{error}"
-        );
-        let error = refused(|vm| vm.nics[1].method = Method::Dhcp);
-        assert!(error.starts_with("NIC 1 asks for METHOD=dhcp"), "{error}");
-        let mut vm = vm();
-        vm.nics[1].method = Method::Skip;
-        assert!(nics(&vm).is_ok());
-    }
-
-    #[test]
-    fn a_default_route_needs_a_static_address_of_its_family() {
-        let routes = |vm: &Vm| {
-            let nics = nics(vm).unwrap();
-            (nics[0].gateway, nics[0].gateway6)
-        };
-        let mut vm = vm();
-        let nic = &mut vm.nics[0];
-        let (gateway, gateway6) = ("10.0.0.1".parse().ok(), "fd00::1".parse().ok());
-        nic.method = Method::Static;
-        (nic.gateway, nic.gateway6) = (gateway, gateway6);
-        nic.addresses = vec!["10.0.0.2/24".parse().unwrap()];
-        assert_eq!(routes(&vm), (gateway, None));
-        vm.nics[0].addresses = vec!["fd00::2/64".parse().unwrap()];
-        assert_eq!(routes(&vm), (None, gateway6));
-        vm.nics[0].addresses.push("10.0.0.2/24".parse().unwrap());
-        assert_eq!(routes(&vm), (gateway, gateway6));
-        vm.nics[0].method = Method::Skip;
-        assert_eq!(routes(&vm), (None, None));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::types::decimal::parse_whole;
-use onedock_common::{ContainerName, DiskId, VmId};
+use onedock_common::types::nic::Bandwidth;
+use onedock_common::{ContainerName, DiskId, IfName, Mac, VmId};
 
 /// Arguments as text; anything else was not written by `oned`.
 pub(crate) fn texts(arguments: Vec<OsString>) -> anyhow::Result<Vec<String>> {
@@ -88,6 +89,68 @@ impl DiskRequest {
             disk,
         })
     }
+}
+
+/// `<deploy id> <mac> [<bridge> <model> <network driver> <target>] <vm id> <host>`: attach_nic and
+/// detach_nic.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NicRequest {
+    pub(crate) name: ContainerName,
+    pub(crate) mac: Mac,
+}
+
+impl NicRequest {
+    pub(crate) fn parse(action: &str, arguments: &[String]) -> anyhow::Result<Self> {
+        let [deploy_id, mac, .., vm, _] = arguments else {
+            bail!(
+                "{action} needs <deploy id> <mac> … <vm id> <host>, got {} arguments",
+                arguments.len()
+            );
+        };
+        Ok(Self {
+            name: name(action, deploy_id, vm)?,
+            mac: mac
+                .parse()
+                .with_context(|| format!("the MAC among {action}'s arguments"))?,
+        })
+    }
+}
+
+/// `<deploy id> <target> <inbound> <outbound>`, each direction as `<average>,<peak>,<amount>` in the
+/// units of the NIC's attributes, empty where there is none: set_qos.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct QosRequest {
+    pub(crate) name: ContainerName,
+    pub(crate) target: IfName,
+    pub(crate) inbound: Option<Bandwidth>,
+    pub(crate) outbound: Option<Bandwidth>,
+}
+
+impl QosRequest {
+    pub(crate) fn parse(arguments: &[String]) -> anyhow::Result<Self> {
+        let [deploy_id, target, inbound, outbound] = arguments else {
+            bail!(
+                "set_qos needs <deploy id> <target> <inbound> <outbound>, got {} arguments",
+                arguments.len()
+            );
+        };
+        let bandwidth = |text: &str| {
+            bandwidth_of(text).with_context(|| format!("\"{text}\" among set_qos's arguments"))
+        };
+        Ok(Self {
+            name: deploy_id.parse()?,
+            target: target.parse()?,
+            inbound: bandwidth(inbound)?,
+            outbound: bandwidth(outbound)?,
+        })
+    }
+}
+
+fn bandwidth_of(text: &str) -> anyhow::Result<Option<Bandwidth>> {
+    let [average, peak, burst] = text.split(',').collect::<Vec<_>>()[..] else {
+        bail!("this is not <average>,<peak>,<amount>");
+    };
+    Bandwidth::from_kilobytes(average, peak, burst).map_err(anyhow::Error::msg)
 }
 
 /// `<deploy id> <disk id> <MiB> <document> <host> <vm id> <host>`: resize_disk.
@@ -282,6 +345,42 @@ mod tests {
                 DiskRequest::parse("attach_disk", &words(bad)).is_err(),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn the_traced_calls_about_nics_are_read_and_nothing_else_is() {
+        let attach = words("one-5 02:00:0a:4d:00:19 onebr0 - bridge one-5-3 5 node1");
+        let detach = words("one-5 02:00:0a:4d:00:19 5 node1");
+        let request = NicRequest::parse("attach_nic", &attach).unwrap();
+        assert_eq!(request.mac.to_string(), "02:00:0a:4d:00:19");
+        assert_eq!(NicRequest::parse("detach_nic", &detach).unwrap(), request);
+        for bad in [
+            "one-6 02:00:0a:4d:00:19 5 node1",
+            "one-5 02:00:0a 5 node1",
+            "one-5 5 node1",
+        ] {
+            assert!(
+                NicRequest::parse("detach_nic", &words(bad)).is_err(),
+                "{bad}"
+            );
+        }
+        let qos = QosRequest::parse(&words("one-5 one-5-0 1000,2000,50 ,,")).unwrap();
+        let bandwidth = Bandwidth {
+            average: 1_000_000,
+            peak: Some(2_000_000),
+            burst: Some(51_200),
+        };
+        assert_eq!((qos.inbound, qos.outbound), (Some(bandwidth), None));
+        for bad in [
+            "one-5 one-5-0 1000,2000,50",
+            "one-5 one-5-0 1000,2000 ,,",
+            "one-5 one-5-0 x,, ,,",
+            "one-5 one-5-0 ,2000, ,,",
+            "one-5 ../x ,, ,,",
+            "web one-5-0 ,, ,,",
+        ] {
+            assert!(QosRequest::parse(&words(bad)).is_err(), "{bad}");
         }
     }
 

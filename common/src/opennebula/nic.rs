@@ -15,11 +15,15 @@ use crate::types::decimal::parse_u32;
 use crate::types::dns::{NameServer, SearchDomain};
 use crate::types::ids::NicId;
 use crate::types::names::{IfName, Mac};
+use crate::types::nic::{Bandwidth, BridgeKind, Route, VlanId};
 use attributes::NicAttributes;
 pub(crate) use attributes::list_of;
 pub(crate) use values::prefix_of_mask;
-pub use values::{BridgeKind, Method};
-use values::{is_true, kind_of, not_of_one_interface, read_bridge, read_method, read_mtu};
+pub use values::{Ip6Method, Method};
+use values::{
+    is_true, kind_of, not_of_one_interface, read_bridge, read_ip6_method, read_method, read_mtu,
+    read_routes,
+};
 
 /// The prefix of an IPv4 address whose mask nobody names, not even ONEDOCK_DEFAULT_NETMASK.
 pub const DEFAULT_PREFIX: u8 = 24;
@@ -39,10 +43,14 @@ pub struct Nic {
     pub bridge: IfName,
     /// BRIDGE_TYPE.
     pub bridge_kind: BridgeKind,
+    /// VLAN_ID of a network with VN_MAD=ovswitch: the tag of the port.
+    pub vlan: Option<VlanId>,
     /// MAC.
     pub mac: Mac,
     /// METHOD.
     pub method: Method,
+    /// IP6_METHOD; METHOD where it is not given, as in OpenNebula's guest package.
+    pub ip6_method: Ip6Method,
     /// IP, IP6, IP6_GLOBAL and IP6_ULA with their prefixes, then those of the aliases.
     pub addresses: Vec<IpNetwork>,
     /// GATEWAY.
@@ -54,12 +62,38 @@ pub struct Nic {
     /// IP6_METRIC of the default route of IPv6; without one, METRIC counts for both, as in
     /// OpenNebula's guest package.
     pub metric6: Option<u32>,
+    /// ROUTES beside the default ones.
+    pub routes: Vec<Route>,
+    /// INBOUND_AVG_BW, INBOUND_PEAK_BW and INBOUND_PEAK_KB: what the VM may receive.
+    pub inbound: Option<Bandwidth>,
+    /// The same with OUTBOUND: what the VM may send.
+    pub outbound: Option<Bandwidth>,
     /// In bytes: GUEST_MTU (CONTEXT's ETHx_MTU), which is that of the link inside, else MTU.
     pub mtu: Option<u32>,
     /// DNS; CONTEXT's ETHx_DNS stands before the NIC's.
     pub dns: Vec<NameServer>,
     /// SEARCH_DOMAIN; CONTEXT's ETHx_SEARCH_DOMAIN stands before the NIC's.
     pub search: Vec<SearchDomain>,
+    /// ATTACH=YES: the NIC that `attach_nic` or `detach_nic` is about.
+    pub attach: bool,
+}
+
+/// The NIC_ALIAS with ATTACH=YES. `oned` calls no action of its own for it, only
+/// `prereconfigure` and `reconfigure` (`one_vmm_exec.rb`, `attach_nic` and `detach_nic`), which do not
+/// say whether it comes or goes. CONTEXT says it, where it describes the network: it has no variables
+/// of an alias that goes (`VirtualMachineContext.cc`, `generate_network_context`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangingAlias {
+    /// NIC_ID of the alias.
+    pub id: NicId,
+    /// PARENT_ID: the NIC whose addresses it adds to.
+    pub parent: NicId,
+    /// MAC, by which `detach_nic` names it.
+    pub mac: Mac,
+    /// Its addresses; none of an external one.
+    pub addresses: Vec<IpNetwork>,
+    /// Whether it comes or goes, where CONTEXT tells.
+    pub comes: Option<bool>,
 }
 
 impl Nic {
@@ -88,24 +122,10 @@ impl Nic {
             let Some(nic) = nics.iter_mut().find(|nic| nic.id == parent) else {
                 return Err(alias.wrong("PARENT_ID", format_args!("there is no NIC {parent}")));
             };
-            let prefix = match alias.value::<NicId>("ALIAS_ID")? {
-                Some(id) => format!("ETH{parent}_ALIAS{id}"),
-                None => format!("ETH{parent}"),
-            };
-            if nic.method == Method::Static {
-                let attributes = NicAttributes {
-                    node: &alias,
-                    context,
-                    prefix,
-                    default_prefix,
-                };
-                // An external alias is one that somebody else's router answers for: the guest
-                // does not have it (`context-linux`, netcfg-interfaces).
-                let external = attributes.text("EXTERNAL", "EXTERNAL")?;
-                if external.is_some_and(|(_, text)| is_true(text)) {
-                    continue;
-                }
-                for address in attributes.addresses(&alias)? {
+            let prefix = alias_prefix(&alias, parent)?;
+            let goes = alias.switch("ATTACH")? && comes(&prefix, context) == Some(false);
+            if nic.method == Method::Static && !goes {
+                for address in alias_addresses(&alias, prefix, context, default_prefix)? {
                     if !nic.addresses.contains(&address) {
                         nic.addresses.push(address);
                     }
@@ -119,6 +139,29 @@ impl Nic {
             }
         }
         Ok(nics)
+    }
+
+    /// The alias that is being attached or detached.
+    pub fn changing_alias(
+        template: &Node<'_>,
+        context: Option<&Context>,
+        default_prefix: u8,
+    ) -> Result<Option<ChangingAlias>, XmlError> {
+        for alias in template.children("NIC_ALIAS") {
+            if !alias.switch("ATTACH")? {
+                continue;
+            }
+            let parent: NicId = alias.required("PARENT_ID")?;
+            let prefix = alias_prefix(&alias, parent)?;
+            return Ok(Some(ChangingAlias {
+                id: alias.required("NIC_ID")?,
+                parent,
+                mac: alias.required("MAC")?,
+                comes: comes(&prefix, context),
+                addresses: alias_addresses(&alias, prefix, context, default_prefix)?,
+            }));
+        }
+        Ok(None)
     }
 
     /// What the kernel would refuse with a number only.
@@ -165,11 +208,14 @@ impl Nic {
             .unwrap_or(Method::Static);
         let metric = attributes.read("METRIC", "METRIC", parse_u32)?;
         let metric6 = attributes.read("IP6_METRIC", "IP6_METRIC", parse_u32)?;
-        let addresses = if method == Method::Static {
-            attributes.addresses(node)?
-        } else {
-            Vec::new()
-        };
+        let ip6_method = attributes
+            .read("IP6_METHOD", "IP6_METHOD", read_ip6_method)?
+            .unwrap_or(method.into());
+        let mut addresses = attributes.addresses(node)?;
+        addresses.retain(|address| match address {
+            IpNetwork::V4(_) => method == Method::Static,
+            IpNetwork::V6(_) => ip6_method == Ip6Method::Static,
+        });
         Ok(Self {
             id,
             target: node.required("TARGET")?,
@@ -177,21 +223,73 @@ impl Nic {
             bridge_kind: node
                 .read("BRIDGE_TYPE", read_bridge)?
                 .unwrap_or(BridgeKind::Linux),
+            vlan: vlan_of_port(node)?,
             mac: node.required("MAC")?,
             method,
+            ip6_method,
             addresses,
             gateway: attributes.read("GATEWAY", "GATEWAY", kind_of("an IPv4 address"))?,
             gateway6: attributes.read("IP6_GATEWAY", "GATEWAY6", kind_of("an IPv6 address"))?,
             metric,
             metric6: metric6.or(metric),
+            routes: attributes
+                .read("ROUTES", "ROUTES", read_routes)?
+                .unwrap_or_default(),
+            inbound: attributes.bandwidth("INBOUND")?,
+            outbound: attributes.bandwidth("OUTBOUND")?,
             mtu: match attributes.read("MTU", "GUEST_MTU", read_mtu)? {
                 None => node.read("MTU", read_mtu)?,
                 inside => inside,
             },
             dns: attributes.list("DNS", left_out)?,
             search: attributes.list("SEARCH_DOMAIN", left_out)?,
+            attach: node.switch("ATTACH")?,
         })
     }
+}
+
+/// VLAN_ID where it is a port's: with `vxlan` and its like it is a VXLAN's number, which is larger.
+fn vlan_of_port(node: &Node<'_>) -> Result<Option<VlanId>, XmlError> {
+    match node.text("VN_MAD")? {
+        Some("ovswitch" | "ovswitch_vxlan") => node.value("VLAN_ID"),
+        _ => Ok(None),
+    }
+}
+
+/// The prefix of an alias's variables in CONTEXT.
+fn alias_prefix(alias: &Node<'_>, parent: NicId) -> Result<String, XmlError> {
+    Ok(match alias.value::<NicId>("ALIAS_ID")? {
+        Some(id) => format!("ETH{parent}_ALIAS{id}"),
+        None => format!("ETH{parent}"),
+    })
+}
+
+/// Whether an alias with ATTACH=YES is being attached; none where CONTEXT does not describe the
+/// network.
+fn comes(prefix: &str, context: Option<&Context>) -> Option<bool> {
+    let context = context.filter(|c| c.get("NETWORK").is_some_and(is_true))?;
+    Some(context.get(&format!("{prefix}_MAC")).is_some())
+}
+
+fn alias_addresses(
+    alias: &Node<'_>,
+    prefix: String,
+    context: Option<&Context>,
+    default_prefix: u8,
+) -> Result<Vec<IpNetwork>, XmlError> {
+    let attributes = NicAttributes {
+        node: alias,
+        context,
+        prefix,
+        default_prefix,
+    };
+    // An external alias is one that somebody else's router answers for: the guest does not have
+    // it (`context-linux`, netcfg-interfaces).
+    let external = attributes.text("EXTERNAL", "EXTERNAL")?;
+    if external.is_some_and(|(_, text)| is_true(text)) {
+        return Ok(Vec::new());
+    }
+    attributes.addresses(alias)
 }
 
 /// What two NICs may not share: the id, the host end's name, and on one bridge the MAC address.

@@ -2,7 +2,7 @@
 //! the document's root is VM, in every other action it lies in VMM_DRIVER_ACTION_DATA.
 
 use crate::opennebula::context::Context;
-use crate::opennebula::nic::{DEFAULT_PREFIX, Nic, list_of};
+use crate::opennebula::nic::{ChangingAlias, DEFAULT_PREFIX, Nic, list_of};
 use crate::opennebula::xml::{Element, Node, XmlError};
 use crate::types::decimal::{parse_fraction, parse_u32, parse_whole};
 use crate::types::dns::{NameServer, SearchDomain};
@@ -26,6 +26,8 @@ pub struct Vm {
     pub disks: Vec<Disk>,
     /// In the order of their ids, aliases folded into the NIC that they belong to.
     pub nics: Vec<Nic>,
+    /// The NIC_ALIAS that is being attached or detached.
+    pub changing_alias: Option<ChangingAlias>,
     /// TEMPLATE/CONTEXT; absent when the template has none.
     pub context: Option<Context>,
     /// TEMPLATE/OS/BOOT, such as `disk0`.
@@ -144,6 +146,7 @@ impl Vm {
         let mut left_out = Vec::new();
         let resolver = Resolver::of_context(context.as_ref(), &mut left_out);
         let nics = Nic::all(&template, context.as_ref(), default_prefix, &mut left_out)?;
+        let changing_alias = Nic::changing_alias(&template, context.as_ref(), default_prefix)?;
         Ok(Self {
             id: vm.required("ID")?,
             name: vm.text("NAME")?.unwrap_or_default().to_owned(),
@@ -152,6 +155,7 @@ impl Vm {
             capacity: Capacity::from_node(&template)?,
             disks,
             nics,
+            changing_alias,
             context,
             boot_order: match template.child("OS")? {
                 Some(os) => os.text("BOOT")?.map(str::to_owned),

@@ -483,7 +483,10 @@ mod tests {
         let refused = tree(&crowd(ELEMENTS + 1)).unwrap_err().to_string();
         assert!(refused.contains("more than 50000 elements"), "{refused}");
         let list = crowd(ELEMENTS + 1);
-        assert!(Element::list(list.as_bytes(), "VM").is_ok());
+        let list = Element::list(list.as_bytes(), "VM").unwrap();
+        assert_eq!(list.node().children("A").count(), ELEMENTS);
+        // As docs/faults-and-attacks.md promises them to administrators.
+        assert_eq!((LIMIT >> 20, LIST_LIMIT >> 20, VALUE >> 10), (12, 64, 128));
     }
 
     #[test]

@@ -18,11 +18,12 @@ use crate::state::paths::Paths;
 use crate::types::dns::{NameServer, SearchDomain};
 use crate::types::ids::{ContainerId, DiskId, NicId, VmId};
 use crate::types::names::{DeviceName, Hostname, IfName, Mac, MountPath};
+use crate::types::nic::{Autoconf, Bandwidth, BridgeKind, Route, VlanId};
 
 /// The version that this build writes. It reads the earlier ones too, so that a VM which runs while
 /// the drivers are upgraded can be rebooted and shut down: the first had no disks, the second one
-/// metric for the routes of both families.
-pub const VERSION: u32 = 4;
+/// metric for the routes of both families, the fourth no bandwidths, routes and Open vSwitch bridges.
+pub const VERSION: u32 = 5;
 const OLDEST: u32 = 1;
 /// The first version in which the routes of IPv6 have a metric of their own.
 const SEPARATE_METRICS: u32 = 3;
@@ -80,8 +81,14 @@ pub struct Nic {
     pub id: NicId,
     /// NIC/TARGET, the name of the host end.
     pub host: IfName,
-    /// NIC/BRIDGE, a Linux bridge that OpenNebula's network driver has made.
+    /// NIC/BRIDGE, which OpenNebula's network driver has made.
     pub bridge: IfName,
+    /// NIC/BRIDGE_TYPE.
+    #[serde(default)]
+    pub bridge_kind: BridgeKind,
+    /// NIC/VLAN_ID, on an Open vSwitch bridge: the port's tag from its first moment on.
+    #[serde(default)]
+    pub vlan: Option<VlanId>,
     /// NIC/MAC, of the end inside.
     pub mac: Mac,
     /// NIC/MTU; the bridge's when absent.
@@ -97,6 +104,35 @@ pub struct Nic {
     /// Metric of the default route of IPv6.
     #[serde(default)]
     pub metric6: Option<u32>,
+    /// NIC/ROUTES beside the default routes.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// NIC/IP6_METHOD.
+    #[serde(default)]
+    pub autoconf: Autoconf,
+    /// NIC/INBOUND_*: what the VM may receive.
+    #[serde(default)]
+    pub inbound: Option<Bandwidth>,
+    /// NIC/OUTBOUND_*: what the VM may send.
+    #[serde(default)]
+    pub outbound: Option<Bandwidth>,
+}
+
+impl Nic {
+    /// Whether the other is the same link with at most other addresses, routes and bandwidths.
+    pub fn is_same_link(&self, other: &Self) -> bool {
+        let link = |nic: &Self| {
+            (
+                nic.id,
+                nic.host.clone(),
+                nic.bridge.clone(),
+                nic.bridge_kind,
+                nic.mac,
+                nic.mtu,
+            )
+        };
+        link(self) == link(other)
+    }
 }
 
 /// A disk beside the root disk, plugged while the container is created but its process does not
@@ -251,6 +287,16 @@ mod tests {
                 gateway6: None,
                 metric: Some(7),
                 metric6: Some(9),
+                bridge_kind: BridgeKind::OpenVSwitch,
+                vlan: "42".parse().ok(),
+                routes: vec!["10.8.0.0/16 via 10.77.0.1".parse().unwrap()],
+                autoconf: Autoconf::Off,
+                inbound: Some(Bandwidth {
+                    average: 1_000_000,
+                    peak: None,
+                    burst: Some(65_536),
+                }),
+                outbound: None,
             }],
             dns: vec![],
             search: vec![],
@@ -284,19 +330,40 @@ mod tests {
         assert!(BootSpec::read(&paths, &id).unwrap().is_none());
     }
 
+    /// What the first version wrote of a NIC.
+    const FIRST_NIC: [&str; 9] = [
+        "id",
+        "host",
+        "bridge",
+        "mac",
+        "mtu",
+        "addresses",
+        "gateway",
+        "gateway6",
+        "metric",
+    ];
+
     #[test]
     fn what_the_first_version_wrote_is_read_as_a_vm_without_further_disks() {
         let (_dir, paths, id) = temporary();
         let mut former = serde_json::to_value(spec()).unwrap();
         former["version"] = 1.into();
         former.as_object_mut().unwrap().remove("disks");
-        former["nics"][0].as_object_mut().unwrap().remove("metric6");
+        let nic = former["nics"][0].as_object_mut().unwrap();
+        nic.retain(|key, _| FIRST_NIC.contains(&key.as_str()));
         fs::write(paths.boot_spec(&id), former.to_string()).unwrap();
         let read = BootSpec::read(&paths, &id).unwrap().unwrap();
         assert_eq!((read.version, read.disks.len()), (VERSION, 0));
-        let mut nics = spec().nics;
-        nics[0].metric6 = nics[0].metric;
-        assert_eq!(read.nics, nics);
+        let nic = Nic {
+            metric6: Some(7),
+            bridge_kind: BridgeKind::Linux,
+            vlan: None,
+            routes: Vec::new(),
+            autoconf: Autoconf::Kernel,
+            inbound: None,
+            ..spec().nics.remove(0)
+        };
+        assert_eq!(read.nics, [nic]);
         // From this version on, both metrics are what was written.
         let mut later = serde_json::to_value(spec()).unwrap();
         later["version"] = SEPARATE_METRICS.into();
@@ -345,8 +412,10 @@ mod tests {
             ("one-5-0", "../../etc"),
             ("\"vm\":5", "\"vm\":-5"),
             ("\"dns\"", "\"dnz\""),
-            ("\"version\":4", "\"version\":5"),
-            ("\"version\":4", "\"version\":0"),
+            ("\"version\":5", "\"version\":6"),
+            ("\"version\":5", "\"version\":0"),
+            ("\"vlan\":42", "\"vlan\":4095"),
+            ("10.8.0.0/16", "10.8.0.0/64"),
             ("/srv/data", "/srv/../etc"),
             ("\"vdb\"", "\"null\""),
             ("10.77.0.42/24", "10.77.0.42/64"),

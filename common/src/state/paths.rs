@@ -102,4 +102,14 @@ mod tests {
         assert_eq!(paths.locked_vms(), [VmId::new(7)]);
         assert_eq!(paths.image_lock("ab"), locks.join("image-ab"));
     }
+
+    #[test]
+    fn records_of_layers_lie_beside_what_the_drivers_may_write() {
+        let paths = Paths::at("/var/lib/onedock");
+        let container = "ab".repeat(32).parse().unwrap();
+        let record = paths.layer_record(&container);
+        assert_eq!(record.parent(), Some(paths.layers_dir().as_path()));
+        assert_eq!(paths.layers_dir(), Path::new("/var/lib/onedock-layers"));
+        assert!(record.ends_with(format!("{container}.json")));
+    }
 }

@@ -184,6 +184,12 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_domain_is_quoted_up_to_80_characters() {
+        let error = "x".repeat(1000).parse::<SearchDomain>().unwrap_err();
+        assert_eq!(error, BadResolver::Domain("x".repeat(80)));
+    }
+
+    #[test]
     fn a_search_domain_may_be_long_have_underscores_and_end_with_a_dot() {
         let kept = |text: &str| text.parse::<SearchDomain>().map(String::from);
         assert_eq!(kept("example.com."), Ok("example.com".into()));

@@ -7,6 +7,7 @@ pub mod dns;
 pub mod ids;
 pub mod image_config;
 pub mod names;
+pub mod nic;
 pub mod reference;
 pub mod registry_pattern;
 pub mod secret;

@@ -328,7 +328,9 @@ mod tests {
     #[test]
     fn interface_names_follow_the_kernel_in_bytes() {
         for good in ["one-5-0", "a", "123456789012345", "br.100", "onebr0"] {
-            assert!(good.parse::<IfName>().is_ok(), "{good}");
+            let name: IfName = good.parse().unwrap();
+            assert_eq!((name.as_str(), name.to_string()), (good, good.to_owned()));
+            assert_eq!(String::from(name), good);
         }
         for bad in [
             "",
@@ -345,6 +347,21 @@ mod tests {
         ] {
             assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_bad_name_is_quoted_up_to_80_characters() {
+        let error = "x".repeat(1000).parse::<IfName>().unwrap_err();
+        assert_eq!(error, BadName::Interface("x".repeat(80)));
+    }
+
+    #[test]
+    fn names_and_addresses_are_written_as_they_are_read() {
+        let host: Hostname = "web-1.example".parse().unwrap();
+        assert_eq!(host.as_str(), "web-1.example");
+        assert_eq!(host.to_string(), "web-1.example");
+        let mac: Mac = "02:00:0A:4d:00:2a".parse().unwrap();
+        assert_eq!(String::from(mac), "02:00:0a:4d:00:2a");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use onedock_common::state::paths::Paths;
 use onedock_node::layers::quota::{self, QuotaError};
 use onedock_node::layers::{PackError, pack, record};
-use onedock_node::network::plug;
+use onedock_node::network::{change, plug};
 use onedock_node::request::{Answer, LIMIT, Request};
 use onedock_node::settle::settle;
 use onedock_node::{disks, runtime};
@@ -46,6 +46,11 @@ fn run() -> anyhow::Result<()> {
     let paths = Paths::system();
     match serde_json::from_slice(&bytes).context("the request is not one of this version")? {
         Request::Unplug { vm, host_ends } => plug::pull(vm, &host_ends)?,
+        Request::ChangeNics {
+            vm,
+            container,
+            nics,
+        } => change::change(vm, &container, &nics)?,
         Request::PackLayer { container, whole } => {
             // Not through `Stdout`, which looks for the ends of lines.
             let out = io::stdout().as_fd().try_clone_to_owned()?;

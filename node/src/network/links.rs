@@ -4,20 +4,29 @@
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
+use onedock_common::types::nic::Bandwidth;
 use onedock_common::{IfName, Mac};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
+use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use thiserror::Error;
+
+use crate::network::token_bucket;
 
 /// The longest that the kernel may take for one answer; it waits for others who change links.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -78,8 +87,8 @@ pub struct Link {
 pub struct Pair<'a> {
     /// The near end.
     pub host: &'a IfName,
-    /// Index of the bridge.
-    pub bridge: u32,
+    /// Index of the bridge of the kernel; none where something else takes the near end in.
+    pub bridge: Option<u32>,
     /// The far end's name.
     pub inside: String,
     /// The far end's address.
@@ -139,15 +148,15 @@ impl Links {
             .append_extra_attribute(LinkAttribute::Mtu(pair.mtu))
             .append_extra_attribute(LinkAttribute::NetNsFd(pair.network.as_raw_fd()))
             .build();
-        let near = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        let mut near = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
             .name(pair.host.to_string())
             .append_extra_attribute(LinkAttribute::Address(near_mac(pair.mac)))
-            .append_extra_attribute(LinkAttribute::Mtu(pair.mtu))
-            .append_extra_attribute(LinkAttribute::Controller(pair.bridge))
-            .up()
-            .build();
-        ask(self.0.link().add(near).execute()).await
+            .append_extra_attribute(LinkAttribute::Mtu(pair.mtu));
+        if let Some(bridge) = pair.bridge {
+            near = near.append_extra_attribute(LinkAttribute::Controller(bridge));
+        }
+        ask(self.0.link().add(near.up().build()).execute()).await
     }
 
     /// Writes the text by which the owner of a link is known (`ip link show` prints it). The
@@ -190,38 +199,131 @@ impl Links {
         }
     }
 
-    /// Adds a default route. Where one of the same metric is there already, that one stays.
-    pub async fn add_default_route(
-        &self,
-        index: u32,
-        gateway: IpAddr,
-        metric: Option<u32>,
-        on_link: bool,
-    ) -> Result<(), LinkError> {
-        let message = match gateway {
-            IpAddr::V4(gateway) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
-                .gateway(gateway)
-                .output_interface(index)
-                .build(),
-            IpAddr::V6(gateway) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
-                .gateway(gateway)
-                .output_interface(index)
-                .build(),
-        };
-        let mut request = self.0.route().add(message);
-        let message = request.message_mut();
-        if let Some(metric) = metric {
-            let metric = rtnetlink::packet_route::route::RouteAttribute::Priority(metric);
-            message.attributes.push(metric);
+    /// Takes an address from a link; one that it does not have is taken.
+    pub async fn remove_address(&self, index: u32, network: IpNetwork) -> Result<(), LinkError> {
+        let mut like = self.0.address().add(index, network.ip(), network.prefix());
+        let message = like.message_mut().clone();
+        match ask(self.0.address().del(message).execute()).await {
+            Err(e) if e.is(Errno::EADDRNOTAVAIL) || e.is(Errno::ENODEV) => Ok(()),
+            other => other,
         }
-        if on_link {
-            message.header.flags |= rtnetlink::packet_route::route::RouteFlags::Onlink;
+    }
+
+    /// Adds a route. Where one of the same destination and metric is there already, that one stays.
+    pub async fn add_route(&self, index: u32, route: &LinkRoute) -> Result<(), LinkError> {
+        let mut message = message_of(index, route);
+        message
+            .attributes
+            .push(RouteAttribute::Gateway(route.gateway.into()));
+        if route.on_link {
+            message.header.flags |= RouteFlags::Onlink;
         }
-        match ask(request.execute()).await {
+        match ask(self.0.route().add(message).execute()).await {
             Err(e) if e.is(Errno::EEXIST) => Ok(()),
             other => other,
         }
     }
+
+    /// Removes the route of this destination and metric that leads over the link, whatever its
+    /// gateway is; one that is not there is removed.
+    pub async fn remove_route(&self, index: u32, route: &LinkRoute) -> Result<(), LinkError> {
+        let message = message_of(index, route);
+        match ask(self.0.route().del(message).execute()).await {
+            Err(e) if e.is(Errno::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Tells the neighbours of all addresses of a link, which is up: a gratuitous ARP and an
+    /// unsolicited neighbour advertisement each. The kernel sends them when the hardware address is
+    /// set, also to what it is (`arp_notify` and `ndisc_notify`).
+    pub async fn announce(&self, index: u32, mac: Mac) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::Address(mac.octets().to_vec()))
+            .build();
+        ask(self.0.link().set(message).execute()).await
+    }
+
+    /// Bounds what leaves a link, in place of an earlier bound.
+    pub async fn bound(&self, index: u32, bandwidth: Bandwidth) -> Result<(), LinkError> {
+        let message = queue_of(index, Some(bandwidth))?;
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.send(RouteNetlinkMessage::NewQueueDiscipline(message), flags)
+            .await
+    }
+
+    /// Takes the bound from what leaves a link; there may be none.
+    pub async fn unbound(&self, index: u32) -> Result<(), LinkError> {
+        let message = queue_of(index, None)?;
+        match self
+            .send(RouteNetlinkMessage::DelQueueDiscipline(message), 0)
+            .await
+        {
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::EINVAL) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Sends a message for which the crate has no request of its own.
+    async fn send(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), LinkError> {
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut handle = self.0.clone();
+        ask(async {
+            let mut answers = handle.request(message)?;
+            while let Some(answer) = answers.next().await {
+                if let NetlinkPayload::Error(error) = answer.payload {
+                    return Err(rtnetlink::Error::NetlinkError(error));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A route over one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkRoute {
+    /// Without host bits; none for the default route.
+    pub destination: Option<IpNetwork>,
+    /// Of the destination's family.
+    pub gateway: IpAddr,
+    /// The kernel's own when there is none.
+    pub metric: Option<u32>,
+    /// Whether the gateway is a neighbour although no address of the link says so.
+    pub on_link: bool,
+}
+
+/// A route without its gateway.
+fn message_of(index: u32, route: &LinkRoute) -> RouteMessage {
+    let mut message = match route.gateway {
+        IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .output_interface(index)
+            .build(),
+        IpAddr::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .output_interface(index)
+            .build(),
+    };
+    if let Some(destination) = route.destination {
+        message.header.destination_prefix_length = destination.prefix();
+        let address = RouteAttribute::Destination(destination.ip().into());
+        message.attributes.push(address);
+    }
+    if let Some(metric) = route.metric {
+        message.attributes.push(RouteAttribute::Priority(metric));
+    }
+    message
+}
+
+fn queue_of(index: u32, bandwidth: Option<Bandwidth>) -> Result<TcMessage, LinkError> {
+    let index = i32::try_from(index).map_err(|e| LinkError::Netlink(e.to_string()))?;
+    let mut message = TcMessage::with_index(index);
+    message.header.parent = TcHandle::ROOT;
+    if let Some(bandwidth) = bandwidth {
+        message.attributes = token_bucket::attributes(bandwidth);
+    }
+    Ok(message)
 }
 
 /// The near end's address: the far end's with `fe` in front, as libvirt does. A bridge without

@@ -1,6 +1,15 @@
 //! The NICs of a VM: links of the host and of its network namespace ([`links`]), plugged and pulled
-//! ([`plug`]), and the chain in which OpenNebula filters them ([`chain`]).
+//! ([`plug`]), set up inside ([`inside`]), changed while the VM runs ([`change`]), as ports of Linux
+//! and Open vSwitch bridges ([`open_vswitch`]), and the chain in which OpenNebula filters them
+//! ([`chain`]).
 
 pub mod chain;
+pub mod change;
+mod error;
+mod inside;
 pub mod links;
+mod open_vswitch;
 pub mod plug;
+mod token_bucket;
+
+pub use error::PlugError;

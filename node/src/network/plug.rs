@@ -1,112 +1,22 @@
 //! Plugging the NICs of a VM, and pulling them.
 
 use std::fs;
-use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use onedock_common::opennebula::nic::IPV6_MTU;
 use onedock_common::state::boot::Nic;
+use onedock_common::types::nic::BridgeKind;
 use onedock_common::wait;
-use onedock_common::{ContainerId, IfName, NicId, VmId};
-use thiserror::Error;
+use onedock_common::{ContainerId, IfName, VmId};
 
-use crate::namespace::{NamespaceError, Network};
-use crate::network::links::{self, Link, LinkError, Links, Pair};
+use crate::namespace::Network;
+use crate::network::error::{PlugError, step, switch};
+use crate::network::links::{self, Link, Links, Pair};
+use crate::network::{inside, open_vswitch};
 
 /// How long the kernel is given to remove host ends with their namespace.
 const VANISH: Duration = Duration::from_millis(50);
-
-/// Why a NIC was not plugged or pulled.
-#[derive(Debug, Error)]
-pub enum PlugError {
-    /// No such link.
-    #[error(
-        "bridge {bridge} of NIC {nic} does not exist on this host; check the virtual network's BRIDGE and VN_MAD"
-    )]
-    NoBridge {
-        /// NIC/BRIDGE.
-        bridge: IfName,
-        nic: NicId,
-    },
-    /// Another kind of link.
-    #[error("{bridge} of NIC {nic} is not a Linux bridge; check the virtual network's BRIDGE")]
-    NotABridge {
-        /// NIC/BRIDGE.
-        bridge: IfName,
-        nic: NicId,
-    },
-    /// Switched off.
-    #[error("bridge {bridge} of NIC {nic} is down; switch it on (ip link set {bridge} up)")]
-    BridgeDown {
-        /// NIC/BRIDGE.
-        bridge: IfName,
-        nic: NicId,
-    },
-    /// The kernel's limit of ports.
-    #[error("bridge {bridge} has no free port for NIC {nic} (a Linux bridge has 1023)")]
-    BridgeFull {
-        /// NIC/BRIDGE.
-        bridge: IfName,
-        nic: NicId,
-    },
-    /// Somebody else's device (fault 51).
-    #[error(
-        "a device named {host}, which is not this VM's, is in the way of NIC {nic}; remove or rename it"
-    )]
-    NameTaken {
-        /// NIC/TARGET.
-        host: IfName,
-        nic: NicId,
-    },
-    /// Less than IPv6 needs: the kernel takes IPv6 off such a link, and answers the address with
-    /// a number.
-    #[error(
-        "NIC {nic} on bridge {bridge} has an IPv6 address and an MTU of {mtu}, and IPv6 needs at least {IPV6_MTU}; raise the MTU of the network or of the bridge, or take the IPv6 address away"
-    )]
-    SmallMtu {
-        nic: NicId,
-        /// NIC/BRIDGE.
-        bridge: IfName,
-        /// NIC/MTU, else the bridge's.
-        mtu: u32,
-    },
-    /// Two NICs of one VM, of which the second would replace the first.
-    #[error("two NICs of the VM, {first} and {second}, have the same {what}")]
-    Twice {
-        /// The one before.
-        first: NicId,
-        /// The other.
-        second: NicId,
-        /// What they share, and its value.
-        what: String,
-    },
-    /// A step that the kernel refused.
-    #[error("NIC {nic} on bridge {bridge}: {step} failed: {source}")]
-    Step {
-        nic: NicId,
-        /// NIC/BRIDGE.
-        bridge: IfName,
-        /// What was tried.
-        step: String,
-        /// The answer.
-        source: LinkError,
-    },
-    /// Netlink itself.
-    #[error("the links of this host cannot be read: {0}")]
-    Links(#[from] LinkError),
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    /// A setting of the namespace.
-    #[error("{path} in the container's network namespace cannot be set: {source}")]
-    Setting {
-        /// The file under `/proc/sys`.
-        path: &'static str,
-        /// What the system answered.
-        source: io::Error,
-    },
-}
 
 /// The alias that says whose a host end is.
 pub fn alias(vm: VmId, container: &ContainerId) -> String {
@@ -130,7 +40,7 @@ pub fn check(vm: VmId, nics: &[Nic]) -> Result<(), PlugError> {
     links::with(async |links| {
         for nic in nics {
             let bridge = bridge_of(&links, nic).await?;
-            has_room_for_ipv6(nic, &bridge)?;
+            has_room_for_ipv6(nic, bridge.mtu)?;
             match links.find(nic.host.as_str()).await? {
                 Some(link) if !is_of(&link, vm) => {
                     return Err(PlugError::NameTaken {
@@ -145,7 +55,7 @@ pub fn check(vm: VmId, nics: &[Nic]) -> Result<(), PlugError> {
     })
 }
 
-/// Plugs all NICs into the network namespace of the VM's container; all or none.
+/// Plugs NICs into the network namespace of the VM's container; all or none.
 pub fn plug(
     vm: VmId,
     container: &ContainerId,
@@ -153,19 +63,47 @@ pub fn plug(
     network: &Network,
 ) -> Result<(), PlugError> {
     each_once(nics)?;
-    network.within(settings)?;
+    network.within(inside::settings)?;
+    let nics: Vec<&Nic> = nics.iter().collect();
+    plug_further(vm, container, &nics, network)
+}
+
+/// The same in a namespace that has been set up; all or none of these.
+pub(super) fn plug_further(
+    vm: VmId,
+    container: &ContainerId,
+    nics: &[&Nic],
+    network: &Network,
+) -> Result<(), PlugError> {
     let plugged = links::with(async |links| {
         for nic in nics {
             add(&links, vm, container, nic, network).await?;
         }
         Ok(())
     })
-    .and_then(|()| network.within(|| links::with(async |links| inside(&links, nics).await)));
+    .and_then(|()| {
+        network.within(|| links::with(async |links| inside::set_up(&links, nics).await))
+    });
     if plugged.is_err() {
         // The first error is the one to tell.
-        let _ = pull(vm, nics.iter().map(|nic| &nic.host));
+        let _ = pull_nics(vm, nics.iter().copied());
     }
     plugged
+}
+
+/// Removes NICs with their ports of Open vSwitch bridges, which else outlive a NIC until OpenNebula's
+/// `clean`.
+pub(super) fn pull_nics<'a>(
+    vm: VmId,
+    nics: impl IntoIterator<Item = &'a Nic> + Clone,
+) -> Result<(), PlugError> {
+    let pulled = pull(vm, nics.clone().into_iter().map(|nic| &nic.host));
+    for nic in nics {
+        if nic.bridge_kind == BridgeKind::OpenVSwitch {
+            open_vswitch::remove_port(&nic.host).map_err(switch(nic))?;
+        }
+    }
+    pulled
 }
 
 /// Removes the host ends that are this VM's; those of others stay.
@@ -203,41 +141,44 @@ pub fn pull_after_death(vm: VmId, hosts: &[IfName]) -> Result<(), PlugError> {
     if vanished? { Ok(()) } else { pull(vm, hosts) }
 }
 
-/// IPv6 on (engines turn it off in a container without a network), and neighbours are told of
-/// a new address at once.
-fn settings() -> Result<(), PlugError> {
-    for (path, value, needed) in [
-        ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0", true),
-        ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0", true),
-        ("/proc/sys/net/ipv4/conf/default/arp_notify", "1", false),
-        ("/proc/sys/net/ipv6/conf/default/ndisc_notify", "1", false),
-    ] {
-        match fs::write(path, value) {
-            Err(e) if needed && e.kind() != io::ErrorKind::NotFound => {
-                return Err(PlugError::Setting { path, source: e });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+/// The bridge of a NIC, which takes host ends in.
+struct Bridge {
+    /// Its number, where the kernel makes a link its port.
+    index: Option<u32>,
+    /// In bytes.
+    mtu: u32,
 }
 
-async fn bridge_of(links: &Links, nic: &Nic) -> Result<Link, PlugError> {
-    let (bridge, nic) = (nic.bridge.clone(), nic.id);
-    match links.find(bridge.as_str()).await? {
-        None => Err(PlugError::NoBridge { bridge, nic }),
-        Some(link) if !link.is_bridge => Err(PlugError::NotABridge { bridge, nic }),
-        Some(link) if !link.is_up => Err(PlugError::BridgeDown { bridge, nic }),
-        Some(link) => Ok(link),
+/// What the kernel gives a link that is told nothing.
+const MTU: u32 = 1500;
+
+async fn bridge_of(links: &Links, nic: &Nic) -> Result<Bridge, PlugError> {
+    let found = links.find(nic.bridge.as_str()).await?;
+    let (bridge, id) = (nic.bridge.clone(), nic.id);
+    if nic.bridge_kind == BridgeKind::OpenVSwitch {
+        open_vswitch::ensure_bridge(&bridge).map_err(switch(nic))?;
+        return Ok(Bridge {
+            index: None,
+            mtu: found.map_or(MTU, |link| link.mtu),
+        });
+    }
+    match found {
+        None => Err(PlugError::NoBridge { bridge, nic: id }),
+        Some(link) if !link.is_bridge => Err(PlugError::NotABridge { bridge, nic: id }),
+        Some(link) if !link.is_up => Err(PlugError::BridgeDown { bridge, nic: id }),
+        Some(link) => Ok(Bridge {
+            index: Some(link.index),
+            mtu: link.mtu,
+        }),
     }
 }
 
 /// Whether no two NICs share what only one can have.
-fn each_once(nics: &[Nic]) -> Result<(), PlugError> {
+pub(super) fn each_once(nics: &[Nic]) -> Result<(), PlugError> {
     for (n, second) in nics.iter().enumerate() {
         for first in nics.iter().take(n) {
             let what = if first.id == second.id {
-                format!("name inside ({})", inside_name(second))
+                format!("name inside ({})", inside::name(second))
             } else if first.host == second.host {
                 format!("TARGET ({})", second.host)
             } else if first.mac == second.mac && first.bridge == second.bridge {
@@ -255,8 +196,8 @@ fn each_once(nics: &[Nic]) -> Result<(), PlugError> {
     Ok(())
 }
 
-fn has_room_for_ipv6(nic: &Nic, bridge: &Link) -> Result<(), PlugError> {
-    let mtu = nic.mtu.unwrap_or(bridge.mtu);
+fn has_room_for_ipv6(nic: &Nic, bridge_mtu: u32) -> Result<(), PlugError> {
+    let mtu = nic.mtu.unwrap_or(bridge_mtu);
     if mtu < IPV6_MTU && nic.addresses.iter().any(|a| a.is_ipv6()) {
         return Err(PlugError::SmallMtu {
             nic: nic.id,
@@ -275,14 +216,14 @@ async fn add(
     network: &Network,
 ) -> Result<(), PlugError> {
     let bridge = || nic.bridge.clone();
-    let link = bridge_of(links, nic).await?;
-    has_room_for_ipv6(nic, &link)?;
+    let found = bridge_of(links, nic).await?;
+    has_room_for_ipv6(nic, found.mtu)?;
     let pair = Pair {
         host: &nic.host,
-        bridge: link.index,
-        inside: inside_name(nic),
+        bridge: found.index,
+        inside: inside::name(nic),
         mac: nic.mac,
-        mtu: nic.mtu.unwrap_or(link.mtu),
+        mtu: nic.mtu.unwrap_or(found.mtu),
         network: network.fd(),
     };
     let mut added = links.add_pair(&pair).await;
@@ -319,7 +260,30 @@ async fn add(
     }
     named.map_err(step(nic, format!("naming the owner of {}", nic.host)))?;
     without_ipv6(&nic.host);
-    Ok(())
+    if nic.bridge_kind == BridgeKind::OpenVSwitch {
+        open_vswitch::add_port(&nic.bridge, &nic.host, nic.vlan).map_err(switch(nic))?;
+    }
+    bound_inbound(links, None, nic).await
+}
+
+/// Bounds what the VM receives, which is what leaves the host end.
+pub(super) async fn bound_inbound(
+    links: &Links,
+    before: Option<&Nic>,
+    nic: &Nic,
+) -> Result<(), PlugError> {
+    let had_one = before.is_some_and(|nic| nic.inbound.is_some());
+    if nic.inbound.is_none() && !had_one {
+        return Ok(());
+    }
+    let Some(link) = links.find(nic.host.as_str()).await? else {
+        return Ok(());
+    };
+    let done = match nic.inbound {
+        Some(bandwidth) => links.bound(link.index, bandwidth).await,
+        None => links.unbound(link.index).await,
+    };
+    done.map_err(step(nic, "the bound of INBOUND_AVG_BW"))
 }
 
 /// A host end is a port of its bridge, and has no use for addresses of its own: without them the host
@@ -327,65 +291,4 @@ async fn add(
 fn without_ipv6(host: &IfName) {
     // A kernel without IPv6 has no such setting.
     let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{host}/disable_ipv6"), "1");
-}
-
-async fn inside(links: &Links, nics: &[Nic]) -> Result<(), PlugError> {
-    if let Some(lo) = links.find("lo").await?
-        && !lo.is_up
-    {
-        links.up(lo.index).await?;
-    }
-    for nic in nics {
-        let name = inside_name(nic);
-        let link = links
-            .find(&name)
-            .await?
-            .ok_or(LinkError::Kernel(Errno::ENODEV))
-            .map_err(step(nic, format!("finding {name} inside")))?;
-        for address in &nic.addresses {
-            let added = links.add_address(link.index, *address).await;
-            added.map_err(step(nic, format!("address {address}")))?;
-        }
-        links
-            .up(link.index)
-            .await
-            .map_err(step(nic, format!("switching {name} on")))?;
-        let routes = [
-            (nic.gateway.map(IpAddr::V4), nic.metric),
-            (nic.gateway6.map(IpAddr::V6), nic.metric6),
-        ];
-        for (gateway, metric) in routes {
-            let Some(gateway) = gateway else { continue };
-            let added = links
-                .add_default_route(link.index, gateway, metric, needs_on_link(nic, gateway))
-                .await;
-            added.map_err(step(nic, format!("default route by {gateway}")))?;
-        }
-    }
-    Ok(())
-}
-
-fn inside_name(nic: &Nic) -> String {
-    format!("eth{}", nic.id)
-}
-
-/// Whether the gateway lies in none of the NIC's own networks and must be taken as a direct
-/// neighbour, as OpenNebula's guest package does with a route to it.
-fn needs_on_link(nic: &Nic, gateway: IpAddr) -> bool {
-    let local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    !local
-        && !nic
-            .addresses
-            .iter()
-            .any(|network| network.contains(gateway))
-}
-
-fn step(nic: &Nic, step: String) -> impl FnOnce(LinkError) -> PlugError {
-    let (nic, bridge) = (nic.id, nic.bridge.clone());
-    move |source| PlugError::Step {
-        nic,
-        bridge,
-        step,
-        source,
-    }
 }

@@ -56,6 +56,8 @@ pub struct Nic {
     pub addresses: Vec<String>,
     /// Its MTU.
     pub mtu: u32,
+    /// Whether it is being attached or detached.
+    pub attach: bool,
 }
 
 impl Expected {
@@ -88,6 +90,7 @@ impl Expected {
                 mac: field("MAC")?,
                 addresses,
                 mtu: field("MTU")?.parse()?,
+                attach: value(nic, "ATTACH").as_deref() == Some("YES"),
             });
         }
         let mut disks = Vec::new();

@@ -77,6 +77,33 @@ impl Walk<'_> {
             .node(&vm.node)?
             .tree(vm.wanted.vm, "/media/disk.7");
         ensure!(gone.is_err(), "a detached disk is there: {gone:?}");
+        self.nics(vm)
+    }
+
+    /// NICs and an alias that come and go in the container that runs, with their context.
+    fn nics(&mut self, vm: &mut Vm) -> Result<()> {
+        for (operation, nics) in [("nic-attach", 3), ("nic-detach", 2), ("nic-alias", 2)] {
+            let calls = self.operation(operation)?;
+            let mut wanted = self.wanted(calls.last().context("no calls")?)?;
+            wanted
+                .nics
+                .retain(|nic| operation == "nic-attach" || !nic.attach);
+            ensure!(wanted.nics.len() == nics, "{operation}: {:?}", wanted.nics);
+            self.write_context(&wanted)?;
+            for call in &calls {
+                self.perform(call)?;
+            }
+            (vm.wanted.nics, vm.wanted.context) = (wanted.nics, wanted.context);
+            self.same(vm).with_context(|| operation.to_owned())?;
+            let node = self.cloud.node(&vm.node)?;
+            // What came while it ran is there after a start that no driver made.
+            let name = format!("one-{}", vm.wanted.vm);
+            node.engine.docker(&["restart", &name])?;
+            self.same(vm)
+                .with_context(|| format!("docker restart after {operation}"))?;
+        }
+        let addresses = vm.wanted.nics.iter().map(|nic| nic.addresses.len());
+        ensure!(addresses.eq([2, 2]), "{:?}", vm.wanted.nics);
         Ok(())
     }
 

@@ -25,12 +25,11 @@ use crate::fake_root::FakeRoot;
 pub(super) const RECORDED: &str = include_str!("../../../common/testdata/deploy-7.4.0.xml");
 
 /// What the recorded template asks for that is not supported, section or attribute.
-const UNSUPPORTED: [&str; 6] = [
+const UNSUPPORTED: [&str; 5] = [
     "GRAPHICS",
     "RAW",
     "START_SCRIPT",
     "SSH_PUBLIC_KEY",
-    "INBOUND_AVG_BW",
     "DOCKER_ENV",
 ];
 

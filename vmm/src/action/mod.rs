@@ -1,12 +1,14 @@
 //! The actions of `src/vmm_mad/remotes`, each in a module named like it.
 
 mod attach_disk;
+mod attach_nic;
 mod bound;
 mod cancel;
 mod context;
 mod creation;
 mod deploy;
 mod detach_disk;
+mod detach_nic;
 #[cfg(test)]
 mod disk_tests;
 mod disks;
@@ -20,6 +22,9 @@ mod fault_tests;
 #[cfg(test)]
 mod hotplug_tests;
 #[cfg(test)]
+mod nic_tests;
+mod nics;
+#[cfg(test)]
 mod power_tests;
 mod prereconfigure;
 mod reboot;
@@ -32,6 +37,7 @@ mod resize_tests;
 mod restore;
 mod running;
 mod save;
+mod set_qos;
 mod shutdown;
 mod start;
 #[cfg(test)]
@@ -51,8 +57,8 @@ use thiserror::Error;
 
 use crate::Host;
 use crate::request::{
-    CheckpointRequest, DeployRequest, DeployedRequest, DiskRequest, ReconfigureRequest,
-    ResizeDiskRequest,
+    CheckpointRequest, DeployRequest, DeployedRequest, DiskRequest, NicRequest, QosRequest,
+    ReconfigureRequest, ResizeDiskRequest,
 };
 use onedock_node::client::Root;
 
@@ -80,6 +86,12 @@ pub enum Action {
     AttachDisk,
     /// Takes one out.
     DetachDisk,
+    /// Plugs a further NIC into the running container.
+    AttachNic,
+    /// Pulls one.
+    DetachNic,
+    /// Bounds what a NIC transfers. Called by our NIC class of the network drivers, not by `oned`.
+    SetQos,
     /// Changes CPU, VCPU and MEMORY.
     Resize,
     /// Shows a disk in its new size.
@@ -99,8 +111,6 @@ pub struct UnknownAction(String);
 
 /// What 7.4.0 asks for and this version does not support.
 const UNSUPPORTED: &[&str] = &[
-    "attach_nic",
-    "detach_nic",
     "exec",
     "exec_cancel",
     "migrate",
@@ -124,6 +134,9 @@ impl FromStr for Action {
             "reconfigure" => Self::Reconfigure,
             "attach_disk" => Self::AttachDisk,
             "detach_disk" => Self::DetachDisk,
+            "attach_nic" => Self::AttachNic,
+            "detach_nic" => Self::DetachNic,
+            "set_qos" => Self::SetQos,
             "resize" => Self::Resize,
             "resize_disk" => Self::ResizeDisk,
             "save" => Self::Save,
@@ -146,19 +159,25 @@ impl Action {
     ) -> anyhow::Result<Answer> {
         let deployed = |action| DeployedRequest::parse(action, arguments);
         let disk = |action| DiskRequest::parse(action, arguments);
+        let nic = |action| NicRequest::parse(action, arguments);
         match self {
             Self::Deploy => deploy::run(host, &DeployRequest::parse(arguments)?, &input()?).await,
             Self::Shutdown => shutdown::run(host, &deployed("shutdown")?).await,
             Self::Cancel => cancel::run(host, &deployed("cancel")?).await,
             Self::Reboot => reboot::run(host, &deployed("reboot")?, &input()?).await,
             Self::Reset => reset::run(host, &deployed("reset")?, &input()?).await,
-            Self::Prereconfigure => prereconfigure::run(&deployed("prereconfigure")?, &input()?),
+            Self::Prereconfigure => {
+                prereconfigure::run(host, &deployed("prereconfigure")?, &input()?)
+            }
             Self::Reconfigure => {
                 let request = ReconfigureRequest::parse(arguments)?;
                 reconfigure::run(host, &request, &input()?).await
             }
             Self::AttachDisk => attach_disk::run(host, &disk("attach_disk")?, &input()?).await,
             Self::DetachDisk => detach_disk::run(host, &disk("detach_disk")?, &input()?).await,
+            Self::AttachNic => attach_nic::run(host, &nic("attach_nic")?, &input()?).await,
+            Self::DetachNic => detach_nic::run(host, &nic("detach_nic")?, &input()?).await,
+            Self::SetQos => set_qos::run(host, &QosRequest::parse(arguments)?).await,
             Self::Resize => resize::run(host, &deployed("resize")?, &input()?).await,
             Self::ResizeDisk => {
                 let request = ResizeDiskRequest::parse(arguments)?;

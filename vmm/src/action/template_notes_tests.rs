@@ -29,8 +29,8 @@ fn a_deploy_says_what_the_template_asks_in_vain_and_is_silent_when_it_is_nothing
         ),
         (
             "<BRIDGE>",
-            "<OUTBOUND_AVG_BW>100</OUTBOUND_AVG_BW>",
-            "OUTBOUND_AVG_BW of NIC 0 is not",
+            "<SCRIPT>/root/up</SCRIPT>",
+            "SCRIPT of NIC 0 is not",
         ),
         (
             "<SET_HOSTNAME>",
@@ -99,31 +99,6 @@ fn an_attach_of_a_disk_speaks_of_that_disk_and_refuses_a_secret_one() {
     assert_eq!(answer.notes.len(), 1);
     assert!(answer.notes[0].starts_with("attach_disk: TOTAL_IOPS_SEC of DISK 1 is not supported"));
     assert_eq!(node.booted_disks(), [1]);
-}
-
-#[test]
-fn an_alias_cannot_come_to_a_running_vm_or_go_from_it_and_oned_hears_of_it() {
-    let node = FakeNode::new();
-    node.deploy().unwrap();
-    let arguments = ["one-5", "sdd", "5", "node1"];
-    let usual = action(&small(), 25);
-    assert!(
-        node.act("prereconfigure", &arguments, &usual)
-            .unwrap()
-            .notes
-            .is_empty()
-    );
-    let hot = put(&usual, "<ALIAS_ID>", "<ATTACH><![CDATA[YES]]></ATTACH>");
-    let error = node
-        .act("prereconfigure", &arguments, &hot)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("the alias NIC 2 cannot be attached to a running VM"),
-        "{error}"
-    );
-    let arguments = ["one-6", "sdd", "6", "node1"];
-    assert!(node.act("prereconfigure", &arguments, &usual).is_err());
 }
 
 #[test]

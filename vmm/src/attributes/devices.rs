@@ -96,18 +96,6 @@ pub(super) const ROWS: &[Row] = {
             &["FILTER"],
             "the filter of libvirt would not stand before the VM; use security groups, FILTER_IP_SPOOFING and FILTER_MAC_SPOOFING",
         ),
-        row(
-            Nic,
-            Logged,
-            &["INBOUND_*"],
-            "what the VM receives is not limited",
-        ),
-        row(
-            Nic,
-            Logged,
-            &["OUTBOUND_*"],
-            "what the VM sends is not limited",
-        ),
         row(Nic, Logged, &["SCRIPT"], "no script is run for the NIC"),
         row(
             Nic,
@@ -165,14 +153,16 @@ pub(super) const ROWS: &[Row] = {
                 "ROUTES",
                 "PARENT",
                 "PARENT_ID",
+                "INBOUND_*",
+                "OUTBOUND_*",
             ],
-            "by these drivers, or by OpenNebula's network drivers; METHOD=dhcp and BRIDGE_TYPE=openvswitch are refused; ROUTES as ETHx_ROUTES below",
+            "by these drivers, or by OpenNebula's network drivers; METHOD=dhcp, IP6_METHOD=dhcp and BRIDGE_TYPE=openvswitch_dpdk are refused",
         ),
         row(
             Alias,
             Supported,
             &["*"],
-            "its addresses are the NIC's from the start of the VM on (none of an EXTERNAL one); while the VM runs, an attach and a detach are refused",
+            "its addresses are the NIC's (none of an EXTERNAL one), from the start of the VM or from its attach on",
         ),
     ]
 };

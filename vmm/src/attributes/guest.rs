@@ -1,6 +1,6 @@
 //! What a template asks of the inside of the VM (CONTEXT), and what others read (USER_TEMPLATE).
 
-use super::row::{Row, Section, Verdict, row, row_if};
+use super::row::{Row, Section, Verdict, row};
 
 /// The rows, in the order in which they count.
 pub(super) const ROWS: &[Row] = {
@@ -68,19 +68,6 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Context,
-            Logged,
-            &["ETH*_ROUTES"],
-            "the NIC has its default route only",
-        ),
-        row_if(
-            Context,
-            Logged,
-            &["ETH*_IP6_METHOD"],
-            "the NIC's IPv6 addresses are set as OpenNebula leased them",
-            is_not_static,
-        ),
-        row(
-            Context,
             WithoutMeaning,
             &[
                 "GROW_FS",
@@ -112,7 +99,3 @@ pub(super) const ROWS: &[Row] = {
         ),
     ]
 };
-
-fn is_not_static(value: &str) -> bool {
-    !value.eq_ignore_ascii_case("static")
-}

@@ -9,6 +9,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use super::values::{kind_of, not_of_one_interface, prefix_of_ipv6, prefix_of_mask};
 use crate::opennebula::context::Context;
 use crate::opennebula::xml::{Node, XmlError};
+use crate::types::nic::Bandwidth;
 
 /// The items of a list of name servers or domains. What is none is left out, with a line that
 /// says so: the VM can live without it.
@@ -103,5 +104,14 @@ impl<'a> NicAttributes<'a> {
             }
         }
         Ok(addresses)
+    }
+    /// `INBOUND_AVG_BW`, `INBOUND_PEAK_BW` and `INBOUND_PEAK_KB`, or those of OUTBOUND.
+    pub(super) fn bandwidth(&self, direction: &str) -> Result<Option<Bandwidth>, XmlError> {
+        let average = format!("{direction}_AVG_BW");
+        let text = |key: &str| Ok(self.node.text(key)?.unwrap_or_default());
+        let peak = text(&format!("{direction}_PEAK_BW"))?;
+        let burst = text(&format!("{direction}_PEAK_KB"))?;
+        Bandwidth::from_kilobytes(text(&average)?, peak, burst)
+            .map_err(|e| self.node.wrong(&average, e))
     }
 }

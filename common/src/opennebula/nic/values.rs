@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use crate::types::decimal::parse_u32;
+use crate::types::nic::{BadNicValue, BridgeKind, Route};
 
 /// How a NIC gets its addresses (METHOD, `context-linux`'s net-10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +17,29 @@ pub enum Method {
     Skip,
 }
 
-/// What carries the host end.
+/// How a NIC gets its IPv6 addresses (IP6_METHOD; METHOD where it is not given).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BridgeKind {
-    /// A bridge of the kernel.
-    Linux,
-    /// An Open vSwitch bridge.
-    OpenVSwitch,
+pub enum Ip6Method {
+    /// The addresses that OpenNebula leased, and no others.
+    Static,
+    /// From routers.
+    Auto,
+    /// By a DHCPv6 client.
+    Dhcp,
+    /// There is no IPv6.
+    Disable,
+    /// None; somebody inside does it.
+    Skip,
+}
+
+impl From<Method> for Ip6Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Static => Self::Static,
+            Method::Dhcp => Self::Dhcp,
+            Method::Skip => Self::Skip,
+        }
+    }
 }
 
 pub(super) fn kind_of<T: FromStr>(what: &'static str) -> impl Fn(&str) -> Result<T, String> {
@@ -83,10 +100,36 @@ pub(super) fn read_method(text: &str) -> Result<Method, String> {
     }
 }
 
+pub(super) fn read_ip6_method(text: &str) -> Result<Ip6Method, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "static" => Ok(Ip6Method::Static),
+        "auto" => Ok(Ip6Method::Auto),
+        "dhcp" => Ok(Ip6Method::Dhcp),
+        "disable" => Ok(Ip6Method::Disable),
+        "skip" => Ok(Ip6Method::Skip),
+        _ => Err(format!(
+            "\"{}\" is not static, auto, dhcp, disable or skip",
+            shown(text)
+        )),
+    }
+}
+
+/// Routes with commas between them.
+pub(super) fn read_routes(text: &str) -> Result<Vec<Route>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|route| !route.is_empty())
+        .map(|route| route.parse().map_err(|e: BadNicValue| e.to_string()))
+        .collect()
+}
+
 pub(super) fn read_bridge(text: &str) -> Result<BridgeKind, String> {
     match text {
         "linux" => Ok(BridgeKind::Linux),
-        "openvswitch" | "openvswitch_dpdk" => Ok(BridgeKind::OpenVSwitch),
+        "openvswitch" => Ok(BridgeKind::OpenVSwitch),
+        "openvswitch_dpdk" => Err(
+            "openvswitch_dpdk takes virtual machines by a socket, which a container does not have; use openvswitch".to_owned(),
+        ),
         _ => Err(format!("\"{}\" is not linux or openvswitch", shown(text))),
     }
 }
@@ -116,10 +159,27 @@ mod tests {
         for (text, bridge) in [
             ("linux", BridgeKind::Linux),
             ("openvswitch", BridgeKind::OpenVSwitch),
-            ("openvswitch_dpdk", BridgeKind::OpenVSwitch),
         ] {
             assert_eq!(read_bridge(text), Ok(bridge));
         }
+        for (text, method) in [
+            ("static", Ip6Method::Static),
+            ("auto", Ip6Method::Auto),
+            ("dhcp", Ip6Method::Dhcp),
+            ("Disable", Ip6Method::Disable),
+            ("skip", Ip6Method::Skip),
+        ] {
+            assert_eq!(read_ip6_method(text), Ok(method));
+        }
+        for (method, of_ipv6) in [
+            (Method::Static, Ip6Method::Static),
+            (Method::Dhcp, Ip6Method::Dhcp),
+            (Method::Skip, Ip6Method::Skip),
+        ] {
+            assert_eq!(Ip6Method::from(method), of_ipv6);
+        }
+        let routes = read_routes("10.8.0.0/16 via 10.0.0.1, default via 10.0.0.2,").unwrap();
+        assert_eq!(routes.len(), 2);
         for (text, prefix) in [("0", 0), ("64", 64), ("128", 128)] {
             assert_eq!(prefix_of_ipv6(text), Ok(prefix));
         }
@@ -135,12 +195,16 @@ mod tests {
         for error in [
             read_method("odd").unwrap_err(),
             read_bridge("odd").unwrap_err(),
+            read_ip6_method("odd").unwrap_err(),
+            read_routes("odd").unwrap_err(),
             prefix_of_ipv6("odd").unwrap_err(),
             prefix_of_mask("odd").unwrap_err(),
             read_mtu("odd").unwrap_err(),
         ] {
             assert!(error.starts_with("\"odd\" is not"), "{error}");
         }
+        let dpdk = read_bridge("openvswitch_dpdk").unwrap_err();
+        assert!(dpdk.contains("use openvswitch"), "{dpdk}");
         assert!(prefix_of_ipv6("129").is_err());
         let long = read_method(&"x".repeat(1000)).unwrap_err();
         assert!(long.len() < 100, "{long}");

@@ -1,6 +1,11 @@
 //! NICs against the kernel, in network namespaces of the test's own; needs root.
 #![allow(clippy::unwrap_used, reason = "fixed values of a test")]
 
+mod bandwidth;
+mod changed;
+mod inside;
+mod open_vswitch;
+
 use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,10 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 use onedock_common::state::boot::Nic;
+use onedock_common::types::nic::{Autoconf, BridgeKind};
 use onedock_common::{ContainerId, NicId, VmId};
 use onedock_node::namespace::{Network, Process};
 use onedock_node::network::links;
-use onedock_node::network::plug::{self, PlugError};
+use onedock_node::network::{PlugError, plug};
 
 /// A host and a container: two network namespaces that end with the threads and descriptors of
 /// the test.
@@ -52,10 +58,19 @@ fn on_a_host(test: impl FnOnce(&TestNetwork) -> Result<()> + Send + 'static) -> 
 }
 
 fn ip(arguments: &str) -> Result<String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output()?;
+    run(&format!("ip {arguments}"))
+}
+
+fn tc(arguments: &str) -> Result<String> {
+    run(&format!("tc {arguments}"))
+}
+
+fn run(line: &str) -> Result<String> {
+    let (program, arguments) = line.split_once(' ').unwrap_or((line, ""));
+    let output = Command::new(program).args(arguments.split(' ')).output()?;
     ensure!(
         output.status.success(),
-        "ip {arguments}: {}",
+        "{line}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8(output.stdout)?)
@@ -101,6 +116,12 @@ fn nic(vm: u32, id: u32, address: &str) -> Nic {
         gateway6: None,
         metric: None,
         metric6: None,
+        bridge_kind: BridgeKind::Linux,
+        vlan: None,
+        routes: Vec::new(),
+        autoconf: Autoconf::Kernel,
+        inbound: None,
+        outbound: None,
     }
 }
 
