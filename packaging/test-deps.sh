@@ -13,7 +13,7 @@ need_root
 # the checks themselves, and the roots of other Debians and the virtual machines.
 # shellcheck disable=SC2046 # one word a program
 need_programs $(sandbox_programs) runc htpasswd gzip xz ping blkid shellcheck git make ar \
-    genisoimage xorriso mmdebstrap ssh-keygen ovs-vswitchd
+    genisoimage xorriso mmdebstrap ssh-keygen ovs-vswitchd nft
 "$here/sandbox/tools.sh"
 
 # Set-ups give files to OpenNebula's user; the tests' are its, too.

@@ -83,6 +83,9 @@ struct Node {
     /// Show disks as devices although the kernel's loop driver has no bound (docs/disks.md)
     #[arg(long)]
     allow_unbounded_loops: bool,
+    /// Hold VMs on this bridge to their own addresses, * for all; can be repeated (docs/networking.md)
+    #[arg(long, value_name = "BRIDGE")]
+    guard_bridge: Vec<node::GuardedBridge>,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -161,6 +164,7 @@ fn dispatch(command: Command) -> Result<()> {
                 from: folder(args.from)?,
                 start: !args.no_start,
                 allow_unbounded_loops: args.allow_unbounded_loops,
+                guard_bridges: args.guard_bridge,
             };
             carry_out(args.dry_run, || node::plan(&options))
         }

@@ -33,6 +33,7 @@ mkfs.ext4       e2fsprogs
 mkfs.xfs        xfsprogs
 mmdebstrap      mmdebstrap
 modprobe        kmod
+nft             nftables
 openssl         openssl
 ovs-vswitchd    openvswitch-switch
 ping            iputils-ping

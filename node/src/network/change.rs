@@ -85,6 +85,9 @@ pub fn change(vm: VmId, id: &ContainerId, nics: &[Nic]) -> Result<(), ChangeErro
             (was != nic).then_some((was, nic))
         })
         .collect();
+    for (_, nic) in &altered {
+        plug::set_guard(nic)?;
+    }
     links::with(async |links| {
         for (was, nic) in &altered {
             plug::bound_inbound(&links, Some(was), nic).await?;

@@ -8,6 +8,7 @@ use onedock_common::{IfName, NicId};
 use thiserror::Error;
 
 use crate::namespace::NamespaceError;
+use crate::network::guard::GuardError;
 use crate::network::links::LinkError;
 use crate::network::open_vswitch::SwitchError;
 
@@ -99,6 +100,12 @@ pub enum PlugError {
         /// What the system answered.
         source: io::Error,
     },
+    /// The guard of its host end.
+    #[error("NIC {nic}: {source}")]
+    Guard { nic: NicId, source: GuardError },
+    /// Guards that should have gone.
+    #[error(transparent)]
+    Unguard(#[from] GuardError),
     /// An Open vSwitch bridge or its port.
     #[error("NIC {nic}: {source}")]
     Switch { nic: NicId, source: SwitchError },

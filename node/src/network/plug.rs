@@ -13,7 +13,7 @@ use onedock_common::{ContainerId, IfName, VmId};
 use crate::namespace::Network;
 use crate::network::error::{PlugError, step, switch};
 use crate::network::links::{self, Link, Links, Pair};
-use crate::network::{inside, open_vswitch};
+use crate::network::{guard, inside, open_vswitch};
 
 /// How long the kernel is given to remove host ends with their namespace.
 const VANISH: Duration = Duration::from_millis(50);
@@ -108,19 +108,29 @@ pub(super) fn pull_nics<'a>(
 
 /// Removes the host ends that are this VM's; those of others stay.
 pub fn pull<'a>(vm: VmId, hosts: impl IntoIterator<Item = &'a IfName>) -> Result<(), PlugError> {
-    links::with(async |links| {
+    let mut gone = Vec::new();
+    let pulled = links::with(async |links| {
         let mut first = Ok(());
         for host in hosts {
             let removed = async {
                 match links.find(host.as_str()).await? {
-                    Some(link) if is_of(&link, vm) => links.remove(link.index).await,
-                    _ => Ok(()),
+                    Some(link) if !is_of(&link, vm) => Ok(()),
+                    Some(link) => {
+                        links.remove(link.index).await?;
+                        gone.push(host);
+                        Ok(())
+                    }
+                    None => {
+                        gone.push(host);
+                        Ok(())
+                    }
                 }
             };
             first = first.and(removed.await);
         }
-        first.map_err(Into::into)
-    })
+        first.map_err(PlugError::Links)
+    });
+    pulled.and(guard::remove(gone).map_err(Into::into))
 }
 
 /// Waits until the host ends have gone with their namespace, and removes those that have not:
@@ -138,7 +148,11 @@ pub fn pull_after_death(vm: VmId, hosts: &[IfName]) -> Result<(), PlugError> {
         });
         Ok(gone.await?.is_some())
     });
-    if vanished? { Ok(()) } else { pull(vm, hosts) }
+    if vanished? {
+        Ok(guard::remove(hosts)?)
+    } else {
+        pull(vm, hosts)
+    }
 }
 
 /// The bridge of a NIC, which takes host ends in.
@@ -260,10 +274,17 @@ async fn add(
     }
     named.map_err(step(nic, format!("naming the owner of {}", nic.host)))?;
     without_ipv6(&nic.host);
+    set_guard(nic)?;
     if nic.bridge_kind == BridgeKind::OpenVSwitch {
         open_vswitch::add_port(&nic.bridge, &nic.host, nic.vlan).map_err(switch(nic))?;
     }
     bound_inbound(links, None, nic).await
+}
+
+/// Guards the host end where its bridge is guarded.
+pub(super) fn set_guard(nic: &Nic) -> Result<(), PlugError> {
+    let id = nic.id;
+    guard::set(nic).map_err(|source| PlugError::Guard { nic: id, source })
 }
 
 /// Bounds what the VM receives, which is what leaves the host end.

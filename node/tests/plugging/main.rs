@@ -3,6 +3,7 @@
 
 mod bandwidth;
 mod changed;
+mod guarded;
 mod inside;
 mod open_vswitch;
 

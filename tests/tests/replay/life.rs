@@ -98,7 +98,7 @@ impl Walk<'_> {
             let node = self.cloud.node(&vm.node)?;
             // What came while it ran is there after a start that no driver made.
             let name = format!("one-{}", vm.wanted.vm);
-            node.engine.docker(&["restart", &name])?;
+            node.engine.docker(&["restart", "-t", "0", &name])?;
             self.same(vm)
                 .with_context(|| format!("docker restart after {operation}"))?;
         }

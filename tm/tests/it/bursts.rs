@@ -207,6 +207,22 @@ fn a_stream_whose_sender_or_receiver_is_refused_begins_again_and_loses_nothing()
 }
 
 #[test]
+fn a_disk_that_the_last_step_of_a_killed_call_removes_under_this_one_is_moved() -> Result<()> {
+    let front = FrontEnd::start()?;
+    lay_disk(&front)?;
+    let (from, to) = (front.disk("101", 5, 1), front.disk("102", 5, 1));
+    // The call before has written it whole; its request to remove arrives before this call sends.
+    fs::create_dir_all(to.parent().context("no folder")?)?;
+    fs::write(&to, content())?;
+    let remove = format!("if [ $nth = 2 ]; then rm {}; fi", from.display());
+    let ssh = front.ssh(&remove)?;
+    succeeded(&move_disk(&front, &ssh)?)?;
+    ensure!(fs::read(&to)? == content(), "other content");
+    ensure!(!from.exists(), "it is there again");
+    Ok(())
+}
+
+#[test]
 fn a_stream_that_breaks_off_in_its_middle_fails_once_and_the_disk_stays() -> Result<()> {
     let front = FrontEnd::start()?;
     // The sender's connection ends after 1 MB, the receiver's after it has read something.
@@ -220,7 +236,8 @@ fn a_stream_that_breaks_off_in_its_middle_fails_once_and_the_disk_stays() -> Res
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!output.status.success(), "{broken} succeeded");
         ensure!(stderr.contains("node-"), "{stderr}");
-        ensure!(ssh.calls()? == 3, "{broken}: {} calls", ssh.calls()?);
+        // The fourth asks whether the disk has been moved all the same.
+        ensure!(ssh.calls()? == 4, "{broken}: {} calls", ssh.calls()?);
         ensure!(
             fs::read(front.disk("101", 5, 1))? == content(),
             "other content"

@@ -7,6 +7,7 @@ mod daemon;
 mod disks;
 mod engine;
 mod floors;
+mod guard;
 mod loops;
 mod modules;
 mod network_drivers;
@@ -27,6 +28,8 @@ use std::path::{Path, PathBuf};
 pub use engine::Engine;
 
 use crate::error::Result;
+pub use guard::GuardedBridge;
+
 use crate::file_step::Folder;
 use crate::host::Host;
 use crate::owner::Owner;
@@ -50,6 +53,8 @@ pub struct Options {
     pub start: bool,
     /// Whether disks are shown as devices on a host whose loop driver has no bound.
     pub allow_unbounded_loops: bool,
+    /// The bridges on which VMs are held to their own addresses; the list stays where none is given.
+    pub guard_bridges: Vec<GuardedBridge>,
 }
 
 /// The steps, and the remarks for when they are done.
@@ -87,6 +92,9 @@ pub fn plan(options: &Options) -> Result<Plan> {
     if options.allow_unbounded_loops {
         steps.push(loops::allow_step(&host));
     }
+    if !options.guard_bridges.is_empty() {
+        steps.push(guard::step(&host, &options.guard_bridges));
+    }
     steps.push(daemon::running_step(&engine, options.start));
     steps.extend(account::docker_group_steps());
     steps.extend(prune::steps(&host));
@@ -105,6 +113,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
         all.extend(packages::missing_notes(Role::Node));
         all.extend(modules::notes());
         all.extend(bridges::notes());
+        all.extend(guard::notes(&host));
         all.extend(runtime::chosen(&host).as_deref().and_then(floors::notes));
         all.extend(disks::notes(&engine));
         all.extend(vms::notes(&host, &engine));
