@@ -20,14 +20,14 @@ use crate::{container, exists, ip, nic, on_a_host, tc};
 
 /// A process with a network of its own in place of a container's first one, recorded as the runtime
 /// records it.
-struct RunningVm {
+pub(crate) struct RunningVm {
     first: Child,
     process: Process,
 }
 
 impl RunningVm {
     /// With its own `/run/onedock`, which ends with the thread of the test.
-    fn start(nics: &[Nic]) -> Result<Self> {
+    pub(crate) fn start(nics: &[Nic]) -> Result<Self> {
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -70,7 +70,7 @@ impl RunningVm {
         Ok(vm)
     }
 
-    fn inside(&self, arguments: &str) -> Result<String> {
+    pub(crate) fn inside(&self, arguments: &str) -> Result<String> {
         self.run("ip", arguments)
     }
 
@@ -81,7 +81,7 @@ impl RunningVm {
         Ok(index.to_owned())
     }
 
-    fn run(&self, program: &str, arguments: &str) -> Result<String> {
+    pub(crate) fn run(&self, program: &str, arguments: &str) -> Result<String> {
         let output = Command::new("nsenter")
             .args(["--net", "-t", &self.process.id().to_string(), program])
             .args(arguments.split(' '))
@@ -108,7 +108,7 @@ fn record_file() -> String {
     format!("/run/onedock/containers/{}.json", container())
 }
 
-fn change(vm: u32, nics: &[Nic]) -> Result<()> {
+pub(crate) fn change(vm: u32, nics: &[Nic]) -> Result<()> {
     let request = Request::ChangeNics {
         vm: VmId::new(vm),
         container: container(),

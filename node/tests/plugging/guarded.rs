@@ -17,6 +17,7 @@ use onedock_common::types::nic::Autoconf;
 use onedock_node::namespace::Network;
 use onedock_node::network::plug;
 
+use crate::changed::{RunningVm, change};
 use crate::{TestNetwork, Wrapped, new_network, nic, on_a_host, run};
 
 const MAC: [u8; 6] = [2, 0, 0x0a, 1, 0, 0];
@@ -284,6 +285,28 @@ fn attack_30_a_storm_of_broadcasts_ends_at_a_guarded_bridge() -> Result<()> {
         }
         let passed = passed()? - before;
         ensure!((1..sent / 2).contains(&passed), "{passed} of {sent} pass");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_alias_of_a_running_vm_may_send_from_its_attach_to_its_detach() -> Result<()> {
+    on_a_host(|_| {
+        let _etc = own_etc()?;
+        guard("br0\n")?;
+        let vm = RunningVm::start(&[with_ipv6()?])?;
+        let mut with_alias = with_ipv6()?;
+        with_alias.addresses.push("10.1.0.9/16".parse()?);
+        let reaches = || vm.run("ping", "-c 1 -W 1 -I 10.1.0.9 10.1.0.1").is_ok();
+        change(5, &[with_alias])?;
+        ensure!(reaches(), "the alias cannot send");
+        // The address is still there, and nobody has leased it.
+        change(5, &[with_ipv6()?])?;
+        vm.inside("address add 10.1.0.9/16 dev eth0")?;
+        ensure!(!reaches(), "the alias sends after its detach");
+        change(5, &[])?;
+        let left = run("nft list table netdev onedock")?;
+        ensure!(!left.contains("chain"), "left: {left}");
         Ok(())
     })
 }

@@ -405,3 +405,23 @@ fn what_the_kernel_would_answer_with_a_number_is_reported_with_its_reason_and_le
         Ok(())
     })
 }
+
+#[test]
+fn a_thousand_cycles_leave_no_link() -> Result<()> {
+    on_a_host(|network| {
+        let count = || Ok::<_, anyhow::Error>(ip("-o link")?.lines().count());
+        let before = count()?;
+        let nics = [nic(5, 0, "10.1.0.5/16"), nic(5, 1, "10.1.0.6/16")];
+        let ends = ["one-5-0".parse()?, "one-5-1".parse()?];
+        for _ in 0..500 {
+            network.plug(5, &nics)?;
+            plug::pull(VmId::new(5), &ends)?;
+        }
+        ensure!(count()? == before, "{} links of {before}", count()?);
+        ensure!(
+            network.inside("-o link")?.lines().count() == 1,
+            "left inside"
+        );
+        Ok(())
+    })
+}
