@@ -211,7 +211,7 @@ fn succeeded(output: &Output) -> anyhow::Result<()> {
 const fn deadline(request: &Request) -> Duration {
     Duration::from_secs(match request {
         Request::Unplug { .. } => 10,
-        Request::BoundLayer { .. } | Request::ForgetLayer { .. } | Request::ChangeNics { .. } => 60,
+        Request::BoundLayer { .. } | Request::ForgetLayer { .. } => 60,
         // A disk would be shown of which OpenNebula believes that it is not. Root waits a minute
         // for another call, and checks and grows a file system in up to three runs of two minutes;
         // only the growth of an ext2, which has no journal, is not bound.
@@ -219,6 +219,8 @@ const fn deadline(request: &Request) -> Duration {
         // A daemon that lets go of a disk writes first what it has not written; a growing disk waits
         // for the daemon's new size and two minutes for its file system, behind another call.
         Request::UnplugDisk { .. } | Request::GrowDisk { .. } | Request::Settle { .. } => 300,
+        // Root waits a minute for another call, and for each NIC as long as a switch that hangs.
+        Request::ChangeNics { .. } => 300,
         // As long as a VM is frozen for it.
         Request::SyncDisk { .. } => 600,
         Request::PackLayer { .. } => STANDSTILL.as_secs(),

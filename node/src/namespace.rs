@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use onedock_common::process::{Handle, Stat};
+use onedock_common::wait;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -184,6 +185,18 @@ impl Network {
     /// The descriptor, for the kernel's messages.
     pub fn fd(&self) -> &OwnedFd {
         &self.0
+    }
+
+    /// Waits until no other call holds this namespace, and holds it until the answer is dropped.
+    /// `None`: another one did for the whole time.
+    pub fn lock(&self, within: Duration) -> Result<Option<File>, NamespaceError> {
+        let file: File = self.0.try_clone().map_err(NamespaceError::Enter)?.into();
+        let locked = wait::until_ok(within, || match file.try_lock() {
+            Ok(()) => Ok(Some(())),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(NamespaceError::Enter(e)),
+        });
+        Ok(locked?.map(|()| file))
     }
 
     /// Runs `work` on a thread of its own that lives in this namespace and ends with the work:

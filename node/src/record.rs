@@ -27,6 +27,9 @@ pub(crate) struct Vm {
     pub stubs: Vec<String>,
     /// The NICs to plug at `start`.
     pub nics: Vec<Nic>,
+    /// While they are changed: those that may still be there in part.
+    #[serde(default)]
+    pub former_nics: Vec<Nic>,
     /// The disks to show at `start`.
     #[serde(default)]
     pub disks: Vec<Disk>,

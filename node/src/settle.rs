@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use onedock_common::wait;
-use onedock_common::{ContainerId, DiskId, IfName, VmId};
+use onedock_common::{ContainerId, DiskId, VmId};
 use thiserror::Error;
 
 use crate::disks::{self, DiskError};
@@ -66,8 +66,7 @@ pub fn settle(vm: VmId, id: &ContainerId) -> Result<Option<String>, SettleError>
     let Some(found) = ended?.ok_or(SettleError::Runs(vm))? else {
         return Ok(None);
     };
-    let hosts: Vec<IfName> = found.nics.iter().map(|nic| nic.host.clone()).collect();
-    let pulled = plug::pull_after_death(vm, &hosts);
+    let pulled = plug::pull_after_death(vm, &[&found.nics[..], &found.former_nics].concat());
     hung.extend(disks::settle_within(id, &found, WRITTEN)?);
     pulled?;
     if was_forgotten {

@@ -246,6 +246,7 @@ pub fn nic(vm: u32, id: u32, address: &str) -> Result<Nic> {
         vlan: None,
         routes: Vec::new(),
         autoconf: Autoconf::Kernel,
+        leases: Vec::new(),
         inbound: None,
         outbound: None,
     })

@@ -301,7 +301,7 @@ mod tests {
                 .iter()
                 .map(|n| (n.metric, n.metric6))
                 .collect::<Vec<_>>(),
-            [(None, None), (Some(100), Some(1124))]
+            [(None, None), (Some(100), None)]
         );
     }
 

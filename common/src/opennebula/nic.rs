@@ -15,7 +15,7 @@ use crate::types::decimal::parse_u32;
 use crate::types::dns::{NameServer, SearchDomain};
 use crate::types::ids::NicId;
 use crate::types::names::{IfName, Mac};
-use crate::types::nic::{Bandwidth, BridgeKind, Route, VlanId};
+use crate::types::nic::{Autoconf, Bandwidth, BridgeKind, Route, VlanId};
 use attributes::NicAttributes;
 pub(crate) use attributes::list_of;
 pub(crate) use values::prefix_of_mask;
@@ -51,8 +51,13 @@ pub struct Nic {
     pub method: Method,
     /// IP6_METHOD; METHOD where it is not given, as in OpenNebula's guest package.
     pub ip6_method: Ip6Method,
-    /// IP, IP6, IP6_GLOBAL and IP6_ULA with their prefixes, then those of the aliases.
+    /// What becomes of router advertisements.
+    pub autoconf: Autoconf,
+    /// IP, IP6, IP6_GLOBAL and IP6_ULA with their prefixes, then those of the aliases, as far as the
+    /// methods let them be set.
     pub addresses: Vec<IpNetwork>,
+    /// The same whatever the methods are: what the VM may send with.
+    pub leases: Vec<IpAddr>,
     /// GATEWAY.
     pub gateway: Option<Ipv4Addr>,
     /// IP6_GATEWAY.
@@ -124,11 +129,15 @@ impl Nic {
             };
             let prefix = alias_prefix(&alias, parent)?;
             let goes = alias.switch("ATTACH")? && comes(&prefix, context) == Some(false);
-            if nic.method == Method::Static && !goes {
-                for address in alias_addresses(&alias, prefix, context, default_prefix)? {
-                    if !nic.addresses.contains(&address) {
-                        nic.addresses.push(address);
-                    }
+            if goes {
+                continue;
+            }
+            for address in alias_addresses(&alias, prefix, context, default_prefix)? {
+                if !nic.leases.contains(&address.ip()) {
+                    nic.leases.push(address.ip());
+                }
+                if nic.sets(&address) && !nic.addresses.contains(&address) {
+                    nic.addresses.push(address);
                 }
             }
         }
@@ -211,12 +220,9 @@ impl Nic {
         let ip6_method = attributes
             .read("IP6_METHOD", "IP6_METHOD", read_ip6_method)?
             .unwrap_or(method.into());
-        let mut addresses = attributes.addresses(node)?;
-        addresses.retain(|address| match address {
-            IpNetwork::V4(_) => method == Method::Static,
-            IpNetwork::V6(_) => ip6_method == Ip6Method::Static,
-        });
-        Ok(Self {
+        let own = attributes.addresses(node)?;
+        let has_ipv6 = own.iter().any(IpNetwork::is_ipv6);
+        let mut nic = Self {
             id,
             target: node.required("TARGET")?,
             bridge: node.required("BRIDGE")?,
@@ -227,7 +233,9 @@ impl Nic {
             mac: node.required("MAC")?,
             method,
             ip6_method,
-            addresses,
+            autoconf: autoconf(ip6_method, has_ipv6),
+            leases: own.iter().map(IpNetwork::ip).collect(),
+            addresses: Vec::new(),
             gateway: attributes.read("GATEWAY", "GATEWAY", kind_of("an IPv4 address"))?,
             gateway6: attributes.read("IP6_GATEWAY", "GATEWAY6", kind_of("an IPv6 address"))?,
             metric,
@@ -244,7 +252,27 @@ impl Nic {
             dns: attributes.list("DNS", left_out)?,
             search: attributes.list("SEARCH_DOMAIN", left_out)?,
             attach: node.switch("ATTACH")?,
-        })
+        };
+        nic.addresses = own.into_iter().filter(|own| nic.sets(own)).collect();
+        Ok(nic)
+    }
+
+    /// Whether an address of this family is set, or left to somebody else.
+    fn sets(&self, address: &IpNetwork) -> bool {
+        match address {
+            IpNetwork::V4(_) => self.method == Method::Static,
+            IpNetwork::V6(_) => self.ip6_method == Ip6Method::Static,
+        }
+    }
+}
+
+/// As `context-linux` configures a Debian: leased IPv6 addresses stand alone; without any the kernel
+/// takes what routers advertise.
+fn autoconf(method: Ip6Method, has_ipv6: bool) -> Autoconf {
+    match method {
+        Ip6Method::Disable => Autoconf::NoIpv6,
+        Ip6Method::Static if has_ipv6 => Autoconf::Off,
+        Ip6Method::Static | Ip6Method::Auto | Ip6Method::Dhcp | Ip6Method::Skip => Autoconf::Kernel,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
@@ -110,6 +110,9 @@ pub struct Nic {
     /// NIC/IP6_METHOD.
     #[serde(default)]
     pub autoconf: Autoconf,
+    /// What OpenNebula has leased to the NIC and its aliases, whether it is set or not.
+    #[serde(default)]
+    pub leases: Vec<IpAddr>,
     /// NIC/INBOUND_*: what the VM may receive.
     #[serde(default)]
     pub inbound: Option<Bandwidth>,
@@ -291,6 +294,7 @@ mod tests {
                 vlan: "42".parse().ok(),
                 routes: vec!["10.8.0.0/16 via 10.77.0.1".parse().unwrap()],
                 autoconf: Autoconf::Off,
+                leases: vec!["10.77.0.42".parse().unwrap()],
                 inbound: Some(Bandwidth {
                     average: 1_000_000,
                     peak: None,
@@ -360,6 +364,7 @@ mod tests {
             vlan: None,
             routes: Vec::new(),
             autoconf: Autoconf::Kernel,
+            leases: Vec::new(),
             inbound: None,
             ..spec().nics.remove(0)
         };

@@ -103,9 +103,6 @@ pub enum PlugError {
     /// The guard of its host end.
     #[error("NIC {nic}: {source}")]
     Guard { nic: NicId, source: GuardError },
-    /// Guards that should have gone.
-    #[error(transparent)]
-    Unguard(#[from] GuardError),
     /// An Open vSwitch bridge or its port.
     #[error("NIC {nic}: {source}")]
     Switch { nic: NicId, source: SwitchError },

@@ -1,5 +1,5 @@
 //! A guard at the host ends of NICs on bridges that the administrator has named: what a VM sends with
-//! an address that is not its own, and what only routers, switches and DHCP servers send, is dropped
+//! an address that is not its own, and what routers, switches and DHCP servers send, is dropped
 //! before the bridge sees it (docs/decisions/0042-guarded-bridges.md; attacks 28 and 30).
 //!
 //! One chain of nftables for each host end, at its ingress. OpenNebula's own filters see IP packets
@@ -7,17 +7,19 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
 use onedock_common::process::{Command, ProcessError};
 use onedock_common::state::boot::Nic;
 use onedock_common::state::files;
-use onedock_common::types::nic::Autoconf;
-use onedock_common::{IfName, Mac};
+use onedock_common::types::nic::{Autoconf, BridgeKind};
+use onedock_common::{IfName, Mac, VmId};
 use thiserror::Error;
+
+use crate::network::open_vswitch::{self, SwitchError};
+use crate::network::token_bucket::LEAST_BURST;
 
 /// The bridges, one a line; `*` stands for all. `onedock setup node --guard-bridge` writes it.
 const BRIDGES: &str = "/etc/onedock/guarded-bridges";
@@ -44,9 +46,16 @@ pub enum GuardError {
     NoTool,
     /// It cannot be written in a script of the tool.
     #[error(
-        "the host end {0} cannot be guarded by this name (a letter, then letters, digits, dots, hyphens and underscores); give the NIC another TARGET, or none"
+        "the host end {0} cannot be guarded by this name; give the NIC another TARGET, or none"
     )]
     Name(IfName),
+    /// It takes frames before the kernel's hooks do.
+    #[error(
+        "the Open vSwitch bridge {0} has datapath_type=netdev, which no guard stands before; take it out of {BRIDGES}, or use the kernel's datapath"
+    )]
+    Userspace(IfName),
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
     /// The tool or the kernel refused.
     #[error("the guard of the host end {host} cannot be set: {reason}")]
     Refused {
@@ -58,39 +67,53 @@ pub enum GuardError {
 }
 
 /// Guards the host end of a NIC, if its bridge is guarded, in place of an earlier guard.
-pub(super) fn set(nic: &Nic) -> Result<(), GuardError> {
-    let guarded = bridges()?;
-    if guarded
+pub(super) fn set(vm: VmId, nic: &Nic) -> Result<(), GuardError> {
+    let Some(guarded) = bridges()? else {
+        return Ok(());
+    };
+    if !guarded
         .iter()
         .any(|name| name == "*" || name == nic.bridge.as_str())
     {
-        let chain = chain_of(&nic.host).ok_or_else(|| GuardError::Name(nic.host.clone()))?;
-        run(&nic.host, &rules(nic, chain))?;
-    }
-    Ok(())
-}
-
-/// Removes the guards of host ends that are gone.
-pub(super) fn remove<'a>(hosts: impl IntoIterator<Item = &'a IfName>) -> Result<(), GuardError> {
-    if bridges()?.is_empty() {
+        // It may have been guarded before.
+        remove(vm, [nic]);
         return Ok(());
     }
-    for host in hosts {
-        if let Some(chain) = chain_of(host) {
-            run(host, &without(chain))?;
-        }
+    if nic.bridge_kind == BridgeKind::OpenVSwitch && open_vswitch::is_userspace(&nic.bridge)? {
+        return Err(GuardError::Userspace(nic.bridge.clone()));
     }
-    Ok(())
+    if nic.host.as_str().contains('"') {
+        return Err(GuardError::Name(nic.host.clone()));
+    }
+    run(&rules(nic, &chain_of(vm, nic))).map_err(|failure| match failure {
+        Failure::NoTool => GuardError::NoTool,
+        Failure::Refused(reason) => GuardError::Refused {
+            host: nic.host.clone(),
+            reason,
+        },
+    })
 }
 
-/// The names in the list; none without one.
-fn bridges() -> Result<Vec<String>, GuardError> {
-    let text = match files::read_bounded(Path::new(BRIDGES), LARGEST) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(GuardError::List(e)),
-    };
-    Ok(names(&text))
+/// Removes the guards of NICs that are gone. One that stays holds nobody up: it has no link any more, and
+/// the next NIC of its number takes its place.
+pub(super) fn remove<'a>(vm: VmId, nics: impl IntoIterator<Item = &'a Nic>) {
+    if matches!(bridges(), Ok(None)) {
+        return;
+    }
+    let script: String = nics
+        .into_iter()
+        .map(|nic| without(&chain_of(vm, nic)))
+        .collect();
+    let _ = run(&script);
+}
+
+/// The names in the list; none where there never was one.
+fn bridges() -> Result<Option<Vec<String>>, GuardError> {
+    match files::read_bounded(Path::new(BRIDGES), LARGEST) {
+        Ok(bytes) => Ok(Some(names(&String::from_utf8_lossy(&bytes)))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(GuardError::List(e)),
+    }
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -101,12 +124,9 @@ fn names(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The name of a host end's chain. A host end can have a name that the tool reads as something else.
-fn chain_of(host: &IfName) -> Option<&str> {
-    let name = host.as_str();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    (begins && name.bytes().all(plain)).then_some(name)
+/// The name of a NIC's chain, which is no other VM's whatever the NIC's TARGET is.
+fn chain_of(vm: VmId, nic: &Nic) -> String {
+    format!("vm{vm}-nic{}", nic.id)
 }
 
 /// Takes the chain away, whether it is there or not.
@@ -121,11 +141,11 @@ fn without(chain: &str) -> String {
 
 /// The chain anew, in one transaction: frames pass by the old rules or by the new ones.
 fn rules(nic: &Nic, chain: &str) -> String {
-    let mac = nic.mac;
+    let (host, mac) = (&nic.host, nic.mac);
     let mut text = without(chain);
     let _ = writeln!(
         text,
-        "add chain {TABLE} {chain} {{ type filter hook ingress device \"{chain}\" priority 0; policy accept; }}"
+        "add chain {TABLE} {chain} {{ type filter hook ingress device \"{host}\" priority 0; policy accept; }}"
     );
     let mut drop = |what: &str| {
         let _ = writeln!(text, "add rule {TABLE} {chain} {what} drop");
@@ -134,35 +154,70 @@ fn rules(nic: &Nic, chain: &str) -> String {
     // No tagged frames, no spanning tree, no discovery of switches.
     drop("ether type != { ip, ip6, arp }");
     drop(&format!("arp saddr ether != {mac}"));
+    // What DHCP servers answer, and what routers say to each other and to hosts.
     drop("udp sport { 67, 547 }");
-    drop("icmpv6 type { nd-router-advert, nd-redirect }");
-    // Neighbour discovery in fragments is how guards are passed, and is not allowed (RFC 6980).
-    drop("meta l4proto ipv6-icmp exthdr frag exists");
-    let own: Vec<String> = ipv4(nic);
-    if !own.is_empty() {
-        let own = own.join(", ");
-        drop(&format!("arp saddr ip != {{ 0.0.0.0, {own} }}"));
-        drop(&format!("ip saddr != {{ 0.0.0.0, {own} }}"));
+    drop("udp dport { 68, 546, 1985 }");
+    drop("meta l4proto 112");
+    drop("icmp type redirect");
+    drop("igmp type membership-query");
+    drop("icmpv6 type { nd-router-advert, nd-redirect, mld-listener-query }");
+    // Behind a fragment header a guard cannot read. Neighbour discovery is not allowed there (RFC 6980).
+    drop("frag nexthdr { 0, 43, 44, 51, 58, 60, 135, 139, 140 }");
+    let own = ipv4(nic);
+    if !nic.leases.is_empty() {
+        let set = |first: &str| {
+            let first = (!first.is_empty()).then(|| first.to_owned());
+            first
+                .iter()
+                .chain(&own)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        drop(&format!("arp saddr ip != {{ {} }}", set("0.0.0.0")));
+        drop(&format!("ip saddr != {{ {} }}", set("0.0.0.0")));
+        // A probe asks whether an address is free, and keeps whoever wants it from it.
+        if own.is_empty() {
+            drop("arp saddr ip 0.0.0.0");
+        } else {
+            drop(&format!(
+                "arp saddr ip 0.0.0.0 arp daddr ip != {{ {} }}",
+                set("")
+            ));
+        }
     }
     if nic.autoconf == Autoconf::NoIpv6 {
         drop("ether type ip6");
     } else {
-        let own = ipv6(nic);
-        let own_interface = interface(nic.mac);
+        let own_interface = interface(mac);
         let mut set = "::".to_owned();
-        for address in &own {
+        let mut targets = format!("@th,128,64 != {own_interface:#018x}");
+        for address in ipv6(nic) {
             let _ = write!(set, ", {address}");
+            let _ = write!(targets, " @th,64,128 != {:#034x}", u128::from(address));
         }
         // Whatever the prefix that a router gives, the rest is made of the MAC.
         drop(&format!(
             "ip6 saddr != {{ {set} }} ip6 saddr & ::ffff:ffff:ffff:ffff != ::{}",
             last_half(own_interface)
         ));
-        let mut targets = format!("@th,128,64 != {own_interface:#018x}");
-        for address in own {
-            let _ = write!(targets, " @th,64,128 != {:#034x}", u128::from(address));
-        }
         drop(&format!("icmpv6 type nd-neighbor-advert {targets}"));
+        drop(&format!(
+            "ip6 saddr :: icmpv6 type nd-neighbor-solicit {targets}"
+        ));
+    }
+    if let Some(bandwidth) = nic.outbound {
+        // A program with a raw socket can pass the queue at the VM's own end.
+        let rate = bandwidth.average.saturating_add(bandwidth.average / 10);
+        let burst = bandwidth
+            .burst
+            .unwrap_or(0)
+            .max(bandwidth.average)
+            .max(LEAST_BURST);
+        drop(&format!(
+            "limit rate over {rate} bytes/second burst {} bytes",
+            burst.min(u32::MAX.into())
+        ));
     }
     drop(&format!(
         "meta pkttype {{ broadcast, multicast }} limit rate over {STORM}/second burst {STORM} packets"
@@ -171,18 +226,15 @@ fn rules(nic: &Nic, chain: &str) -> String {
 }
 
 fn ipv4(nic: &Nic) -> Vec<String> {
-    let own = nic.addresses.iter().filter(|a| a.is_ipv4());
-    own.map(|address| address.ip().to_string()).collect()
+    let own = nic.leases.iter().filter(|lease| lease.is_ipv4());
+    own.map(ToString::to_string).collect()
 }
 
-fn ipv6(nic: &Nic) -> Vec<Ipv6Addr> {
-    nic.addresses
-        .iter()
-        .filter_map(|address| match address {
-            IpNetwork::V6(own) => Some(own.ip()),
-            IpNetwork::V4(_) => None,
-        })
-        .collect()
+fn ipv6(nic: &Nic) -> impl Iterator<Item = Ipv6Addr> {
+    nic.leases.iter().filter_map(|lease| match lease {
+        IpAddr::V6(own) => Some(*own),
+        IpAddr::V4(_) => None,
+    })
 }
 
 /// The last half of the addresses that the kernel makes of a MAC (RFC 4291, appendix A).
@@ -196,23 +248,25 @@ fn last_half(interface: u64) -> String {
     parts.join(":")
 }
 
-fn run(host: &IfName, script: &str) -> Result<(), GuardError> {
+/// Why a script has no effect.
+enum Failure {
+    NoTool,
+    Refused(String),
+}
+
+fn run(script: &str) -> Result<(), Failure> {
     let output = Command::new(TOOL)
         .bare()
         .args(["-f", "-"])
         .input(script.as_bytes())
         .within(LIMIT)
         .run();
-    let reason = match output {
-        Ok(output) if output.succeeded() => return Ok(()),
-        Ok(output) => output.reason(QUOTED),
-        Err(ProcessError::NotInstalled { .. }) => return Err(GuardError::NoTool),
-        Err(error) => error.to_string(),
-    };
-    Err(GuardError::Refused {
-        host: host.clone(),
-        reason,
-    })
+    match output {
+        Ok(output) if output.succeeded() => Ok(()),
+        Ok(output) => Err(Failure::Refused(output.reason(QUOTED))),
+        Err(ProcessError::NotInstalled { .. }) => Err(Failure::NoTool),
+        Err(error) => Err(Failure::Refused(error.to_string())),
+    }
 }
 
 #[cfg(test)]
@@ -224,16 +278,6 @@ mod tests {
         let text = "# of the tenants\n\n onebr0 \nonebr1\n#onebr2\n";
         assert_eq!(names(text), ["onebr0", "onebr1"]);
         assert_eq!(names(""), [""; 0]);
-    }
-
-    #[test]
-    fn a_name_that_the_tool_reads_otherwise_is_guarded_by_none() {
-        for good in ["one-5-0", "web", "tap_1.7"] {
-            assert_eq!(chain_of(&good.parse().unwrap()), Some(good));
-        }
-        for bad in ["0web", "a;drop", "a{b", "a\"b", "_a", "a@b", "@a"] {
-            assert_eq!(chain_of(&bad.parse().unwrap()), None, "{bad}");
-        }
     }
 
     #[test]

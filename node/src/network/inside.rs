@@ -51,26 +51,26 @@ pub(super) async fn set_up(links: &Links, nics: &[&Nic]) -> Result<(), PlugError
     Ok(())
 }
 
-/// Changes a NIC that is in use from one description to the other.
-pub(super) async fn alter(links: &Links, before: &Nic, after: &Nic) -> Result<(), PlugError> {
+/// Changes a NIC that is in use from any of the descriptions to another. [`set_up`] follows: the kernel
+/// takes further addresses and routes along with the first address of a network.
+pub(super) async fn alter(links: &Links, before: &[&Nic], after: &Nic) -> Result<(), PlugError> {
     let index = link_of(links, after).await?.index;
-    for nic in [before, after] {
+    for nic in before.iter().copied().chain([after]) {
         for route in routes(nic) {
             let removed = links.remove_route(index, &route).await;
             removed.map_err(step(nic, format!("removing the {}", shown(&route))))?;
         }
-    }
-    for address in &before.addresses {
-        if !after.addresses.contains(address) {
-            let removed = links.remove_address(index, *address).await;
-            removed.map_err(step(before, format!("removing the address {address}")))?;
+        for address in &nic.addresses {
+            if !after.addresses.contains(address) {
+                let removed = links.remove_address(index, *address).await;
+                removed.map_err(step(nic, format!("removing the address {address}")))?;
+            }
         }
     }
-    if after.outbound.is_none() && before.outbound.is_some() {
+    if after.outbound.is_none() && before.iter().any(|nic| nic.outbound.is_some()) {
         let removed = links.unbound(index).await;
         removed.map_err(step(after, "removing the bound of OUTBOUND_AVG_BW"))?;
     }
-    // The kernel takes further addresses and routes along with the first address of a network.
     ensure(links, after, index).await?;
     let announced = links.announce(index, after.mac).await;
     announced.map_err(step(after, "announcing its addresses"))

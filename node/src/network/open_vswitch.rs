@@ -34,6 +34,16 @@ pub enum SwitchError {
         "there is no Open vSwitch bridge {0} on this host; check the virtual network's BRIDGE and VN_MAD"
     )]
     NoBridge(IfName),
+    /// A port of somebody else.
+    #[error(
+        "Open vSwitch has a port {0} that is not this driver's; give the NIC another TARGET, or none, or remove the port (ovs-vsctl del-port {0})"
+    )]
+    NotOurs(IfName),
+    /// The tool would read the name as something else.
+    #[error(
+        "the host end {0} cannot be a port of an Open vSwitch bridge by this name (a letter, then letters, digits, dots, hyphens and underscores); give the NIC another TARGET, or none"
+    )]
+    Name(IfName),
     /// A call failed.
     #[error("{TOOL} {call} failed: {reason}")]
     Failed {
@@ -44,15 +54,61 @@ pub enum SwitchError {
     },
 }
 
-/// Makes sure that the bridge is there.
-pub(super) fn ensure_bridge(bridge: &IfName) -> Result<(), SwitchError> {
-    match call(&["br-exists", bridge.as_str()])? {
+/// Makes sure that the bridge is there, and that no port of somebody else has the name of the host end.
+pub(super) fn check(bridge: &IfName, port: &IfName) -> Result<(), SwitchError> {
+    let exists = match call(&["br-exists", bridge.as_str()])? {
         Ok(_) => Ok(()),
         Err(Refusal {
             code: Some(ABSENT), ..
         }) => Err(SwitchError::NoBridge(bridge.clone())),
         Err(refusal) => Err(refusal.into()),
+    };
+    exists.and_then(|()| is_ours(port).map(drop))
+}
+
+/// Whether the switch forwards the bridge's frames itself, and takes them before the kernel's hooks do.
+pub(super) fn is_userspace(bridge: &IfName) -> Result<bool, SwitchError> {
+    let kind = call(&["get", "Bridge", bridge.as_str(), "datapath_type"])??;
+    Ok(kind.trim().trim_matches('"') == "netdev")
+}
+
+/// What we write into the switch's database beside what is ours, as `external_ids`.
+const MARK: &str = "onedock";
+
+/// Whether there is a port of this name that is ours; false when there is none.
+fn is_ours(port: &IfName) -> Result<bool, SwitchError> {
+    let named = format!("name={port}");
+    let ids = |table| {
+        [
+            "--no-headings",
+            "--columns=external_ids",
+            "find",
+            table,
+            &named,
+        ]
+    };
+    if !is_plain(port) {
+        return Err(SwitchError::Name(port.clone()));
     }
+    // A bond is a port without an interface of its name.
+    let found = call(&[&ids("Port")[..], &["--"], &ids("Interface")[1..]].concat())??;
+    let mut rows = found
+        .lines()
+        .filter(|row| !row.trim().is_empty())
+        .peekable();
+    let is_there = rows.peek().is_some();
+    if rows.all(|row| row.contains(MARK)) {
+        Ok(is_there)
+    } else {
+        Err(SwitchError::NotOurs(port.clone()))
+    }
+}
+
+/// Whether the tool reads the name as it is written.
+fn is_plain(port: &IfName) -> bool {
+    let name = port.as_str();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(plain)
 }
 
 /// Makes a link a port of the bridge. One that is a port already keeps its tag and its number.
@@ -61,33 +117,38 @@ pub(super) fn add_port(
     port: &IfName,
     vlan: Option<VlanId>,
 ) -> Result<(), SwitchError> {
-    let number = || call(&["--if-exists", "get", "Interface", port.as_str(), "ofport"]);
-    let is_known = !number()??.trim().is_empty();
-    let tag = vlan.map(|vlan| format!("tag={vlan}"));
-    let mut add = vec!["--may-exist", "add-port", bridge.as_str(), port.as_str()];
-    if is_known {
+    let name = port.as_str();
+    let mut add = vec!["--may-exist", "add-port", bridge.as_str(), name];
+    if is_ours(port)? {
         // A switch that forwards frames by itself (`datapath_type=netdev`) holds on to the link that
         // is gone; with another type it lets go of it, and looks for the name anew.
-        call(&["set", "Interface", port.as_str(), "type=patch"])??;
-        add.extend(["--", "set", "Interface", port.as_str(), "type=system"]);
+        call(&["set", "Interface", name, "type=patch"])??;
+        add.extend(["--", "set", "Interface", name, "type=system"]);
         call(&add)??;
         return Ok(());
     }
+    let tag = vlan.map(|vlan| format!("tag={vlan}"));
     add.extend(tag.as_deref());
+    let mark = format!("external_ids:{MARK}=true");
+    for table in ["Port", "Interface"] {
+        add.extend(["--", "set", table, name, &mark]);
+    }
     call(&add)??;
-    let number = number()??;
+    let number = call(&["get", "Interface", name, "ofport"])??;
     let number = number.trim();
     // A switch that cannot open the link answers -1.
     if number.parse::<u16>().is_ok_and(|number| number > 0) {
         let request = format!("ofport_request={number}");
-        call(&["set", "Interface", port.as_str(), &request])??;
+        call(&["set", "Interface", name, &request])??;
     }
     Ok(())
 }
 
-/// Removes a port, whatever bridge it is on.
+/// Removes a port that is ours, whatever bridge it is on.
 pub(super) fn remove_port(port: &IfName) -> Result<(), SwitchError> {
-    call(&["--if-exists", "del-port", port.as_str()])??;
+    if is_ours(port)? {
+        call(&["--if-exists", "del-port", port.as_str()])??;
+    }
     Ok(())
 }
 
@@ -128,5 +189,20 @@ fn call(arguments: &[&str]) -> Result<Result<String, Refusal>, SwitchError> {
             call: shown,
             reason: error.to_string(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_the_tool_reads_otherwise_is_no_port() {
+        for good in ["one-5-0", "web", "tap_1.7"] {
+            assert!(is_plain(&good.parse().unwrap()), "{good}");
+        }
+        for bad in ["0web", "a,b", "a{b", "a\"b", "a=b", "_a", "7"] {
+            assert!(!is_plain(&bad.parse().unwrap()), "{bad}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use onedock_common::{ContainerId, IfName, VmId};
 use crate::namespace::Network;
 use crate::network::error::{PlugError, step, switch};
 use crate::network::links::{self, Link, Links, Pair};
+use crate::network::open_vswitch::SwitchError;
 use crate::network::{guard, inside, open_vswitch};
 
 /// How long the kernel is given to remove host ends with their namespace.
@@ -91,16 +92,21 @@ pub(super) fn plug_further(
     plugged
 }
 
-/// Removes NICs with their ports of Open vSwitch bridges, which else outlive a NIC until OpenNebula's
-/// `clean`.
-pub(super) fn pull_nics<'a>(
+/// Removes NICs with their guards and their ports of Open vSwitch bridges, which else outlive a NIC until
+/// OpenNebula's `clean`.
+pub(crate) fn pull_nics<'a>(
     vm: VmId,
     nics: impl IntoIterator<Item = &'a Nic> + Clone,
 ) -> Result<(), PlugError> {
     let pulled = pull(vm, nics.clone().into_iter().map(|nic| &nic.host));
+    guard::remove(vm, nics.clone());
     for nic in nics {
         if nic.bridge_kind == BridgeKind::OpenVSwitch {
-            open_vswitch::remove_port(&nic.host).map_err(switch(nic))?;
+            match open_vswitch::remove_port(&nic.host) {
+                // That is what kept this NIC from being plugged.
+                Ok(()) | Err(SwitchError::NotOurs(_) | SwitchError::Name(_)) => {}
+                Err(error) => return Err(switch(nic)(error)),
+            }
         }
     }
     pulled
@@ -108,37 +114,29 @@ pub(super) fn pull_nics<'a>(
 
 /// Removes the host ends that are this VM's; those of others stay.
 pub fn pull<'a>(vm: VmId, hosts: impl IntoIterator<Item = &'a IfName>) -> Result<(), PlugError> {
-    let mut gone = Vec::new();
-    let pulled = links::with(async |links| {
+    links::with(async |links| {
         let mut first = Ok(());
         for host in hosts {
             let removed = async {
                 match links.find(host.as_str()).await? {
-                    Some(link) if !is_of(&link, vm) => Ok(()),
-                    Some(link) => {
-                        links.remove(link.index).await?;
-                        gone.push(host);
-                        Ok(())
-                    }
-                    None => {
-                        gone.push(host);
-                        Ok(())
-                    }
+                    Some(link) if is_of(&link, vm) => links.remove(link.index).await,
+                    _ => Ok(()),
                 }
             };
             first = first.and(removed.await);
         }
-        first.map_err(PlugError::Links)
-    });
-    pulled.and(guard::remove(gone).map_err(Into::into))
+        first.map_err(Into::into)
+    })
 }
 
 /// Waits until the host ends have gone with their namespace, and removes those that have not:
 /// OpenNebula's `clean` counts what is left on a bridge.
-pub fn pull_after_death(vm: VmId, hosts: &[IfName]) -> Result<(), PlugError> {
+pub fn pull_after_death(vm: VmId, nics: &[Nic]) -> Result<(), PlugError> {
+    guard::remove(vm, nics);
+    let hosts: Vec<&IfName> = nics.iter().map(|nic| &nic.host).collect();
     let vanished: Result<bool, PlugError> = links::with(async |links| {
         let gone = wait::until_async(VANISH, async || -> Result<_, PlugError> {
-            for host in hosts {
+            for host in &hosts {
                 let link = links.find(host.as_str()).await?;
                 if link.is_some_and(|link| is_of(&link, vm)) {
                     return Ok(None);
@@ -148,11 +146,7 @@ pub fn pull_after_death(vm: VmId, hosts: &[IfName]) -> Result<(), PlugError> {
         });
         Ok(gone.await?.is_some())
     });
-    if vanished? {
-        Ok(guard::remove(hosts)?)
-    } else {
-        pull(vm, hosts)
-    }
+    if vanished? { Ok(()) } else { pull(vm, hosts) }
 }
 
 /// The bridge of a NIC, which takes host ends in.
@@ -170,7 +164,7 @@ async fn bridge_of(links: &Links, nic: &Nic) -> Result<Bridge, PlugError> {
     let found = links.find(nic.bridge.as_str()).await?;
     let (bridge, id) = (nic.bridge.clone(), nic.id);
     if nic.bridge_kind == BridgeKind::OpenVSwitch {
-        open_vswitch::ensure_bridge(&bridge).map_err(switch(nic))?;
+        open_vswitch::check(&bridge, &nic.host).map_err(switch(nic))?;
         return Ok(Bridge {
             index: None,
             mtu: found.map_or(MTU, |link| link.mtu),
@@ -274,26 +268,25 @@ async fn add(
     }
     named.map_err(step(nic, format!("naming the owner of {}", nic.host)))?;
     without_ipv6(&nic.host);
-    set_guard(nic)?;
+    set_guard(vm, nic)?;
     if nic.bridge_kind == BridgeKind::OpenVSwitch {
         open_vswitch::add_port(&nic.bridge, &nic.host, nic.vlan).map_err(switch(nic))?;
     }
-    bound_inbound(links, None, nic).await
+    bound_inbound(links, false, nic).await
 }
 
 /// Guards the host end where its bridge is guarded.
-pub(super) fn set_guard(nic: &Nic) -> Result<(), PlugError> {
+pub(super) fn set_guard(vm: VmId, nic: &Nic) -> Result<(), PlugError> {
     let id = nic.id;
-    guard::set(nic).map_err(|source| PlugError::Guard { nic: id, source })
+    guard::set(vm, nic).map_err(|source| PlugError::Guard { nic: id, source })
 }
 
 /// Bounds what the VM receives, which is what leaves the host end.
 pub(super) async fn bound_inbound(
     links: &Links,
-    before: Option<&Nic>,
+    had_one: bool,
     nic: &Nic,
 ) -> Result<(), PlugError> {
-    let had_one = before.is_some_and(|nic| nic.inbound.is_some());
     if nic.inbound.is_none() && !had_one {
         return Ok(());
     }

@@ -16,7 +16,7 @@ const PBURST: u16 = 7;
 const ETHERNET: u8 = 1;
 
 /// The least burst in bytes: one packet of segmentation offload passes whole.
-const LEAST_BURST: u64 = 64 * 1024;
+pub(super) const LEAST_BURST: u64 = 64 * 1024;
 /// Parts of a second that pass as a burst where the template names none, and that wait at most.
 const BURST_PART: u64 = 100;
 const WAIT_PART: u64 = 10;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use onedock_common::{ContainerId, IfName};
+use onedock_common::ContainerId;
 
 use crate::disks;
 use crate::layers::rootfs::Root;
@@ -47,8 +47,7 @@ pub(crate) fn delete(
 
 fn remove_rest(id: &ContainerId, vm: &Vm) -> Result<(), CallError> {
     let etc = etc_files::remove(id);
-    let hosts: Vec<IfName> = vm.nics.iter().map(|nic| nic.host.clone()).collect();
-    let pulled = plug::pull_after_death(vm.id, &hosts);
+    let pulled = plug::pull_after_death(vm.id, &[&vm.nics[..], &vm.former_nics].concat());
     // Without its root mounted there is nothing to remove from it.
     if let Ok(root) = Root::open(&vm.root, (0, 0)) {
         for name in &vm.stubs {

@@ -83,7 +83,7 @@ fn abandon(id: &ContainerId, vm: &Vm, process: &Process) {
     disks::take_back(id, vm, process);
     let _ = process.kill(END);
     let _ = disks::settle(id, vm);
-    let _ = plug::pull(vm.id, vm.nics.iter().map(|nic| &nic.host));
+    let _ = plug::pull_nics(vm.id, &vm.nics);
     if let Ok(root) = Root::open(&vm.root, (0, 0)) {
         for name in &vm.stubs {
             let _ = root.remove_stub(name);

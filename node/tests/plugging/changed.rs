@@ -283,6 +283,69 @@ fn neighbours_hear_of_a_further_address_at_once() -> Result<()> {
 }
 
 #[test]
+fn what_a_killed_call_has_left_half_done_is_done_by_the_next() -> Result<()> {
+    on_a_host(|_| {
+        let mut first = nic(5, 0, "10.1.0.5/16");
+        first.gateway = Some("10.1.0.1".parse()?);
+        let vm = RunningVm::start(std::slice::from_ref(&first))?;
+        // Killed after it had recorded what it was about to do.
+        let mut after = nic(5, 0, "10.1.0.7/16");
+        after.metric = Some(9);
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(record_file())?)?;
+        record["vm"]["former_nics"] = record["vm"]["nics"].clone();
+        record["vm"]["nics"] = serde_json::to_value([&after])?;
+        fs::write(record_file(), record.to_string())?;
+        change(5, std::slice::from_ref(&after))?;
+        let shown = vm.inside("addr show eth0")?;
+        ensure!(shown.contains("10.1.0.7/16"), "{shown}");
+        ensure!(!shown.contains("10.1.0.5/16"), "{shown}");
+        let routes = vm.inside("route")?;
+        ensure!(!routes.contains("default"), "{routes}");
+        ensure!(vm.recorded()? == [after], "{:?}", vm.recorded()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_default_route_that_stood_behind_another_comes_forward() -> Result<()> {
+    on_a_host(|_| {
+        let mut both = [nic(5, 0, "10.1.0.5/16"), nic(5, 1, "10.2.0.5/16")];
+        both[0].gateway = Some("10.1.0.1".parse()?);
+        both[1].gateway = Some("10.2.0.1".parse()?);
+        let vm = RunningVm::start(&both)?;
+        // The kernel takes one route of a metric.
+        ensure!(
+            vm.inside("route")?.matches("default").count() == 1,
+            "two routes"
+        );
+        change(5, &both[1..])?;
+        ensure!(
+            vm.inside("route")?.contains("default via 10.2.0.1"),
+            "no route"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn two_changes_at_once_are_one_after_the_other() -> Result<()> {
+    on_a_host(|_| {
+        let first = nic(5, 0, "10.1.0.5/16");
+        let vm = RunningVm::start(std::slice::from_ref(&first))?;
+        let network = vm.process.network()?;
+        let held = network.lock(std::time::Duration::ZERO)?;
+        ensure!(held.is_some(), "held by nobody");
+        let other = vm.process.network()?;
+        ensure!(
+            other.lock(std::time::Duration::ZERO)?.is_none(),
+            "held twice"
+        );
+        drop((held, network, other));
+        change(5, &[first, nic(5, 1, "10.1.0.6/16")])
+    })
+}
+
+#[test]
 fn a_dead_vm_gets_no_nic() -> Result<()> {
     on_a_host(|_| {
         let first = nic(5, 0, "10.1.0.5/16");

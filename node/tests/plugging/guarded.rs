@@ -46,18 +46,23 @@ fn frame(name: &'static str, to: [u8; 6], from: [u8; 6], kind: u16, payload: &[u
     Frame { name, bytes }
 }
 
-/// An ARP answer: `ip` is at `mac`.
+/// An ARP answer to the neighbour: `ip` is at `mac`.
 fn arp(mac: [u8; 6], ip: [u8; 4]) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, 2];
     [&head[..], &mac, &ip, &NEIGHBOUR, &OTHER_IP].concat()
 }
 
-/// A UDP datagram over IPv4 whose header the host finds right.
-fn udp(name: &str, from: [u8; 4], port: u16) -> Vec<u8> {
-    let head = [&port.to_be_bytes()[..], &[0, 68, 0, 0, 0, 0]].concat();
-    let data = [&head[..], &[0; 40], name.as_bytes()].concat();
+/// Asks whether an address is free.
+fn probe(ip: [u8; 4]) -> Vec<u8> {
+    let head = [0, 1, 8, 0, 6, 4, 0, 1];
+    [&head[..], &MAC, &[0; 4], &[0; 6], &ip].concat()
+}
+
+/// A packet over IPv4 whose header the host finds right.
+fn packet(name: &str, from: [u8; 4], protocol: u8, head: &[u8]) -> Vec<u8> {
+    let data = [head, &[0; 40], name.as_bytes()].concat();
     let length = u8::try_from(20 + data.len()).unwrap();
-    let mut ip = [0x45, 0, 0, length, 0, 1, 0, 0, 64, 17, 0, 0].to_vec();
+    let mut ip = [0x45, 0, 0, length, 0, 1, 0, 0, 64, protocol, 0, 0].to_vec();
     ip.extend([from, [255; 4]].concat());
     let sum: u32 = ip
         .chunks(2)
@@ -66,6 +71,16 @@ fn udp(name: &str, from: [u8; 4], port: u16) -> Vec<u8> {
     let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     [ip, data].concat()
+}
+
+fn udp(name: &str, from: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
+    let [source, destination] = ports.map(u16::to_be_bytes);
+    packet(
+        name,
+        from,
+        17,
+        &[source, destination, [0; 2], [0; 2]].concat(),
+    )
 }
 
 fn address(text: &str) -> [u8; 16] {
@@ -87,8 +102,23 @@ fn icmp(name: &'static str, from: &str, kind: u8, target: &str) -> Frame {
     ipv6(name, from, 58, &[&head[..], &address(target)].concat())
 }
 
-fn ipv4(name: &'static str, mac: [u8; 6], ip: [u8; 4], port: u16) -> Frame {
-    frame(name, ALL, mac, 0x0800, &udp(name, ip, port))
+fn ipv4(name: &'static str, mac: [u8; 6], ip: [u8; 4], ports: [u16; 2]) -> Frame {
+    frame(name, ALL, mac, 0x0800, &udp(name, ip, ports))
+}
+
+fn udp6(name: &'static str, from: &str, ports: [u16; 2]) -> Frame {
+    let [source, destination] = ports.map(u16::to_be_bytes);
+    ipv6(
+        name,
+        from,
+        17,
+        &[source, destination, [0; 2], [0; 2]].concat(),
+    )
+}
+
+/// A packet of another protocol over IPv4.
+fn other(name: &'static str, protocol: u8, head: &[u8]) -> Frame {
+    frame(name, ALL, MAC, 0x0800, &packet(name, IP, protocol, head))
 }
 
 /// The address that the kernel makes of [`MAC`].
@@ -98,40 +128,51 @@ const LINK_LOCAL: &str = "fe80::aff:fe01:0";
 fn own() -> Vec<Frame> {
     vec![
         frame("own ARP", ALL, MAC, 0x0806, &arp(MAC, IP)),
-        frame("an ARP probe", ALL, MAC, 0x0806, &arp(MAC, [0; 4])),
-        ipv4("own UDP", MAC, IP, 1067),
-        ipv4("a DHCP request", MAC, [0; 4], 68),
-        ipv6("own IPv6", "fd00::5", 17, &[4, 0x2b, 0, 68, 0, 0, 0, 0]),
+        frame("an ARP probe", ALL, MAC, 0x0806, &probe(IP)),
+        ipv4("own UDP", MAC, IP, [1067, 53]),
+        ipv4("a DHCP request", MAC, [0; 4], [68, 67]),
+        other("an echo request", 1, &[8, 0, 0, 0]),
+        other("an IGMP report", 2, &[0x16, 0, 0, 0]),
+        udp6("own IPv6", "fd00::5", [1067, 53]),
         icmp("own NA", "fd00::5", 136, "fd00::5"),
         icmp("own link-local NA", LINK_LOCAL, 136, LINK_LOCAL),
         icmp("a prefix of a router", "fd77::aff:fe01:0", 128, "::"),
         icmp("a router solicitation", "::", 133, "::"),
+        icmp("own duplicate address", "::", 135, "fd00::5"),
+        icmp("a neighbour solicitation", "fd00::5", 135, "fd00::6"),
     ]
 }
 
 /// What it may not.
 fn forged() -> Vec<Frame> {
-    let tagged = |name| [&[0, 7, 0x08, 0][..], &udp(name, IP, 1067)].concat();
+    let tagged = |name| [&[0, 7, 0x08, 0][..], &udp(name, IP, [1067, 53])].concat();
     // A fragment header, and what follows it in the first fragment.
     let fragment = [&[58, 0, 0, 1, 0, 0, 0, 1, 134, 0, 0, 0][..], &[0; 20]].concat();
+    // The same whose next header is one more extension header, cut off.
+    let hidden = [&[60, 0, 0, 1, 0, 0, 0, 1, 58, 0, 1, 4][..], &[0; 4]].concat();
     vec![
-        ipv4("a MAC", OTHER, IP, 1067),
-        ipv4("an IP", MAC, OTHER_IP, 1067),
+        ipv4("a MAC", OTHER, IP, [1067, 53]),
+        ipv4("an IP", MAC, OTHER_IP, [1067, 53]),
         frame("an ARP answer", NEIGHBOUR, MAC, 0x0806, &arp(MAC, OTHER_IP)),
+        frame("a probe for another", ALL, MAC, 0x0806, &probe(OTHER_IP)),
         frame("a MAC within ARP", NEIGHBOUR, MAC, 0x0806, &arp(OTHER, IP)),
-        ipv4("a DHCP answer", MAC, IP, 67),
-        ipv6("an IPv6", "fd00::6", 17, &[4, 0x2b, 0, 68, 0, 0, 0, 0]),
+        ipv4("a DHCP answer", MAC, IP, [67, 68]),
+        ipv4("one of another port", MAC, IP, [1067, 68]),
+        ipv4("HSRP", MAC, IP, [1985, 1985]),
+        other("an ICMP redirect", 1, &[5, 1, 0, 0]),
+        other("an IGMP query", 2, &[0x11, 0, 0, 0]),
+        other("VRRP", 112, &[0x21, 1, 255, 1]),
+        udp6("an IPv6", "fd00::6", [1067, 53]),
         icmp("a link-local IPv6", "fe80::1", 128, "::"),
         icmp("an NA", LINK_LOCAL, 136, "fd00::6"),
+        icmp("another's duplicate address", "::", 135, "fd00::6"),
         icmp("an RA", LINK_LOCAL, 134, "::"),
         icmp("a redirect", LINK_LOCAL, 137, "fd00::1"),
+        icmp("an MLD query", LINK_LOCAL, 130, "::"),
         ipv6("an RA in fragments", LINK_LOCAL, 44, &fragment),
-        ipv6(
-            "a DHCPv6 answer",
-            LINK_LOCAL,
-            17,
-            &[2, 0x23, 2, 0x22, 0, 0, 0, 0],
-        ),
+        ipv6("a hidden RA", LINK_LOCAL, 44, &hidden),
+        udp6("a DHCPv6 answer", LINK_LOCAL, [547, 546]),
+        udp6("another port of DHCPv6", LINK_LOCAL, [1067, 546]),
         frame("a VLAN tag", ALL, MAC, 0x8100, &tagged("a VLAN tag")),
         frame("two VLAN tags", ALL, MAC, 0x88a8, &tagged("two VLAN tags")),
         frame("spanning tree", STP, MAC, 38, &[0x42, 0x42, 3, 0, 0, 0, 0]),
@@ -221,6 +262,7 @@ fn guard(bridges: &str) -> Result<()> {
 fn with_ipv6() -> Result<Nic> {
     let mut first = nic(5, 0, "10.1.0.5/16");
     first.addresses.push("fd00::5/64".parse()?);
+    first.leases.push("fd00::5".parse()?);
     Ok(first)
 }
 
@@ -256,8 +298,9 @@ fn attack_28_and_30_what_a_vm_forges_passes_no_guarded_bridge() -> Result<()> {
                 // Each would be seen if it were let through.
                 ensure!(names.len() == forged().len(), "only {names:?} arrive");
             }
-            plug::pull(VmId::new(5), &["one-5-0".parse()?])?;
+            plug::pull_after_death(VmId::new(5), &[with_ipv6()?])?;
         }
+        plug::pull_after_death(VmId::new(6), &[neighbour()?])?;
         let left = run("nft list table netdev onedock")?;
         ensure!(!left.contains("chain"), "left: {left}");
         Ok(())
@@ -297,6 +340,7 @@ fn an_alias_of_a_running_vm_may_send_from_its_attach_to_its_detach() -> Result<(
         let vm = RunningVm::start(&[with_ipv6()?])?;
         let mut with_alias = with_ipv6()?;
         with_alias.addresses.push("10.1.0.9/16".parse()?);
+        with_alias.leases.push("10.1.0.9".parse()?);
         let reaches = || vm.run("ping", "-c 1 -W 1 -I 10.1.0.9 10.1.0.1").is_ok();
         change(5, &[with_alias])?;
         ensure!(reaches(), "the alias cannot send");
@@ -323,18 +367,33 @@ fn a_nic_without_ipv6_or_without_leased_addresses_is_guarded_by_its_mac() -> Res
         let to = raw(&second.container, None)?;
         let mut bare = nic(5, 0, "10.1.0.5/16");
         bare.addresses.clear();
+        bare.leases.clear();
         network.plug(5, &[bare.clone()])?;
         let from = raw(&network.container, Some("eth0"))?;
         let names = arrived(&from, &to, &forged())?;
         // Nobody has leased it addresses.
-        ensure!(names == ["an IP", "an ARP answer"], "{names:?} arrive");
+        ensure!(
+            names == ["an IP", "an ARP answer", "a probe for another"],
+            "{names:?} arrive"
+        );
         plug::pull(VmId::new(5), &["one-5-0".parse()?])?;
+        // Another VM's end with the same name of a host end takes no guard of this one.
+        plug::pull_after_death(VmId::new(7), &[bare.clone()])?;
         bare.autoconf = Autoconf::NoIpv6;
         network.plug(5, &[bare])?;
         let from = raw(&network.container, Some("eth0"))?;
         let names = arrived(&from, &to, &own())?;
-        let v4 = ["own ARP", "an ARP probe", "own UDP", "a DHCP request"];
+        let v4 = own();
+        let v4: Vec<&str> = v4.iter().take(6).map(|frame| frame.name).collect();
         ensure!(names == v4, "{names:?} arrive");
+        plug::pull_after_death(VmId::new(5), &[nic(5, 0, "10.1.0.5/16")])?;
+        // METHOD=skip: the address is left to the VM, and is no other than the leased one.
+        let mut skipped = nic(5, 0, "10.1.0.5/16");
+        skipped.addresses.clear();
+        network.plug(5, &[skipped])?;
+        let from = raw(&network.container, Some("eth0"))?;
+        let names = arrived(&from, &to, &forged())?;
+        ensure!(names.is_empty(), "{names:?} arrive");
         Ok(())
     })
 }

@@ -121,6 +121,7 @@ fn nic(vm: u32, id: u32, address: &str) -> Nic {
         vlan: None,
         routes: Vec::new(),
         autoconf: Autoconf::Kernel,
+        leases: vec![address.parse::<ipnetwork::IpNetwork>().unwrap().ip()],
         inbound: None,
         outbound: None,
     }
@@ -285,7 +286,10 @@ fn host_ends_that_outlive_their_namespace_for_50_ms_are_removed() -> Result<()> 
         ip("link add one-5-1 type veth peer name foreign")?;
         let begin = Instant::now();
         // The namespace lives on, as when another process holds it.
-        plug::pull_after_death(VmId::new(5), &["one-5-0".parse()?, "one-5-1".parse()?])?;
+        plug::pull_after_death(
+            VmId::new(5),
+            &[nic(5, 0, "10.1.0.5/16"), nic(5, 1, "10.1.0.6/16")],
+        )?;
         ensure!(
             !exists("one-5-0")? && exists("one-5-1")?,
             "ours goes, the foreign one stays"

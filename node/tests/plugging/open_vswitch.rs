@@ -123,6 +123,43 @@ fn vms_of_one_vlan_reach_each_other_and_a_port_keeps_its_tag_and_number_over_a_r
 }
 
 #[test]
+fn a_port_of_somebody_else_is_neither_taken_nor_removed() -> Result<()> {
+    on_a_host(|network| {
+        let _switch = Switch::start()?;
+        // A port without a link, and a bond, which has no interface of its name.
+        run(
+            "ovs-vsctl add-port ovs0 patch0 tag=7 -- set Interface patch0 type=patch options:peer=none",
+        )?;
+        run("ip link add b1 type veth peer name b2")?;
+        run("ovs-vsctl add-bond ovs0 bond0 b1 b2")?;
+        for name in ["patch0", "bond0"] {
+            let mut foreign = port(5, "10.1.0.5/16", Some("42"))?;
+            foreign.host = name.parse()?;
+            for refused in [
+                plug::check(VmId::new(5), &[foreign.clone()]),
+                network.plug(5, &[foreign.clone()]),
+            ] {
+                let error = refused.unwrap_err().to_string();
+                ensure!(
+                    error.contains(&format!("a port {name} that is not")),
+                    "{error}"
+                );
+            }
+            plug::pull_after_death(VmId::new(5), &[foreign])?;
+            let ports = run("ovs-vsctl list-ports ovs0")?;
+            ensure!(ports.contains(name), "{name} is gone: {ports}");
+        }
+        ensure!(
+            run("ovs-vsctl get port patch0 tag")?.trim() == "7",
+            "another tag"
+        );
+        let kind = run("ovs-vsctl get Interface patch0 type")?;
+        ensure!(kind.trim() == "patch", "another type: {kind}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_bridge_that_is_not_there_is_named_and_a_failed_plug_leaves_no_port() -> Result<()> {
     on_a_host(|network| {
         let _switch = Switch::start()?;

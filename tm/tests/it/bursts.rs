@@ -219,6 +219,12 @@ fn a_disk_that_the_last_step_of_a_killed_call_removes_under_this_one_is_moved() 
     succeeded(&move_disk(&front, &ssh)?)?;
     ensure!(fs::read(&to)? == content(), "other content");
     ensure!(!from.exists(), "it is there again");
+    // One that is nowhere is lost, not moved.
+    fs::remove_file(&to)?;
+    lay_disk(&front)?;
+    fs::remove_file(&ssh.calls)?;
+    let output = move_disk(&front, &ssh)?;
+    ensure!(!output.status.success(), "a lost disk was moved");
     Ok(())
 }
 

@@ -30,6 +30,8 @@ pub(super) async fn run<E: Engine, R: Root>(
         if let Some(alias) = alias {
             for nic in nics.iter_mut().filter(|nic| nic.id == alias.parent) {
                 nic.addresses.retain(|own| !alias.addresses.contains(own));
+                nic.leases
+                    .retain(|own| !alias.addresses.iter().any(|a| a.ip() == *own));
             }
         } else {
             let id = concerned(&vm, request)?.id;

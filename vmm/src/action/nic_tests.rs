@@ -192,10 +192,30 @@ fn an_update_of_the_context_changes_addresses_and_routes_of_the_running_vm() {
     node.reconfigure(&changed).unwrap();
     assert_eq!(node.spec().nics[1].routes.len(), 1);
     node.assert_nics_agree();
+    // An MTU is the link's until the next start, and keeps nothing else from its effect.
+    let other = changed
+        .replace("via 10.77.0.9", "via 10.77.0.8")
+        .replace("<ETH1_MTU/>", "<ETH1_MTU>1400</ETH1_MTU>");
+    node.reconfigure(&other).unwrap();
+    let nic = &node.spec().nics[1];
+    assert_eq!(nic.routes[0].gateway.to_string(), "10.77.0.8");
+    assert_eq!(nic.mtu, Some(1450));
+    node.assert_nics_agree();
     let wrong = changed.replace("via 10.77.0.9", "by me");
     let error = node.reconfigure(&wrong).unwrap_err().to_string();
     assert!(error.contains("ETH1_ROUTES"), "{error}");
     assert_eq!(node.spec().nics[1].routes.len(), 1);
+}
+
+#[test]
+fn a_nic_that_opennebula_has_given_up_goes_with_the_next_change() {
+    let node = FakeNode::new();
+    node.deploy().unwrap();
+    node.attach_nic(&with(&third())).unwrap();
+    // A later step of the attach has failed: `oned` calls nothing, and frees the lease.
+    node.reconfigure(&with("")).unwrap();
+    assert_eq!(node.booted_nics(), [0, 1]);
+    node.assert_nics_agree();
 }
 
 #[test]

@@ -41,8 +41,8 @@ pub(super) async fn change<E: Engine, R: Root>(
     Err(with_rollback(error, back).await)
 }
 
-/// The NICs of a boot spec, each as the VM's description has it now. NICs themselves come and go by
-/// `attach_nic` and `detach_nic` alone.
+/// The NICs of a boot spec, each as the VM's description has it now. NICs come by `attach_nic` alone; one that
+/// the description does not have any more was given up after its attach had failed elsewhere.
 pub(super) fn described(vm: &Vm, spec: &BootSpec) -> anyhow::Result<Vec<Nic>> {
     let mut planned = plan::nics(vm)?;
     if let Some(alias) = &vm.changing_alias
@@ -56,13 +56,26 @@ pub(super) fn described(vm: &Vm, spec: &BootSpec) -> anyhow::Result<Vec<Nic>> {
         // Nothing but its being there says that it is to go.
         for nic in planned.iter_mut().filter(|nic| nic.id == alias.parent) {
             nic.addresses.retain(|own| !alias.addresses.contains(own));
+            nic.leases
+                .retain(|own| !alias.addresses.iter().any(|a| a.ip() == *own));
         }
     }
     let described = |there: &Nic| {
-        let found = planned.iter().find(|nic| nic.is_same_link(there));
-        found.unwrap_or(there).clone()
+        let found = planned.iter().find(|nic| nic.id == there.id)?;
+        let is_same = found.host == there.host
+            && found.bridge == there.bridge
+            && found.bridge_kind == there.bridge_kind
+            && found.mac == there.mac;
+        Some(match is_same {
+            // A link keeps its MTU until the next start.
+            true => Nic {
+                mtu: there.mtu,
+                ..found.clone()
+            },
+            false => there.clone(),
+        })
     };
-    Ok(spec.nics.iter().map(described).collect())
+    Ok(spec.nics.iter().filter_map(described).collect())
 }
 
 /// A NIC of the VM's description.

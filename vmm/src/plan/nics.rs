@@ -4,17 +4,18 @@ use anyhow::bail;
 use onedock_common::opennebula::nic::{Ip6Method, Method, Nic};
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot;
-use onedock_common::types::nic::Autoconf;
 use onedock_common::{IfName, VmId};
 
 /// The kernel's own metric of a route of IPv6 that names none (IP6_RT_PRIO_USER).
 const METRIC6: u32 = 1024;
+/// How much worse the default route of each further NIC is.
+const WORSE: u32 = 100;
 
 /// The NICs as the runtime is to make them. Of several default routes the first NIC's counts; the
 /// others get a worse metric, where the template names none, because the kernel takes one route of a
 /// metric only.
 pub fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
-    let mut routes = 0;
+    let (mut worst, mut worst6) = (None, None);
     vm.nics
         .iter()
         .map(|nic| {
@@ -24,9 +25,6 @@ pub fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
             let gateway6 = nic
                 .gateway6
                 .filter(|_| nic.ip6_method == Ip6Method::Static && has_ipv6(nic));
-            let has_route = gateway.is_some() || gateway6.is_some();
-            let worse = (has_route && routes > 0).then_some(routes * 100);
-            routes += u32::from(has_route);
             Ok(boot::Nic {
                 id: nic.id,
                 host: nic.target.clone(),
@@ -36,17 +34,29 @@ pub fn nics(vm: &Vm) -> anyhow::Result<Vec<boot::Nic>> {
                 mac: nic.mac,
                 mtu: nic.mtu,
                 addresses: nic.addresses.clone(),
+                metric: metric(nic.metric, gateway.is_some(), 0, &mut worst),
+                metric6: metric(nic.metric6, gateway6.is_some(), METRIC6, &mut worst6),
                 gateway,
                 gateway6,
-                metric: nic.metric.or(worse),
-                metric6: nic.metric6.or(worse.map(|worse| METRIC6 + worse)),
                 routes: nic.routes.iter().filter(|_| is_static).copied().collect(),
-                autoconf: autoconf(nic),
+                autoconf: nic.autoconf,
+                leases: nic.leases.clone(),
                 inbound: nic.inbound,
                 outbound: nic.outbound,
             })
         })
         .collect()
+}
+
+/// The metric of a NIC's default route: the template's, else, behind another NIC's, one above the
+/// `worst` before it.
+fn metric(given: Option<u32>, has_route: bool, usual: u32, worst: &mut Option<u32>) -> Option<u32> {
+    if !has_route {
+        return given;
+    }
+    let metric = given.or(worst.map(|worst| worst.saturating_add(WORSE)));
+    *worst = Some(worst.unwrap_or(0).max(metric.unwrap_or(usual)));
+    metric
 }
 
 fn has_ipv4(nic: &Nic) -> bool {
@@ -77,16 +87,6 @@ fn ensure_supported(vm: &Vm, nic: &Nic) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// As `context-linux` configures a Debian: leased IPv6 addresses stand alone; without any the kernel
-/// takes what routers advertise.
-fn autoconf(nic: &Nic) -> Autoconf {
-    match nic.ip6_method {
-        Ip6Method::Disable => Autoconf::NoIpv6,
-        Ip6Method::Static if has_ipv6(nic) => Autoconf::Off,
-        Ip6Method::Static | Ip6Method::Auto | Ip6Method::Dhcp | Ip6Method::Skip => Autoconf::Kernel,
-    }
 }
 
 /// The VM of a name of the form that `oned` gives (`one-<vm>-<nic>`): a template that says TARGET
@@ -171,19 +171,24 @@ mod tests {
     }
 
     #[test]
-    fn leased_ipv6_addresses_stand_alone_and_without_any_routers_are_listened_to() {
-        let autoconf = |method, addresses: &[&str]| {
+    fn a_further_default_route_is_worse_than_any_before_it() {
+        let metrics = |given: [Option<u32>; 2]| {
             let mut vm = vm();
-            vm.nics[0].ip6_method = method;
-            vm.nics[0].addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-            nics(&vm).unwrap()[0].autoconf
+            for (nic, metric) in vm.nics.iter_mut().zip(given) {
+                (nic.metric, nic.metric6) = (metric, metric);
+                nic.gateway6 = "fd00::1".parse().ok();
+                nic.addresses.push("fd00::2/64".parse().unwrap());
+            }
+            let nics = nics(&vm).unwrap();
+            [nics[1].metric, nics[1].metric6]
         };
-        let both = ["10.0.0.2/24", "fd00::2/64"];
-        assert_eq!(autoconf(Ip6Method::Static, &both), Autoconf::Off);
-        assert_eq!(autoconf(Ip6Method::Static, &both[..1]), Autoconf::Kernel);
-        assert_eq!(autoconf(Ip6Method::Auto, &both[..1]), Autoconf::Kernel);
-        assert_eq!(autoconf(Ip6Method::Skip, &both[..1]), Autoconf::Kernel);
-        assert_eq!(autoconf(Ip6Method::Disable, &both[..1]), Autoconf::NoIpv6);
+        assert_eq!(metrics([None, None]), [Some(100), Some(1124)]);
+        assert_eq!(metrics([Some(100), None]), [Some(200), Some(200)]);
+        assert_eq!(metrics([Some(500), None]), [Some(600), Some(600)]);
+        assert_eq!(metrics([Some(500), Some(7)]), [Some(7), Some(7)]);
+        let mut vm = vm();
+        vm.nics[0].gateway = None;
+        assert_eq!(nics(&vm).unwrap()[1].metric, None, "the only default route");
     }
 
     #[test]
@@ -198,5 +203,6 @@ mod tests {
         assert_eq!((inbound.average, inbound.peak), (1_000_000, None));
         assert_eq!((nics[0].inbound, nics[1].outbound), (None, None));
         assert_eq!(nics[0].bridge_kind, BridgeKind::Linux);
+        assert_eq!(nics[0].leases.len(), 2);
     }
 }

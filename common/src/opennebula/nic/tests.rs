@@ -219,3 +219,95 @@ fn a_nic_that_somebody_inside_configures_has_no_address_from_us() {
     let nics = nics(&text).unwrap();
     assert_eq!((nics[1].method, nics[1].addresses.len()), (Method::Skip, 0));
 }
+
+#[test]
+fn addresses_are_set_as_their_family_s_method_says_and_leased_all_the_same() {
+    let with = |text: &str| {
+        let marked = RECORDED.replace(
+            "<TARGET><![CDATA[one-5-0]]>",
+            &format!("{text}<IP6>fd00::5</IP6><TARGET><![CDATA[one-5-0]]>"),
+        );
+        let marked = marked.replace("<NIC_ALIAS>", "<NIC_ALIAS><IP6>fd00::9</IP6>");
+        nics(&marked).unwrap().remove(0)
+    };
+    let shown =
+        |nic: &Nic| -> Vec<String> { nic.addresses.iter().map(|a| a.ip().to_string()).collect() };
+    let all = ["10.77.0.42", "fd00::5", "10.77.0.24", "fd00::9"];
+    for (text, set, autoconf) in [
+        ("", &all[..], Autoconf::Off),
+        ("<METHOD>skip</METHOD>", &[][..], Autoconf::Kernel),
+        (
+            "<IP6_METHOD>auto</IP6_METHOD>",
+            &["10.77.0.42", "10.77.0.24"][..],
+            Autoconf::Kernel,
+        ),
+        (
+            "<IP6_METHOD>disable</IP6_METHOD>",
+            &["10.77.0.42", "10.77.0.24"][..],
+            Autoconf::NoIpv6,
+        ),
+        (
+            "<METHOD>skip</METHOD><IP6_METHOD>static</IP6_METHOD>",
+            &["fd00::5", "fd00::9"][..],
+            Autoconf::Off,
+        ),
+    ] {
+        let nic = with(text);
+        assert_eq!(shown(&nic), set, "{text}");
+        assert_eq!(nic.autoconf, autoconf, "{text}");
+        let leases: Vec<String> = nic.leases.iter().map(ToString::to_string).collect();
+        assert_eq!(leases, all, "{text}");
+    }
+}
+
+#[test]
+fn an_ipv6_alias_does_not_end_what_routers_advertise() {
+    let text = RECORDED.replace("<NIC_ALIAS>", "<NIC_ALIAS><IP6>fd00::9</IP6>");
+    let nic = nics(&text).unwrap().remove(0);
+    assert_eq!(nic.addresses.len(), 3);
+    assert_eq!(nic.autoconf, Autoconf::Kernel);
+}
+
+#[test]
+fn routes_bandwidths_and_tags_are_read_and_odd_ones_are_named() {
+    let with = |text: &str| {
+        nics(&RECORDED.replace(
+            "<TARGET><![CDATA[one-5-0]]>",
+            &format!("{text}<TARGET><![CDATA[one-5-0]]>"),
+        ))
+    };
+    let nic = with(
+        "<ROUTES>10.8.0.0/16 via 10.77.0.9</ROUTES><OUTBOUND_AVG_BW>7</OUTBOUND_AVG_BW><VLAN_ID>42</VLAN_ID>",
+    )
+    .unwrap()
+    .remove(0);
+    assert_eq!(nic.routes.len(), 1);
+    assert_eq!(nic.outbound.unwrap().average, 7000);
+    // The tag is the bridge's here.
+    assert_eq!(nic.vlan, None);
+    for (text, key) in [
+        ("<ROUTES>everywhere</ROUTES>", "NIC[0]/ROUTES"),
+        (
+            "<INBOUND_AVG_BW>fast</INBOUND_AVG_BW>",
+            "NIC[0]/INBOUND_AVG_BW",
+        ),
+        (
+            "<INBOUND_PEAK_BW>7</INBOUND_PEAK_BW>",
+            "NIC[0]/INBOUND_AVG_BW",
+        ),
+        ("<IP6_METHOD>magic</IP6_METHOD>", "NIC[0]/IP6_METHOD"),
+    ] {
+        let error = with(text).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+    let switch = RECORDED
+        .replace("<![CDATA[linux]]>", "openvswitch")
+        .replace("<![CDATA[bridge]]>", "ovswitch")
+        .replace(
+            "<TARGET><![CDATA[one-5-0]]>",
+            "<VLAN_ID>42</VLAN_ID><TARGET><![CDATA[one-5-0]]>",
+        );
+    let nic = nics(&switch).unwrap().remove(0);
+    assert_eq!(nic.vlan, "42".parse().ok());
+    assert_eq!(nic.bridge_kind, BridgeKind::OpenVSwitch);
+}

@@ -161,7 +161,8 @@ impl Moving<'_> {
         let Err(error) = self.content(token).await else {
             return Ok(());
         };
-        if matches!(self.from.find_disk(None).await, Ok(None)) {
+        let is_gone = matches!(self.from.find_disk(None).await, Ok(None));
+        if is_gone && matches!(self.to.find_disk(None).await, Ok(Some(_))) {
             tracing::info!("the call before has moved the disk: {error:#}");
             return Ok(());
         }
