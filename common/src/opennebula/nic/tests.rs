@@ -311,3 +311,32 @@ fn routes_bandwidths_and_tags_are_read_and_odd_ones_are_named() {
     assert_eq!(nic.vlan, "42".parse().ok());
     assert_eq!(nic.bridge_kind, BridgeKind::OpenVSwitch);
 }
+
+#[test]
+fn an_alias_that_is_attached_comes_or_goes_as_the_context_has_it() {
+    let marked = |text: &str| {
+        let document = RECORDED.replace("<ALIAS_ID>", "<ATTACH>YES</ATTACH><ALIAS_ID>");
+        let vm = Vm::from_deployment(document.replace("ETH0_ALIAS0_MAC", text).as_bytes(), 24);
+        let vm = vm.unwrap();
+        (vm.changing_alias.unwrap(), vm.nics[0].addresses.len())
+    };
+    let (alias, addresses) = marked("ETH0_ALIAS0_MAC");
+    assert_eq!((alias.comes, addresses), (Some(true), 2));
+    assert_eq!((alias.id.get(), alias.parent.get()), (2, 0));
+    assert_eq!(alias.addresses[0].to_string(), "10.77.0.24/24");
+    assert_eq!(alias.mac.to_string(), "02:00:0a:4d:00:18");
+    let (alias, addresses) = marked("NONE_OF_IT");
+    assert_eq!((alias.comes, addresses), (Some(false), 1));
+    // An alias that stays is the NIC's although the context has nothing of it.
+    let vm = |text: &str| Vm::from_deployment(text.as_bytes(), 24).unwrap();
+    let plain = vm(&RECORDED.replace("ETH0_ALIAS0_MAC", "NONE_OF_IT"));
+    assert_eq!(plain.nics[0].addresses.len(), 2);
+    assert_eq!(plain.changing_alias, None);
+    // Without a network in the context nobody says it.
+    let silent = RECORDED
+        .replace("<ALIAS_ID>", "<ATTACH>YES</ATTACH><ALIAS_ID>")
+        .replace("<NETWORK><![CDATA[YES]]>", "<NETWORK><![CDATA[NO]]>");
+    let silent = vm(&silent);
+    assert_eq!(silent.changing_alias.unwrap().comes, None);
+    assert_eq!(silent.nics[0].addresses.len(), 2);
+}
