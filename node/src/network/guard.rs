@@ -7,10 +7,11 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use onedock_common::process::{Command, ProcessError};
 use onedock_common::state::boot::Nic;
 use onedock_common::state::files;
@@ -163,8 +164,13 @@ fn rules(nic: &Nic, chain: &str) -> String {
     drop("icmpv6 type { nd-router-advert, nd-redirect, mld-listener-query }");
     // Behind a fragment header a guard cannot read. Neighbour discovery is not allowed there (RFC 6980).
     drop("frag nexthdr { 0, 43, 44, 51, 58, 60, 135, 139, 140 }");
-    let own = ipv4(nic);
-    if !nic.leases.is_empty() {
+    let leases = leases(nic);
+    let own: Vec<String> = leases
+        .iter()
+        .filter(|lease| lease.is_ipv4())
+        .map(ToString::to_string)
+        .collect();
+    if !leases.is_empty() {
         let set = |first: &str| {
             let first = (!first.is_empty()).then(|| first.to_owned());
             first
@@ -192,7 +198,8 @@ fn rules(nic: &Nic, chain: &str) -> String {
         let own_interface = interface(mac);
         let mut set = "::".to_owned();
         let mut targets = format!("@th,128,64 != {own_interface:#018x}");
-        for address in ipv6(nic) {
+        for lease in leases {
+            let IpAddr::V6(address) = lease else { continue };
             let _ = write!(set, ", {address}");
             let _ = write!(targets, " @th,64,128 != {:#034x}", u128::from(address));
         }
@@ -225,16 +232,13 @@ fn rules(nic: &Nic, chain: &str) -> String {
     text
 }
 
-fn ipv4(nic: &Nic) -> Vec<String> {
-    let own = nic.leases.iter().filter(|lease| lease.is_ipv4());
-    own.map(ToString::to_string).collect()
-}
-
-fn ipv6(nic: &Nic) -> impl Iterator<Item = Ipv6Addr> {
-    nic.leases.iter().filter_map(|lease| match lease {
-        IpAddr::V6(own) => Some(*own),
-        IpAddr::V4(_) => None,
-    })
+/// What the NIC may send with. A boot spec of an earlier version has no leases.
+fn leases(nic: &Nic) -> Vec<IpAddr> {
+    if nic.leases.is_empty() {
+        nic.addresses.iter().map(IpNetwork::ip).collect()
+    } else {
+        nic.leases.clone()
+    }
 }
 
 /// The last half of the addresses that the kernel makes of a MAC (RFC 4291, appendix A).
@@ -272,12 +276,35 @@ fn run(script: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     #[test]
     fn a_list_of_bridges_has_one_a_line_and_remarks() {
         let text = "# of the tenants\n\n onebr0 \nonebr1\n#onebr2\n";
         assert_eq!(names(text), ["onebr0", "onebr1"]);
         assert_eq!(names(""), [""; 0]);
+    }
+
+    #[test]
+    fn a_nic_of_an_earlier_boot_spec_is_held_to_the_addresses_that_it_has() {
+        let mut nic: Nic = serde_json::from_value(serde_json::json!({
+            "id": 0, "host": "one-5-0", "bridge": "br0", "mac": "02:00:0a:01:00:00",
+            "mtu": null, "addresses": ["10.1.0.5/16", "fd00::5/64"],
+            "gateway": null, "gateway6": null, "metric": null,
+        }))
+        .unwrap();
+        let text = rules(&nic, "vm5-nic0");
+        assert!(
+            text.contains("ip saddr != { 0.0.0.0, 10.1.0.5 } drop"),
+            "{text}"
+        );
+        assert!(text.contains("ip6 saddr != { ::, fd00::5 }"), "{text}");
+        nic.leases = vec!["10.1.0.9".parse().unwrap()];
+        let text = rules(&nic, "vm5-nic0");
+        assert!(
+            text.contains("ip saddr != { 0.0.0.0, 10.1.0.9 } drop"),
+            "{text}"
+        );
     }
 
     #[test]
