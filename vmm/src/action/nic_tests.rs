@@ -173,10 +173,44 @@ fn without_a_network_in_the_context_an_alias_that_is_there_goes_and_any_other_co
     node.deploy_with(&silent(&small())).unwrap();
     let document = silent(&with(&alias()));
     assert_ne!(document, with(&alias()));
+    let leases = || -> Vec<String> {
+        let spec = node.spec();
+        spec.nics[1]
+            .leases
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    };
     node.reconfigure(&document).unwrap();
     assert_eq!(node.addresses(1), ["10.77.0.23/24", "10.77.0.26/24"]);
+    assert_eq!(leases(), ["10.77.0.23", "10.77.0.26"]);
     node.reconfigure(&document).unwrap();
     assert_eq!(node.addresses(1), ["10.77.0.23/24"]);
+    assert_eq!(leases(), ["10.77.0.23"]);
+}
+
+#[test]
+fn a_link_that_is_described_otherwise_stays_as_it_is_until_the_next_start() {
+    let node = FakeNode::new();
+    node.deploy().unwrap();
+    let before = node.spec().nics;
+    let routed = with("").replace(
+        "<ETH1_ROUTES/>",
+        "<ETH1_ROUTES>10.8.0.0/16 via 10.77.0.9</ETH1_ROUTES>",
+    );
+    for (from, to) in [
+        ("<![CDATA[onebr0]]>", "onebr9"),
+        ("<![CDATA[linux]]>", "openvswitch"),
+        ("<![CDATA[one-5-1]]>", "web"),
+        ("<![CDATA[02:00:0a:4d:00:17]]>", "02:00:0a:4d:00:77"),
+    ] {
+        let other = routed.replace(from, to);
+        assert_ne!(other, routed, "{from}");
+        node.reconfigure(&other).unwrap();
+        assert_eq!(node.spec().nics[1], before[1], "{to}");
+    }
+    node.reconfigure(&routed).unwrap();
+    assert_ne!(node.spec().nics[1], before[1]);
 }
 
 #[test]
