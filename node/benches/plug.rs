@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, unshare};
 use onedock_common::state::boot::Nic;
-use onedock_common::types::nic::{Autoconf, BridgeKind};
-use onedock_common::{ContainerId, NicId, VmId};
+use onedock_common::{ContainerId, VmId};
 use onedock_node::namespace::{Network, Process};
 use onedock_node::network::plug;
 
@@ -155,24 +154,13 @@ fn network() -> Result<Network> {
 }
 
 fn nic(round: u16) -> Result<Nic> {
+    let [high, low] = round.to_be_bytes();
+    let address = format!("10.1.{}.{}/16", round / 250, round % 250 + 2);
     Ok(Nic {
-        id: NicId::new(0),
-        host: format!("one-{round}-0").parse()?,
         bridge: "br0".parse()?,
-        mac: format!("02:00:0a:01:{:02x}:{:02x}", round / 256, round % 256).parse()?,
-        mtu: None,
-        addresses: vec![format!("10.1.{}.{}/16", round / 250, round % 250 + 2).parse()?],
+        mac: format!("02:00:0a:01:{high:02x}:{low:02x}").parse()?,
         gateway: Some("10.1.0.1".parse()?),
-        gateway6: None,
-        metric: None,
-        metric6: None,
-        bridge_kind: BridgeKind::Linux,
-        vlan: None,
-        routes: Vec::new(),
-        autoconf: Autoconf::Kernel,
-        leases: Vec::new(),
-        inbound: None,
-        outbound: None,
+        ..onedock_tests::test_host::nic(round.into(), 0, &address)?
     })
 }
 

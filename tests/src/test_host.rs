@@ -231,7 +231,7 @@ pub fn boot_spec(vm: u32) -> Result<BootSpec> {
 
 /// A NIC of a VM on [`BRIDGE`], with one address.
 pub fn nic(vm: u32, id: u32, address: &str) -> Result<Nic> {
-    Ok(Nic {
+    let mut nic = Nic {
         id: NicId::new(id),
         host: format!("one-{vm}-{id}").parse()?,
         bridge: BRIDGE.parse()?,
@@ -249,5 +249,7 @@ pub fn nic(vm: u32, id: u32, address: &str) -> Result<Nic> {
         leases: Vec::new(),
         inbound: None,
         outbound: None,
-    })
+    };
+    nic.leases = nic.addresses.iter().map(|own| own.ip()).collect();
+    Ok(nic)
 }

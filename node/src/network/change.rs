@@ -27,7 +27,7 @@ pub enum ChangeError {
     #[error("the container of VM {0} does not run; its NICs were left as they are")]
     NotRunning(VmId),
     /// Another call has them.
-    #[error("another call changes the NICs of VM {0}, and did not end within a minute")]
+    #[error("another call changes the NICs of VM {0}, and did not end within a minute; try again")]
     Locked(VmId),
     /// What is recorded of the container.
     #[error("the record of the container cannot be read or written: {0}")]
@@ -121,10 +121,15 @@ fn carry_out(
     network.within(|| {
         links::with(async |links| {
             for (versions, nic) in &altered {
-                inside::alter(&links, versions, nic).await?;
+                inside::clear(&links, versions, nic).await?;
             }
-            // What went may have kept what stays from its routes.
-            inside::set_up(&links, &all).await
+            // All: a default route that is gone may have stood before another NIC's, and the kernel
+            // removes further addresses and routes with the first address of a network.
+            inside::set_up(&links, &all).await?;
+            for (_, nic) in &altered {
+                inside::announce(&links, nic).await?;
+            }
+            Ok::<_, PlugError>(())
         })
     })?;
     Ok(())

@@ -58,7 +58,9 @@ pub enum GuardError {
     #[error(transparent)]
     Switch(#[from] SwitchError),
     /// The tool or the kernel refused.
-    #[error("the guard of the host end {host} cannot be set: {reason}")]
+    #[error(
+        "the guard of the host end {host} cannot be set: {reason}; update nftables and the kernel, or take the bridge out of {BRIDGES}"
+    )]
     Refused {
         /// NIC/TARGET.
         host: IfName,

@@ -38,7 +38,7 @@ fn set(path: String, value: &str, needed: bool) -> Result<(), PlugError> {
     }
 }
 
-/// Sets up NICs that have just been made.
+/// Gives NICs their addresses, routes and bounds; those that they have stay.
 pub(super) async fn set_up(links: &Links, nics: &[&Nic]) -> Result<(), PlugError> {
     if let Some(lo) = links.find("lo").await?
         && !lo.is_up
@@ -51,9 +51,9 @@ pub(super) async fn set_up(links: &Links, nics: &[&Nic]) -> Result<(), PlugError
     Ok(())
 }
 
-/// Changes a NIC that is in use from any of the descriptions to another. [`set_up`] follows: the kernel
-/// takes further addresses and routes along with the first address of a network.
-pub(super) async fn alter(links: &Links, before: &[&Nic], after: &Nic) -> Result<(), PlugError> {
+/// Removes from a NIC that is in use what earlier descriptions have given it and this one does not. All
+/// routes go: [`set_up`] follows, and makes those that are to be there.
+pub(super) async fn clear(links: &Links, before: &[&Nic], after: &Nic) -> Result<(), PlugError> {
     let index = link_of(links, after).await?.index;
     for nic in before.iter().copied().chain([after]) {
         for route in routes(nic) {
@@ -71,9 +71,14 @@ pub(super) async fn alter(links: &Links, before: &[&Nic], after: &Nic) -> Result
         let removed = links.unbound(index).await;
         removed.map_err(step(after, "removing the bound of OUTBOUND_AVG_BW"))?;
     }
-    ensure(links, after, index).await?;
-    let announced = links.announce(index, after.mac).await;
-    announced.map_err(step(after, "announcing its addresses"))
+    Ok(())
+}
+
+/// Tells the neighbours of a NIC's addresses.
+pub(super) async fn announce(links: &Links, nic: &Nic) -> Result<(), PlugError> {
+    let index = link_of(links, nic).await?.index;
+    let announced = links.announce(index, nic.mac).await;
+    announced.map_err(step(nic, "announcing its addresses"))
 }
 
 /// The end inside.

@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use onedock_common::IfName;
 use onedock_common::process::{Command, ProcessError};
 use onedock_common::types::nic::VlanId;
+use onedock_common::{IfName, VmId};
 use thiserror::Error;
 
 const TOOL: &str = "ovs-vsctl";
@@ -20,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 const ABSENT: i32 = 2;
 /// How much of a reason is passed on, in bytes.
 const QUOTED: usize = 500;
+/// The key in `external_ids` of a port and its interface, whose value is the VM that has them.
+const OWNER: &str = "onedock-vm";
 
 /// Why a port was not made or removed.
 #[derive(Debug, Error)]
@@ -36,9 +38,9 @@ pub enum SwitchError {
     NoBridge(IfName),
     /// A port of somebody else.
     #[error(
-        "Open vSwitch has a port {0} that is not this driver's; give the NIC another TARGET, or none, or remove the port (ovs-vsctl del-port {0})"
+        "Open vSwitch has a port {0} that is not this VM's; give the NIC another TARGET, or none, or remove the port (ovs-vsctl del-port {0})"
     )]
-    NotOurs(IfName),
+    NameTaken(IfName),
     /// The tool would read the name as something else.
     #[error(
         "the host end {0} cannot be a port of an Open vSwitch bridge by this name (a letter, then letters, digits, dots, hyphens and underscores); give the NIC another TARGET, or none"
@@ -55,7 +57,7 @@ pub enum SwitchError {
 }
 
 /// Makes sure that the bridge is there, and that no port of somebody else has the name of the host end.
-pub(super) fn check(bridge: &IfName, port: &IfName) -> Result<(), SwitchError> {
+pub(super) fn check(vm: VmId, bridge: &IfName, port: &IfName) -> Result<(), SwitchError> {
     let exists = match call(&["br-exists", bridge.as_str()])? {
         Ok(_) => Ok(()),
         Err(Refusal {
@@ -63,7 +65,7 @@ pub(super) fn check(bridge: &IfName, port: &IfName) -> Result<(), SwitchError> {
         }) => Err(SwitchError::NoBridge(bridge.clone())),
         Err(refusal) => Err(refusal.into()),
     };
-    exists.and_then(|()| is_ours(port).map(drop))
+    exists.and_then(|()| is_of(vm, port).map(drop))
 }
 
 /// Whether the switch forwards the bridge's frames itself, and takes them before the kernel's hooks do.
@@ -72,11 +74,8 @@ pub(super) fn is_userspace(bridge: &IfName) -> Result<bool, SwitchError> {
     Ok(kind.trim().trim_matches('"') == "netdev")
 }
 
-/// What we write into the switch's database beside what is ours, as `external_ids`.
-const MARK: &str = "onedock";
-
-/// Whether there is a port of this name that is ours; false when there is none.
-fn is_ours(port: &IfName) -> Result<bool, SwitchError> {
+/// Whether the VM has a port of this name; false when nobody has. One of somebody else is an error.
+fn is_of(vm: VmId, port: &IfName) -> Result<bool, SwitchError> {
     let named = format!("name={port}");
     let ids = |table| {
         [
@@ -97,10 +96,11 @@ fn is_ours(port: &IfName) -> Result<bool, SwitchError> {
         .filter(|row| !row.trim().is_empty())
         .peekable();
     let is_there = rows.peek().is_some();
-    if rows.all(|row| row.contains(MARK)) {
+    let owner = format!("{OWNER}=\"{vm}\"");
+    if rows.all(|row| row.contains(&owner)) {
         Ok(is_there)
     } else {
-        Err(SwitchError::NotOurs(port.clone()))
+        Err(SwitchError::NameTaken(port.clone()))
     }
 }
 
@@ -113,13 +113,14 @@ fn is_plain(port: &IfName) -> bool {
 
 /// Makes a link a port of the bridge. One that is a port already keeps its tag and its number.
 pub(super) fn add_port(
+    vm: VmId,
     bridge: &IfName,
     port: &IfName,
     vlan: Option<VlanId>,
 ) -> Result<(), SwitchError> {
     let name = port.as_str();
     let mut add = vec!["--may-exist", "add-port", bridge.as_str(), name];
-    if is_ours(port)? {
+    if is_of(vm, port)? {
         // A switch that forwards frames by itself (`datapath_type=netdev`) holds on to the link that
         // is gone; with another type it lets go of it, and looks for the name anew.
         call(&["set", "Interface", name, "type=patch"])??;
@@ -129,9 +130,9 @@ pub(super) fn add_port(
     }
     let tag = vlan.map(|vlan| format!("tag={vlan}"));
     add.extend(tag.as_deref());
-    let mark = format!("external_ids:{MARK}=true");
+    let owner = format!("external_ids:{OWNER}=\"{vm}\"");
     for table in ["Port", "Interface"] {
-        add.extend(["--", "set", table, name, &mark]);
+        add.extend(["--", "set", table, name, &owner]);
     }
     call(&add)??;
     let number = call(&["get", "Interface", name, "ofport"])??;
@@ -144,9 +145,9 @@ pub(super) fn add_port(
     Ok(())
 }
 
-/// Removes a port that is ours, whatever bridge it is on.
-pub(super) fn remove_port(port: &IfName) -> Result<(), SwitchError> {
-    if is_ours(port)? {
+/// Removes a port that the VM has, whatever bridge it is on.
+pub(super) fn remove_port(vm: VmId, port: &IfName) -> Result<(), SwitchError> {
+    if is_of(vm, port)? {
         call(&["--if-exists", "del-port", port.as_str()])??;
     }
     Ok(())

@@ -40,7 +40,7 @@ pub fn check(vm: VmId, nics: &[Nic]) -> Result<(), PlugError> {
     each_once(nics)?;
     links::with(async |links| {
         for nic in nics {
-            let bridge = bridge_of(&links, nic).await?;
+            let bridge = bridge_of(&links, vm, nic).await?;
             has_room_for_ipv6(nic, bridge.mtu)?;
             match links.find(nic.host.as_str()).await? {
                 Some(link) if !is_of(&link, vm) => {
@@ -102,9 +102,9 @@ pub(crate) fn pull_nics<'a>(
     guard::remove(vm, nics.clone());
     for nic in nics {
         if nic.bridge_kind == BridgeKind::OpenVSwitch {
-            match open_vswitch::remove_port(&nic.host) {
+            match open_vswitch::remove_port(vm, &nic.host) {
                 // That is what kept this NIC from being plugged.
-                Ok(()) | Err(SwitchError::NotOurs(_) | SwitchError::Name(_)) => {}
+                Ok(()) | Err(SwitchError::NameTaken(_) | SwitchError::Name(_)) => {}
                 Err(error) => return Err(switch(nic)(error)),
             }
         }
@@ -160,11 +160,11 @@ struct Bridge {
 /// What the kernel gives a link that is told nothing.
 const MTU: u32 = 1500;
 
-async fn bridge_of(links: &Links, nic: &Nic) -> Result<Bridge, PlugError> {
+async fn bridge_of(links: &Links, vm: VmId, nic: &Nic) -> Result<Bridge, PlugError> {
     let found = links.find(nic.bridge.as_str()).await?;
     let (bridge, id) = (nic.bridge.clone(), nic.id);
     if nic.bridge_kind == BridgeKind::OpenVSwitch {
-        open_vswitch::check(&bridge, &nic.host).map_err(switch(nic))?;
+        open_vswitch::check(vm, &bridge, &nic.host).map_err(switch(nic))?;
         return Ok(Bridge {
             index: None,
             mtu: found.map_or(MTU, |link| link.mtu),
@@ -224,7 +224,7 @@ async fn add(
     network: &Network,
 ) -> Result<(), PlugError> {
     let bridge = || nic.bridge.clone();
-    let found = bridge_of(links, nic).await?;
+    let found = bridge_of(links, vm, nic).await?;
     has_room_for_ipv6(nic, found.mtu)?;
     let pair = Pair {
         host: &nic.host,
@@ -270,7 +270,7 @@ async fn add(
     without_ipv6(&nic.host);
     set_guard(vm, nic)?;
     if nic.bridge_kind == BridgeKind::OpenVSwitch {
-        open_vswitch::add_port(&nic.bridge, &nic.host, nic.vlan).map_err(switch(nic))?;
+        open_vswitch::add_port(vm, &nic.bridge, &nic.host, nic.vlan).map_err(switch(nic))?;
     }
     bound_inbound(links, false, nic).await
 }

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 use onedock_common::state::boot::Nic;
-use onedock_common::types::nic::{Autoconf, BridgeKind};
-use onedock_common::{ContainerId, NicId, VmId};
+use onedock_common::{ContainerId, VmId};
 use onedock_node::namespace::{Network, Process};
 use onedock_node::network::links;
 use onedock_node::network::{PlugError, plug};
@@ -105,25 +104,11 @@ fn container() -> ContainerId {
 
 fn nic(vm: u32, id: u32, address: &str) -> Nic {
     Nic {
-        id: NicId::new(id),
-        host: format!("one-{vm}-{id}").parse().unwrap(),
         bridge: "br0".parse().unwrap(),
         mac: format!("02:00:0a:01:{:02x}:{:02x}", id / 256, id % 256)
             .parse()
             .unwrap(),
-        mtu: None,
-        addresses: vec![address.parse().unwrap()],
-        gateway: None,
-        gateway6: None,
-        metric: None,
-        metric6: None,
-        bridge_kind: BridgeKind::Linux,
-        vlan: None,
-        routes: Vec::new(),
-        autoconf: Autoconf::Kernel,
-        leases: vec![address.parse::<ipnetwork::IpNetwork>().unwrap().ip()],
-        inbound: None,
-        outbound: None,
+        ..onedock_tests::test_host::nic(vm, id, address).unwrap()
     }
 }
 

@@ -149,6 +149,19 @@ fn a_port_of_somebody_else_is_neither_taken_nor_removed() -> Result<()> {
             let ports = run("ovs-vsctl list-ports ovs0")?;
             ensure!(ports.contains(name), "{name} is gone: {ports}");
         }
+        // Nor is one of another VM, whose name a template can take.
+        network.plug(5, &[port(5, "10.1.0.5/16", None)?])?;
+        let other = TestNetwork {
+            container: new_network()?,
+        };
+        let mut taken = port(6, "10.1.0.6/16", None)?;
+        taken.host = "one-5-0".parse()?;
+        let error = other.plug(6, &[taken.clone()]).unwrap_err().to_string();
+        ensure!(error.contains("one-5-0"), "{error}");
+        ensure!(
+            run("ovs-vsctl list-ports ovs0")?.contains("one-5-0"),
+            "the port of another VM is gone"
+        );
         ensure!(
             run("ovs-vsctl get port patch0 tag")?.trim() == "7",
             "another tag"
