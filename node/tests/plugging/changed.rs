@@ -307,6 +307,30 @@ fn what_a_killed_call_has_left_half_done_is_done_by_the_next() -> Result<()> {
 }
 
 #[test]
+fn a_nic_that_a_killed_call_has_made_and_not_bounded_is_bounded_by_the_next() -> Result<()> {
+    on_a_host(|_| {
+        let mut both = [nic(5, 0, "10.1.0.5/16"), nic(5, 1, "10.1.0.6/16")];
+        let vm = RunningVm::start(&both)?;
+        both[1].inbound = Some(Bandwidth {
+            average: 1_000_000,
+            peak: None,
+            burst: None,
+        });
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(record_file())?)?;
+        record["vm"]["former_nics"] = serde_json::to_value(&both[..1])?;
+        record["vm"]["nics"] = serde_json::to_value(&both)?;
+        fs::write(record_file(), record.to_string())?;
+        change(5, &both)?;
+        ensure!(
+            tc("qdisc show dev one-5-1")?.contains("rate 8Mbit"),
+            "not bound"
+        );
+        ensure!(vm.recorded()? == both, "{:?}", vm.recorded()?);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_default_route_that_stood_behind_another_comes_forward() -> Result<()> {
     on_a_host(|_| {
         let mut both = [nic(5, 0, "10.1.0.5/16"), nic(5, 1, "10.2.0.5/16")];
