@@ -28,13 +28,17 @@ bridge_up() {
         taken=$(ip -o addr show | grep " $RANGE\\." || true)
         taken=$taken$(ip -o route show | grep "^$RANGE\\." || true)
         [ -z "$taken" ] || die "the range $RANGE.0/24 is in use on this machine ($taken); the sandbox needs it"
-        ip link add name "$BRIDGE" type bridge
+        # Before the link: one that was made when this was killed must be known by the next call.
+        touch "$RECORD/bridge"
+        ip link add name "$BRIDGE" type bridge || {
+            rm -f "$RECORD/bridge"
+            die "the bridge $BRIDGE could not be made"
+        }
         # A VM must not become this machine's router.
         for setting in ipv6/conf/"$BRIDGE"/accept_ra ipv6/conf/"$BRIDGE"/accept_redirects \
             ipv4/conf/"$BRIDGE"/accept_redirects; do
             [ ! -e "/proc/sys/net/$setting" ] || echo 0 >"/proc/sys/net/$setting"
         done
-        touch "$RECORD/bridge"
     elif [ ! -e "$RECORD/bridge" ]; then
         die "there is a link $BRIDGE that the sandbox did not make; rename or remove it"
     fi
