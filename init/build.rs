@@ -1,6 +1,5 @@
-//! Compiles `src/onedock-init.rs` to a static program without the standard library and lays it
-//! beside the binaries of the other crates. A crate of its own kind of linking cannot be had
-//! from a workspace profile; the compiler can.
+//! Builds `onedock-init` (`program/`) as a static program and lays it beside the binaries of the other
+//! crates. No profile of a workspace can ask for one static member; a `cargo` of its own can.
 
 use std::env;
 use std::error::Error;
@@ -12,49 +11,47 @@ use std::process::Command;
 fn main() -> Result<(), Box<dyn Error>> {
     for file in [
         "build.rs",
-        "src/onedock-init.rs",
-        "src/program.rs",
-        "src/system.rs",
+        "program/Cargo.toml",
+        "program/src",
+        "../Cargo.lock",
     ] {
         println!("cargo::rerun-if-changed={file}");
     }
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
-    let program = out.join("onedock-init");
-    let mut compiler = Command::new(env::var_os("RUSTC").ok_or("no RUSTC")?);
-    compiler
-        .args([
-            "--edition=2024",
-            "--crate-name=onedock_init",
-            "--crate-type=bin",
-        ])
-        .arg("--target")
-        .arg(env::var_os("TARGET").ok_or("no TARGET")?)
-        .args([
-            "-Copt-level=z",
-            "-Cpanic=abort",
-            "-Cstrip=symbols",
-            "-Ccodegen-units=1",
-        ])
-        .args(["-Crelocation-model=static", "-Ctarget-feature=+crt-static"])
-        .args([
-            "-Clink-arg=-nostartfiles",
-            "-Clink-arg=-nostdlib",
-            "-Clink-arg=-static",
-        ])
-        .args(["-Clink-arg=-no-pie", "-Clink-arg=-Wl,--build-id=none,-n"])
-        .arg("-o")
-        .arg(&program)
-        .arg("src/onedock-init.rs");
-    if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        let mut option = std::ffi::OsString::from("-Clinker=");
-        option.push(linker);
-        compiler.arg(option);
+    let variable = |name: &str| env::var(name).map_err(|_| format!("no {name}"));
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let target = variable("TARGET")?;
+    let manifest = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("program/Cargo.toml");
+
+    // A folder of its own: this build holds the lock of the other one.
+    let folder = out.join("target");
+    let mut cargo = Command::new(variable("CARGO")?);
+    cargo
+        .args(["build", "--quiet", "--locked", "--profile=init"])
+        .arg(format!("--target={target}"))
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    for name in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_BUILD_TARGET",
+        "CARGO_PROFILE_INIT_DEBUG",
+    ] {
+        cargo.env_remove(name);
     }
-    let status = compiler.status()?;
+    let status = cargo.status()?;
     if !status.success() {
-        return Err(format!("onedock-init was not compiled: {status}").into());
+        return Err(format!("onedock-init was not built: {status}").into());
     }
-    println!("cargo::rustc-env=ONEDOCK_INIT={}", program.display());
+    let program = folder.join(&target).join("init/onedock-init-program");
+    println!(
+        "cargo::rustc-env=ONEDOCK_INIT={}",
+        out.join("onedock-init").display()
+    );
+    place(&program, &out)?;
 
     // OUT_DIR is <target>/<profile>/build/<crate>-<hash>/out.
     let profile = out.ancestors().nth(3).ok_or("no profile folder")?;

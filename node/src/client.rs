@@ -210,7 +210,7 @@ fn succeeded(output: &Output) -> anyhow::Result<()> {
 /// is longer than what root itself waits for, where that is bound.
 const fn deadline(request: &Request) -> Duration {
     Duration::from_secs(match request {
-        Request::Unplug { .. } => 10,
+        Request::Unplug { .. } | Request::ChangeNames { .. } => 10,
         Request::BoundLayer { .. } | Request::ForgetLayer { .. } => 60,
         // A disk would be shown of which OpenNebula believes that it is not. Root waits a minute
         // for another call, and checks and grows a file system in up to three runs of two minutes;

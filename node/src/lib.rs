@@ -24,6 +24,8 @@ pub mod layers;
 #[cfg(feature = "root")]
 mod mountinfo;
 #[cfg(feature = "root")]
+pub mod names;
+#[cfg(feature = "root")]
 pub mod namespace;
 #[cfg(feature = "root")]
 pub mod network;

@@ -26,6 +26,9 @@ pub enum NamespaceError {
     /// The container sees the host's own files.
     #[error("the container runs in the host's mount namespace")]
     HostMounts,
+    /// The container has the host's own name.
+    #[error("the container runs in the host's UTS namespace")]
+    HostNames,
     /// `/proc` did not answer.
     #[error("the container's first process {pid} cannot be examined")]
     Examine {
@@ -125,6 +128,17 @@ impl Process {
     pub fn network(&self) -> Result<Network, NamespaceError> {
         self.enter_not_the_hosts("net", self.network, NamespaceError::Host)
             .map(Network)
+    }
+
+    /// Opens the namespace of the host name, if this very process still lives in one that is not the host's.
+    pub fn names(&self) -> Result<OwnedFd, NamespaceError> {
+        let examine = |source| NamespaceError::Examine {
+            pid: self.pid,
+            source,
+        };
+        let space = fs::metadata(format!("/proc/{}/ns/uts", self.pid)).map_err(examine)?;
+        let expected = (space.dev(), space.ino());
+        self.enter_not_the_hosts("uts", expected, NamespaceError::HostNames)
     }
 
     /// Opens the mount namespace, if this very process still lives in it.

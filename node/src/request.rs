@@ -1,6 +1,6 @@
 //! What `oneadmin` may ask of `onedock-node`: one JSON object on its standard input.
 
-use onedock_common::state::boot::{Disk, Nic};
+use onedock_common::state::boot::{BootSpec, Disk, Nic};
 use onedock_common::{ContainerId, DiskId, IfName, VmId};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,13 @@ pub enum Request {
         vm: VmId,
         container: ContainerId,
         nics: Vec<Nic>,
+    },
+    /// Give the running container the host name, name servers and domains of `spec` in place of those of
+    /// `before`.
+    ChangeNames {
+        container: ContainerId,
+        before: Box<BootSpec>,
+        spec: Box<BootSpec>,
     },
     /// Show a further disk in the running container; one that is shown already stays.
     PlugDisk {

@@ -12,7 +12,7 @@ const WITHOUT_CIRCLES: [&str; 9] = [
     "common",
     "datastore",
     "im",
-    "init",
+    "init/program",
     "node",
     "registry",
     "tm",

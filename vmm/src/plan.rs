@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use onedock_common::engine::{CreateSpec, Limits};
 use onedock_common::opennebula::config::Config;
+use onedock_common::opennebula::context::Context;
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::{self, BootSpec, FirstProcess};
 use onedock_common::state::descriptor::Descriptor;
@@ -88,6 +89,10 @@ pub fn boot_tree(vm: &Vm, boot_id: &str) -> BootSpec {
         nics: Vec::new(),
         dns: Vec::new(),
         search: Vec::new(),
+        dns_options: Vec::new(),
+        hosts: Vec::new(),
+        domain: None,
+        environment: Vec::new(),
         context: None,
         volumes: Vec::new(),
         disks: Vec::new(),
@@ -124,11 +129,12 @@ pub fn boot(
     terminal: bool,
     boot_id: &str,
 ) -> anyhow::Result<BootSpec> {
-    let args = command(vm, descriptor, image, config)?;
+    let mut args = command(vm, descriptor, image, config)?;
     let first = if is_nothing(&args) || (!terminal && is_bare(&args)) {
+        args.clear();
         FirstProcess::KeepAlive
     } else {
-        FirstProcess::Command
+        of_command(vm)
     };
     Ok(BootSpec {
         version: boot::VERSION,
@@ -140,10 +146,22 @@ pub fn boot(
         nics: nics(vm)?,
         dns: dns(vm, config),
         search: vm.search_domains(),
+        dns_options: Vec::new(),
+        hosts: Vec::new(),
+        domain: None,
+        environment: Vec::new(),
         context,
         volumes: image.volumes.clone(),
         disks: Vec::new(),
     })
+}
+
+/// Who is process 1 of a VM with a command: `onedock-init` where the context asks for something inside.
+fn of_command(vm: &Vm) -> FirstProcess {
+    match vm.context.as_ref().is_some_and(Context::asks_inside) {
+        true => FirstProcess::Init,
+        false => FirstProcess::Command,
+    }
 }
 
 /// Takes into the boot spec of a VM that is rebooted what its user may have changed since
@@ -151,6 +169,10 @@ pub fn boot(
 /// name servers, and its NICs' addresses and routes, which CONTEXT can overrule. NICs themselves
 /// come and go by actions of their own.
 pub fn renew(spec: &mut BootSpec, vm: &Vm, config: &Config) -> anyhow::Result<()> {
+    if matches!(spec.first, FirstProcess::Command | FirstProcess::Init) {
+        spec.first = of_command(vm);
+    }
+    renew_names(spec, vm, config);
     let nics = nics(vm)?;
     let plugs = |nics: &[boot::Nic]| -> Vec<_> {
         let plug = |nic: &boot::Nic| (nic.id, nic.host.clone(), nic.bridge.clone());
@@ -159,10 +181,14 @@ pub fn renew(spec: &mut BootSpec, vm: &Vm, config: &Config) -> anyhow::Result<()
     if plugs(&nics) == plugs(&spec.nics) {
         spec.nics = nics;
     }
+    Ok(())
+}
+
+/// The same of a VM that runs: its name, its name servers and domains.
+pub fn renew_names(spec: &mut BootSpec, vm: &Vm, config: &Config) {
     spec.hostname = vm.hostname();
     spec.dns = dns(vm, config);
     spec.search = vm.search_domains();
-    Ok(())
 }
 
 /// The VM's name servers, then those of the site.
@@ -289,7 +315,7 @@ mod tests {
         );
         let spec = spec(&vm(), &descriptor(), &image(&["/entry"], &["serve"]));
         assert_eq!(spec.args, ["/entry", "serve"]);
-        assert_eq!(spec.first, FirstProcess::Command);
+        assert_eq!(spec.first, FirstProcess::Init);
         assert_eq!(
             spec.context.as_deref(),
             Some(std::path::Path::new("/ds/101/5/disk.5"))
@@ -330,7 +356,8 @@ mod tests {
     fn a_command_is_run_as_it_is_and_only_what_has_none_or_no_terminal_is_kept_alive() {
         let first = |terminal: bool, cmd: &[&str]| {
             let image = image(&[], cmd);
-            let (vm, descriptor, config) = (vm(), descriptor(), Config::default());
+            let (mut vm, descriptor, config) = (vm(), descriptor(), Config::default());
+            vm.context = None;
             let spec = boot(&vm, &descriptor, &image, &config, None, terminal, "b");
             spec.unwrap().first
         };
@@ -361,6 +388,32 @@ mod tests {
             None
         );
         assert!(made.terminal && !tree(&vm(), &descriptor()).terminal);
+    }
+
+    #[test]
+    fn a_context_that_asks_for_something_inside_has_init_before_the_command() {
+        let image = image(&[], &["httpd"]);
+        let first = |text: &str| {
+            let vm = Vm::from_deployment(text.as_bytes(), DEFAULT_PREFIX).unwrap();
+            let mut spec = spec(&vm, &descriptor(), &image);
+            let first = spec.first;
+            spec.first = FirstProcess::KeepAlive;
+            renew(&mut spec, &vm, &Config::default()).unwrap();
+            assert_eq!(spec.first, FirstProcess::KeepAlive);
+            spec.first = FirstProcess::Command;
+            renew(&mut spec, &vm, &Config::default()).unwrap();
+            assert_eq!(spec.first, first);
+            first
+        };
+        assert_eq!(first(RECORDED), FirstProcess::Init);
+        let plain = RECORDED
+            .replace("START_SCRIPT>", "X1>")
+            .replace("SSH_PUBLIC_KEY>", "X2>");
+        assert_eq!(first(&plain), FirstProcess::Command);
+        assert_eq!(
+            first(&plain.replace("X1>", "TIMEZONE>")),
+            FirstProcess::Init
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::errors::Error;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
@@ -19,8 +20,8 @@ use tokio::time::timeout;
 
 use super::shapes::{QuotaChange, SILENCE};
 use super::{
-    ContainerInfo, CreateSpec, Engine, EngineError, ImageState, LayerSize, Limits, NoAnswer,
-    Watched,
+    ContainerInfo, CreateSpec, EXEC_LINES, Engine, EngineError, Executed, ImageState, LayerSize,
+    Limits, NoAnswer, Watched,
 };
 use super::{memory, shapes};
 use crate::engine::labels;
@@ -34,6 +35,8 @@ use crate::types::text::plain;
 const QUICK: Duration = Duration::from_secs(30);
 /// Making, starting, stopping: a loaded host may take its time.
 const WORK: Duration = Duration::from_secs(120);
+/// The most of a program's output that is read, in bytes.
+const EXEC_BYTES: usize = 64 * 1024;
 /// Moving layers between the engine and a registry.
 const TRANSFER: Duration = Duration::from_secs(3600);
 
@@ -420,6 +423,48 @@ impl Engine for Docker {
                 LayerSize::of_listed(label, &one.names.unwrap_or_default(), one.size_rw)
             })
             .collect())
+    }
+
+    async fn exec(
+        &self,
+        container: &ContainerId,
+        command: &[&str],
+        limit: Duration,
+    ) -> Result<Executed, EngineError> {
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            user: Some("0"),
+            cmd: Some(command.to_vec()),
+            ..CreateExecOptions::default()
+        };
+        let request = async {
+            let id = self
+                .client
+                .create_exec(container.as_str(), options)
+                .await?
+                .id;
+            let mut bytes = Vec::new();
+            let started = self
+                .client
+                .start_exec(&id, None::<StartExecOptions>)
+                .await?;
+            if let StartExecResults::Attached { mut output, .. } = started {
+                while let Some(part) = output.next().await {
+                    let part = part?.into_bytes();
+                    bytes.extend_from_slice(&part[..part.len().min(EXEC_BYTES - bytes.len())]);
+                }
+            }
+            let code = self.client.inspect_exec(&id).await?.exit_code.unwrap_or(-1);
+            Ok(Executed {
+                code,
+                lines: String::from_utf8_lossy(&bytes)
+                    .lines()
+                    .map(plain)
+                    .take(EXEC_LINES)
+                    .collect(),
+            })
+        };
+        self.within("exec", limit, request).await
     }
 
     async fn last_lines(

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::{
-    ContainerInfo, CreateSpec, Engine, EngineError, ImageState, LayerSize, Limits, Watched,
+    ContainerInfo, CreateSpec, Engine, EngineError, Executed, ImageState, LayerSize, Limits,
+    Watched,
 };
 use crate::engine::labels::is_of_vm;
 use crate::types::digest::Digest;
@@ -62,6 +63,10 @@ struct State {
     /// What the processes of every container hold.
     held: u64,
     last_grace: Option<Duration>,
+    /// What was run in containers.
+    executed: Vec<String>,
+    /// What every program that is run in a container says.
+    output: Vec<String>,
     made: u64,
 }
 
@@ -187,6 +192,16 @@ impl FakeEngine {
     /// Lets the processes of every container hold so many bytes.
     pub fn hold(&self, bytes: u64) {
         self.state.borrow_mut().held = bytes;
+    }
+
+    /// What was run in containers, each as one line.
+    pub fn executed(&self) -> Vec<String> {
+        self.state.borrow().executed.clone()
+    }
+
+    /// Lets every program that is run in a container say these lines.
+    pub fn say(&self, lines: &[&str]) {
+        self.state.borrow_mut().output = lines.iter().map(|line| (*line).to_owned()).collect();
     }
 
     /// The calls since the last [`Self::fail`] or [`Self::heal`].
@@ -551,6 +566,27 @@ impl Engine for FakeEngine {
                     LayerSize::of_listed(label, &[format!("/{}", c.name)], None)
                 })
                 .collect())
+        })
+    }
+
+    async fn exec(
+        &self,
+        container: &ContainerId,
+        command: &[&str],
+        _: Duration,
+    ) -> Result<Executed, EngineError> {
+        self.call("exec", |s| {
+            if !find(s, container)?.info.running {
+                return Err(EngineError::Conflict {
+                    call: "exec",
+                    message: format!("container {container} is not running"),
+                });
+            }
+            s.executed.push(command.join(" "));
+            Ok(Executed {
+                code: 0,
+                lines: s.output.clone(),
+            })
         })
     }
 

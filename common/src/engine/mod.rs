@@ -205,6 +205,18 @@ pub enum Watched {
     Ended(i64),
 }
 
+/// What a program that was run in a container left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code.
+    pub code: i64,
+    /// The lines of its standard output, at most [`EXEC_LINES`].
+    pub lines: Vec<String>,
+}
+
+/// The most lines of a program's output that are read.
+pub const EXEC_LINES: usize = 100;
+
 /// The engine's verbs. Every call has a deadline of its own.
 pub trait Engine {
     /// Whether an image is staged on this host, and what it asks for.
@@ -286,6 +298,14 @@ pub trait Engine {
     fn unpause(&self, container: &ContainerId) -> impl Future<Output = Result<(), EngineError>>;
     /// What the layers of all VMs' disks take. The engine walks each of them.
     fn sizes(&self) -> impl Future<Output = Result<Vec<LayerSize>, EngineError>>;
+    /// Runs a program of the container in it, as its root user with the container's own rights, and waits
+    /// at most `limit` for its end.
+    fn exec(
+        &self,
+        container: &ContainerId,
+        command: &[&str],
+        limit: Duration,
+    ) -> impl Future<Output = Result<Executed, EngineError>>;
     /// The last lines that it wrote, at most `lines`.
     fn last_lines(
         &self,

@@ -5,6 +5,28 @@ use std::collections::BTreeMap;
 use crate::opennebula::xml::{Node, XmlError};
 use crate::types::ids::DiskId;
 
+/// What is applied inside the VM. Of FILES one may be `init.sh`, which is run.
+const INSIDE: [&str; 18] = [
+    "CRYPTED_PASSWORD",
+    "CRYPTED_PASSWORD_BASE64",
+    "EC2_PUBLIC_KEY",
+    "FILES",
+    "FILES_DS",
+    "INIT_SCRIPTS",
+    "PASSWORD",
+    "PASSWORD_BASE64",
+    "READY_SCRIPT",
+    "READY_SCRIPT_PATH",
+    "REPORT_READY",
+    "SSH_PUBLIC_KEY",
+    "START_SCRIPT",
+    "START_SCRIPT_BASE64",
+    "TIMEZONE",
+    "USERNAME",
+    "USERNAME_PASSWORD_RESET",
+    "USERNAME_SUDO",
+];
+
 /// TEMPLATE/CONTEXT: the variables as users and `oned` wrote them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
@@ -22,6 +44,11 @@ impl Context {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
         })
+    }
+
+    /// Whether it asks for something that is done inside the VM, by `onedock-init` (`init/program`).
+    pub fn asks_inside(&self) -> bool {
+        INSIDE.iter().any(|key| self.get(key).is_some())
     }
 
     /// A variable's value; empty is absent.

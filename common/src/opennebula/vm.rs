@@ -181,11 +181,22 @@ impl Vm {
         self.disks.iter().find(|disk| disk.attach)
     }
 
-    /// The name inside: SET_HOSTNAME, else the VM's name made valid, else `one-<id>`.
+    /// The name inside: SET_HOSTNAME, with EC2_HOSTNAME=YES `ip-<its first IPv4 address>`, else the VM's
+    /// name made valid, else `one-<id>`.
     pub fn hostname(&self) -> Hostname {
-        let given = self.context.as_ref().and_then(|c| c.get("SET_HOSTNAME"));
-        given
+        let context = |key| self.context.as_ref().and_then(|context| context.get(key));
+        let of_address = || {
+            let is_asked =
+                context("EC2_HOSTNAME").is_some_and(|yes| yes.eq_ignore_ascii_case("YES"));
+            let mut addresses = self.nics.iter().flat_map(|nic| &nic.addresses);
+            let first = addresses
+                .find(|address| address.is_ipv4())
+                .filter(|_| is_asked)?;
+            Some(format!("ip-{}", first.ip().to_string().replace('.', "-")))
+        };
+        context("SET_HOSTNAME")
             .and_then(Hostname::made_valid)
+            .or_else(|| of_address().as_deref().and_then(Hostname::made_valid))
             .or_else(|| Hostname::made_valid(&self.name))
             .or_else(|| Hostname::made_valid(&format!("one-{}", self.id)))
             .unwrap_or_else(Hostname::localhost)

@@ -15,18 +15,22 @@ use thiserror::Error;
 
 use crate::state::files;
 use crate::state::paths::Paths;
-use crate::types::dns::{NameServer, SearchDomain};
+use crate::types::dns::{HostEntry, NameServer, ResolverOption, SearchDomain};
+use crate::types::environment::Variable;
 use crate::types::ids::{ContainerId, DiskId, NicId, VmId};
 use crate::types::names::{DeviceName, Hostname, IfName, Mac, MountPath};
 use crate::types::nic::{Autoconf, Bandwidth, BridgeKind, Route, VlanId};
 
 /// The version that this build writes. It reads the earlier ones too, so that a VM which runs while
 /// the drivers are upgraded can be rebooted and shut down: the first had no disks, the second one
-/// metric for the routes of both families, the fourth no bandwidths, routes and Open vSwitch bridges.
-pub const VERSION: u32 = 5;
+/// metric for the routes of both families, the fourth no bandwidths, routes and Open vSwitch bridges,
+/// the fifth no environment, and its keep-alive ran no command.
+pub const VERSION: u32 = 6;
 const OLDEST: u32 = 1;
 /// The first version in which the routes of IPv6 have a metric of their own.
 const SEPARATE_METRICS: u32 = 3;
+/// The first version in which a VM that is kept alive may have a command.
+const KEPT_COMMAND: u32 = 6;
 
 /// The largest boot spec that is read, in bytes.
 pub const LIMIT: u64 = 1024 * 1024;
@@ -65,8 +69,10 @@ pub enum BootError {
 pub enum FirstProcess {
     /// The command itself is process 1, as the engine would start it.
     Command,
-    /// `onedock-init` is process 1 and lives until it is told to stop: for an image without a
-    /// command, and for a bare shell in a container that has no terminal.
+    /// `onedock-init` is process 1, applies the context and runs the command, whose end is the VM's.
+    Init,
+    /// The same, and the VM lives until it is told to stop, whether the command has ended or there is
+    /// none.
     KeepAlive,
     /// None: the container is a disk of the VM. What its tree is laid of is recorded, and the start
     /// is refused.
@@ -199,6 +205,18 @@ pub struct BootSpec {
     pub dns: Vec<NameServer>,
     /// Search domains, in place of the host's; empty without name servers stands for the host's.
     pub search: Vec<SearchDomain>,
+    /// Options of the resolver.
+    #[serde(default)]
+    pub dns_options: Vec<ResolverOption>,
+    /// Further lines of `/etc/hosts`.
+    #[serde(default)]
+    pub hosts: Vec<HostEntry>,
+    /// The domain behind a host name that has none of its own.
+    #[serde(default)]
+    pub domain: Option<SearchDomain>,
+    /// Variables beside and over those of the image.
+    #[serde(default)]
+    pub environment: Vec<Variable>,
     /// The folder on the host with the context files, shown read-only at `/context` and `/mnt`.
     pub context: Option<PathBuf>,
     /// The image's VOLUME paths: the engine's anonymous volumes at these places are dropped,
@@ -249,6 +267,9 @@ impl BootSpec {
             for nic in &mut spec.nics {
                 nic.metric6 = nic.metric;
             }
+        }
+        if version < KEPT_COMMAND && spec.first == FirstProcess::KeepAlive {
+            spec.args.clear();
         }
         Ok(Self {
             version: VERSION,
@@ -304,6 +325,10 @@ mod tests {
             }],
             dns: vec![],
             search: vec![],
+            dns_options: vec!["ndots:2".parse().unwrap()],
+            hosts: vec!["db:10.77.0.7".parse().unwrap()],
+            domain: "lan".parse().ok(),
+            environment: vec!["A=1".parse().unwrap()],
             context: Some("/var/lib/one/datastores/101/5/disk.5".into()),
             volumes: vec![],
             disks: vec![Disk {
@@ -369,6 +394,12 @@ mod tests {
             ..spec().nics.remove(0)
         };
         assert_eq!(read.nics, [nic]);
+        // It ran nothing when it was kept alive.
+        let mut kept = former.clone();
+        kept["first"] = "keep_alive".into();
+        fs::write(paths.boot_spec(&id), kept.to_string()).unwrap();
+        let read = BootSpec::read(&paths, &id).unwrap().unwrap();
+        assert!(read.args.is_empty() && read.first == FirstProcess::KeepAlive);
         // From this version on, both metrics are what was written.
         let mut later = serde_json::to_value(spec()).unwrap();
         later["version"] = SEPARATE_METRICS.into();
@@ -417,8 +448,11 @@ mod tests {
             ("one-5-0", "../../etc"),
             ("\"vm\":5", "\"vm\":-5"),
             ("\"dns\"", "\"dnz\""),
-            ("\"version\":5", "\"version\":6"),
-            ("\"version\":5", "\"version\":0"),
+            ("\"version\":6", "\"version\":7"),
+            ("A=1", "1A=1"),
+            ("ndots:2", "ndots:2\\nnameserver 1.1.1.1"),
+            ("db:10.77.0.7", "db:host-gateway"),
+            ("\"version\":6", "\"version\":0"),
             ("\"vlan\":42", "\"vlan\":4095"),
             ("10.8.0.0/16", "10.8.0.0/64"),
             ("/srv/data", "/srv/../etc"),

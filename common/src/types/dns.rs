@@ -31,6 +31,12 @@ pub enum BadResolver {
         "\"{0}\" is not a domain (labels of letters, digits, hyphens and underscores, at most {LABEL} bytes each and {DOMAIN} together)"
     )]
     Domain(String),
+    /// Not an option.
+    #[error("\"{0}\" is not an option of the resolver (ndots:2, timeout:1, rotate)")]
+    Option(String),
+    /// Not a name with its address.
+    #[error("\"{0}\" is not a host name with its address (db:10.0.0.7)")]
+    Host(String),
 }
 
 /// The address of a name server. A link-local one may name the VM's interface that leads there.
@@ -91,6 +97,86 @@ impl FromStr for SearchDomain {
         } else {
             Err(BadResolver::Domain(shortened(text)))
         }
+    }
+}
+
+/// An option of the resolver, such as `ndots:2` or `rotate`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ResolverOption(String);
+
+impl FromStr for ResolverOption {
+    type Err = BadResolver;
+    fn from_str(text: &str) -> Result<Self, BadResolver> {
+        let is_plain =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b':');
+        if (1..=LABEL).contains(&text.len()) && text.bytes().all(is_plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadResolver::Option(shortened(text)))
+        }
+    }
+}
+
+/// A line of `/etc/hosts`, written `name:address` as Docker takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostEntry {
+    /// The name, a domain in form.
+    pub name: SearchDomain,
+    pub address: IpAddr,
+}
+
+impl FromStr for HostEntry {
+    type Err = BadResolver;
+    fn from_str(text: &str) -> Result<Self, BadResolver> {
+        let bad = || BadResolver::Host(shortened(text));
+        let (name, address) = text.split_once([':', '=']).ok_or_else(bad)?;
+        let address = address
+            .strip_prefix('[')
+            .and_then(|a| a.strip_suffix(']'))
+            .unwrap_or(address);
+        let entry = Self {
+            name: name.parse().map_err(|_| bad())?,
+            address: address.parse().map_err(|_| bad())?,
+        };
+        if entry.name.as_str() == "." {
+            Err(bad())
+        } else {
+            Ok(entry)
+        }
+    }
+}
+
+impl TryFrom<String> for ResolverOption {
+    type Error = BadResolver;
+    fn try_from(text: String) -> Result<Self, BadResolver> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for HostEntry {
+    type Error = BadResolver;
+    fn try_from(text: String) -> Result<Self, BadResolver> {
+        text.parse()
+    }
+}
+
+impl From<ResolverOption> for String {
+    fn from(option: ResolverOption) -> Self {
+        option.0
+    }
+}
+
+impl From<HostEntry> for String {
+    fn from(entry: HostEntry) -> Self {
+        format!("{}:{}", entry.name.as_str(), entry.address)
+    }
+}
+
+impl fmt::Display for ResolverOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -220,6 +306,41 @@ mod tests {
             &format!("{longest}a"),
         ] {
             assert!(kept(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn options_and_host_entries_are_one_word_each() {
+        for good in ["ndots:2", "rotate", "single-request"] {
+            assert_eq!(good.parse::<ResolverOption>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "a b",
+            "x\nnameserver 1.1.1.1",
+            "NDOTS:2",
+            &"a".repeat(64),
+        ] {
+            assert!(bad.parse::<ResolverOption>().is_err(), "{bad}");
+        }
+        let entry: HostEntry = "db.lan:10.0.0.7".parse().unwrap();
+        assert_eq!(String::from(entry), "db.lan:10.0.0.7");
+        let six: HostEntry = "db=[fd00::7]".parse().unwrap();
+        assert_eq!(six.address, "fd00::7".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            "db:fd00::7".parse::<HostEntry>().unwrap().address,
+            six.address
+        );
+        for bad in [
+            "db",
+            "db:",
+            ":10.0.0.7",
+            "a b:10.0.0.7",
+            "db:host-gateway",
+            "x\ny:10.0.0.7",
+            ".:10.0.0.7",
+        ] {
+            assert!(bad.parse::<HostEntry>().is_err(), "{bad}");
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod date;
 pub mod decimal;
 pub mod digest;
 pub mod dns;
+pub mod environment;
 pub mod ids;
 pub mod image_config;
 pub mod names;

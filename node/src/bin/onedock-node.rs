@@ -14,7 +14,7 @@ use onedock_node::layers::{PackError, pack, record};
 use onedock_node::network::{change, plug};
 use onedock_node::request::{Answer, LIMIT, Request};
 use onedock_node::settle::settle;
-use onedock_node::{disks, runtime};
+use onedock_node::{disks, names, runtime};
 
 fn main() -> ExitCode {
     // sudo may leave the caller's.
@@ -51,6 +51,11 @@ fn run() -> anyhow::Result<()> {
             container,
             nics,
         } => change::change(vm, &container, &nics)?,
+        Request::ChangeNames {
+            container,
+            before,
+            spec,
+        } => names::change(&container, &before, &spec)?,
         Request::PackLayer { container, whole } => {
             // Not through `Stdout`, which looks for the ends of lines.
             let out = io::stdout().as_fd().try_clone_to_owned()?;

@@ -13,11 +13,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::layers::ids::Ids;
-use crate::runtime::{default_mounts, etc_files, rlimits, seccomp};
-
-/// Where `onedock-init` is seen in the container: on the engine's tmpfs, so that the layer has
-/// no trace of it.
-pub(crate) const INIT: &str = "/dev/onedock-init";
+use crate::runtime::{default_mounts, etc_files, init, rlimits, seccomp};
 
 const LIMIT: u64 = 16 * 1024 * 1024;
 
@@ -60,6 +56,8 @@ pub(crate) struct Extra<'a> {
     pub context: Option<(&'a Path, Vec<&'a str>)>,
     /// `onedock-init` on the host.
     pub init: Option<&'a Path>,
+    /// The host's time zones, for an image that has none.
+    pub zones: Option<&'a Path>,
     /// Files of the engine in whose place the image has a folder, which no file can be mounted on.
     pub folders_in_place_of_files: Vec<&'static str>,
 }
@@ -148,7 +146,10 @@ impl Bundle {
             }
         }
         if let Some(init) = extra.init {
-            mounts.push(read_only(init, INIT));
+            mounts.push(read_only(init, init::PROGRAM));
+        }
+        if let Some(zones) = extra.zones {
+            mounts.push(read_only(zones, init::ZONES));
         }
         Ok(())
     }
@@ -263,30 +264,39 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
         .get_mut("process")
         .and_then(Value::as_object_mut)
         .ok_or(BundleError::Shape("process"))?;
-    let args = match spec.first {
-        FirstProcess::KeepAlive => json!([INIT]),
-        FirstProcess::Never => return Err(BundleError::NoCommand),
-        FirstProcess::Command if spec.args.is_empty() => return Err(BundleError::NoCommand),
-        FirstProcess::Command => json!(spec.args),
-    };
-    process.insert("args".into(), args);
-    rlimits::add(process);
     let env = process
         .entry("env")
         .or_insert_with(|| json!([]))
         .as_array_mut()
         .ok_or(BundleError::Shape("process.env"))?;
-    let entry = json!(format!("HOSTNAME={}", spec.hostname));
-    let old = env.iter().position(|variable| {
-        variable
-            .as_str()
-            .is_some_and(|text| text.starts_with("HOSTNAME="))
-    });
-    match old.and_then(|at| env.get_mut(at)) {
+    set_variable(env, "HOSTNAME", spec.hostname.as_str());
+    for variable in &spec.environment {
+        set_variable(env, variable.name(), variable.value());
+    }
+    let args = match spec.first {
+        FirstProcess::Never => return Err(BundleError::NoCommand),
+        FirstProcess::Command | FirstProcess::Init if spec.args.is_empty() => {
+            return Err(BundleError::NoCommand);
+        }
+        FirstProcess::Command => json!(spec.args),
+        FirstProcess::Init | FirstProcess::KeepAlive => {
+            init::arguments(process, spec).ok_or(BundleError::Shape("process.user"))?
+        }
+    };
+    process.insert("args".into(), args);
+    rlimits::add(process);
+    Ok(())
+}
+
+/// In the place of the variable of this name, or behind all.
+fn set_variable(env: &mut Vec<Value>, name: &str, value: &str) {
+    let entry = json!(format!("{name}={value}"));
+    let is_of = |text: &str| text.split('=').next() == Some(name);
+    let old = env.iter_mut().find(|old| old.as_str().is_some_and(is_of));
+    match old {
         Some(old) => *old = entry,
         None => env.push(entry),
     }
-    Ok(())
 }
 
 fn destination(mount: &Value) -> Option<&Path> {

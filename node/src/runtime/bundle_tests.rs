@@ -31,6 +31,10 @@ fn spec() -> BootSpec {
         nics: vec![],
         dns: vec!["1.1.1.1".parse().unwrap()],
         search: vec![],
+        dns_options: Vec::new(),
+        hosts: Vec::new(),
+        domain: None,
+        environment: vec!["PATH=/srv/bin".parse().unwrap(), "B=x=y z".parse().unwrap()],
         context: None,
         volumes: vec![
             "/data".into(),
@@ -50,6 +54,7 @@ fn extra() -> Extra<'static> {
     Extra {
         context: Some((Path::new("/ds/0/5/disk.1"), vec!["/context", "/mnt"])),
         init: Some(Path::new("/usr/lib/onedock/onedock-init")),
+        zones: Some(Path::new("/usr/share/zoneinfo")),
         folders_in_place_of_files: Vec::new(),
     }
 }
@@ -65,7 +70,10 @@ fn expected() -> Value {
     all["hostname"] = json!("web01");
     all["process"]["args"] = json!(["/bin/httpd", "-f; $(x)"]);
     rlimits::add(all["process"].as_object_mut().unwrap());
-    all["process"]["env"][1] = json!("HOSTNAME=web01");
+    let env = all["process"]["env"].as_array_mut().unwrap();
+    env[0] = json!("PATH=/srv/bin");
+    env[1] = json!("HOSTNAME=web01");
+    env.push(json!("B=x=y z"));
     let mounts = all["mounts"].as_array_mut().unwrap();
     assert_eq!(mounts.remove(7)["destination"], "/data");
     for engines in ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"] {
@@ -86,6 +94,7 @@ fn expected() -> Value {
         ("/ds/0/5/disk.1", "/context"),
         ("/ds/0/5/disk.1", "/mnt"),
         ("/usr/lib/onedock/onedock-init", "/dev/onedock-init"),
+        ("/usr/share/zoneinfo", "/dev/onedock-zoneinfo"),
     ] {
         mounts.push(
             json!({"destination": target, "type": "bind", "source": source,
@@ -232,7 +241,7 @@ fn a_quota_that_was_lifted_does_not_hinder_the_next_start() {
 }
 
 #[test]
-fn keep_alive_runs_init_whatever_the_command_is() {
+fn a_vm_that_is_kept_alive_or_has_a_context_to_apply_runs_init() {
     let (_dir, mut bundle) = bundle(NONE);
     let mut spec = spec();
     spec.first = FirstProcess::KeepAlive;
@@ -240,8 +249,20 @@ fn keep_alive_runs_init_whatever_the_command_is() {
     bundle.complete(&spec, &id(), &extra()).unwrap();
     assert_eq!(
         bundle.config["process"]["args"],
-        json!(["/dev/onedock-init"])
+        json!(["/dev/onedock-init", "run", "--home", "--keep-alive", "--"])
     );
+    spec.first = FirstProcess::Init;
+    assert!(matches!(
+        bundle.complete(&spec, &id(), &extra()),
+        Err(BundleError::NoCommand)
+    ));
+    spec.args = vec!["httpd".into()];
+    bundle.complete(&spec, &id(), &extra()).unwrap();
+    assert_eq!(
+        bundle.config["process"]["args"],
+        json!(["/dev/onedock-init", "run", "--home", "--", "httpd"])
+    );
+    spec.args.clear();
     spec.first = FirstProcess::Command;
     assert!(matches!(
         bundle.complete(&spec, &id(), &extra()),

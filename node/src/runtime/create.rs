@@ -24,7 +24,7 @@ use crate::record::{Record, Records, Vm};
 use crate::runtime::args::Call;
 use crate::runtime::bundle::{Bundle, Extra};
 use crate::runtime::error::CallError;
-use crate::runtime::{backend, engine_log, etc_files, exec};
+use crate::runtime::{backend, engine_log, etc_files, exec, init};
 
 /// Where the context is shown: at `/context`, and at `/mnt`, as ONEDock had it.
 const CONTEXT: [(&str, &str); 2] = [("context", "/context"), ("mnt", "/mnt")];
@@ -264,11 +264,14 @@ fn complete(
         }
     }
     extra.context = context.as_deref().map(|source| (source, targets));
-    let init = match spec.first {
-        FirstProcess::KeepAlive => Some(find_init()?),
-        FirstProcess::Command | FirstProcess::Never => None,
+    let has_init = matches!(spec.first, FirstProcess::Init | FirstProcess::KeepAlive);
+    // A VM with a context has the program at hand, for what changes in it later.
+    let init = match has_init || context.is_some() {
+        true => Some(init::find().ok_or(CallError::NoInit)?),
+        false => None,
     };
     extra.init = init.as_deref();
+    extra.zones = context.is_some().then(init::zones).flatten();
     for target in etc_files::TARGETS {
         if root.make_way_for_file(Path::new(target))? == FilePlace::Folder {
             let text = format!(
@@ -304,18 +307,6 @@ fn context_folder(path: &Path) -> Result<PathBuf, CallError> {
             e.raw_os_error().unwrap_or_default(),
         )))
     })
-}
-
-/// `onedock-init` beside this program (they are installed together), else where it is installed.
-fn find_init() -> Result<PathBuf, CallError> {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| Some(exe.parent()?.join("onedock-init")));
-    beside
-        .into_iter()
-        .chain([PathBuf::from("/usr/lib/onedock/onedock-init")])
-        .find(|path| path.is_file())
-        .ok_or(CallError::NoInit)
 }
 
 /// Removes what the real runtime has made, when something of ours failed behind it. The first

@@ -36,11 +36,15 @@ const SIZE: &str = "mode=711,size=4m,nr_inodes=16";
 /// The files of a VM: where they are in the container, and what is in them.
 pub(crate) fn contents(spec: &BootSpec) -> [(&'static str, String); 3] {
     let [hosts_at, hostname_at, resolv_conf_at] = TARGETS;
-    let resolv_conf = if spec.dns.is_empty() {
+    let mut resolv_conf = if spec.dns.is_empty() {
         of_the_host(&HOST_RESOLV_CONF.map(read), &spec.search)
     } else {
         resolv_conf(spec)
     };
+    if !spec.dns_options.is_empty() {
+        let options: Vec<String> = spec.dns_options.iter().map(ToString::to_string).collect();
+        let _ = writeln!(resolv_conf, "options {}", options.join(" "));
+    }
     [
         (hosts_at, hosts(spec)),
         (hostname_at, format!("{}\n", spec.hostname)),
@@ -60,9 +64,10 @@ fn hosts(spec: &BootSpec) -> String {
          ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
     let name = spec.hostname.as_str();
-    let names = match name.split_once('.') {
-        Some((short, _)) => format!("{name} {short}"),
-        None => name.to_owned(),
+    let names = match (name.split_once('.'), &spec.domain) {
+        (Some((short, _)), _) => format!("{name} {short}"),
+        (None, Some(domain)) => format!("{name}.{} {name}", domain.as_str()),
+        (None, None) => name.to_owned(),
     };
     let mut addresses = spec
         .nics
@@ -74,6 +79,9 @@ fn hosts(spec: &BootSpec) -> String {
     }
     for address in addresses {
         let _ = writeln!(text, "{address}\t{names}");
+    }
+    for entry in &spec.hosts {
+        let _ = writeln!(text, "{}\t{}", entry.address, entry.name.as_str());
     }
     text
 }
@@ -176,6 +184,21 @@ pub(crate) fn lay(
     Ok(())
 }
 
+/// Writes the files whose content is to be another than before, in the place of what the running container
+/// has in them. What its users wrote into the others stays.
+pub(crate) fn renew(container: &ContainerId, before: &BootSpec, spec: &BootSpec) -> io::Result<()> {
+    for ((target, new), (_, old)) in contents(spec).into_iter().zip(contents(before)) {
+        if new != old {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .truncate(true)
+                .open(file(container, target))?;
+            file.write_all(new.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the files of a container, if there are any. One that runs has them until it ends.
 pub(crate) fn remove(container: &ContainerId) -> io::Result<()> {
     let folder = folder(container);
@@ -218,6 +241,10 @@ mod tests {
         alone.nics.clear();
         alone.hostname = "web".parse().unwrap();
         assert!(super::hosts(&alone).ends_with("127.0.1.1\tweb\n"));
+        alone.domain = "example.com".parse().ok();
+        alone.hosts = vec!["db:10.0.0.7".parse().unwrap()];
+        let text = "127.0.1.1\tweb.example.com web\n10.0.0.7\tdb\n";
+        assert!(super::hosts(&alone).ends_with(text));
     }
 
     #[test]
@@ -225,7 +252,8 @@ mod tests {
         let mut spec = spec();
         spec.dns = vec!["1.1.1.1".parse().unwrap(), "fd00::53".parse().unwrap()];
         spec.search = vec!["lan".parse().unwrap(), "example.com".parse().unwrap()];
-        let text = "nameserver 1.1.1.1\nnameserver fd00::53\nsearch lan example.com\n";
+        spec.dns_options = vec!["ndots:2".parse().unwrap(), "rotate".parse().unwrap()];
+        let text = "nameserver 1.1.1.1\nnameserver fd00::53\nsearch lan example.com\noptions ndots:2 rotate\n";
         let [hosts, hostname, resolv_conf] = contents(&spec);
         assert_eq!(resolv_conf, ("/etc/resolv.conf", text.to_owned()));
         assert_eq!(hostname, ("/etc/hostname", "web.lan\n".to_owned()));

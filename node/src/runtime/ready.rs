@@ -19,19 +19,28 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// All signals but KILL (9) and STOP (19), which cannot be blocked.
 const ALL: u64 = !(1 << 8 | 1 << 18);
 
-/// Waits until `onedock-init`, where it is the first process, has blocked all signals, or has
-/// ended. Other first processes are not waited for. Whether it came so far.
+/// Waits until `onedock-init`, where it is the first process, has blocked all signals, has ended, or has
+/// given way to an init system of the image. Other first processes are not waited for. Whether it came so
+/// far.
 pub(crate) fn wait(id: &ContainerId, process: &Process) -> bool {
     let spec = BootSpec::read(&Paths::system(), id);
-    if !matches!(spec, Ok(Some(spec)) if spec.first == FirstProcess::KeepAlive) {
+    let has_init =
+        |spec: &BootSpec| matches!(spec.first, FirstProcess::Init | FirstProcess::KeepAlive);
+    if !matches!(spec, Ok(Some(spec)) if has_init(&spec)) {
         return true;
     }
     let ready = wait::until(LIMIT, || {
         let status = fs::read_to_string(format!("/proc/{}/status", process.id()));
-        let ready = status.is_ok_and(|text| blocks_all(&text));
-        (ready || !process.lives()).then_some(())
+        let ready = status.is_ok_and(|text| blocks_all(&text) || is_another(&text));
+        (ready && !process.waits() || !process.lives()).then_some(())
     });
     ready.is_some()
+}
+
+/// Whether `/proc/<pid>/status` is not that of `onedock-init`.
+fn is_another(status: &str) -> bool {
+    let name = status.lines().find_map(|line| line.strip_prefix("Name:"));
+    name.is_some_and(|name| name.trim() != "onedock-init")
 }
 
 /// Whether `/proc/<pid>/status` is that of `onedock-init` when it has blocked all signals. While it
@@ -65,6 +74,8 @@ mod tests {
         assert!(!blocks_all(&status("runc:[2:INIT]", running, all)));
         assert!(!blocks_all(&status("runc:[2:INIT]", sleeping, all)));
         assert!(!blocks_all(""));
+        assert!(is_another(&status("systemd", running, none)));
+        assert!(!is_another(&status("onedock-init", running, none)) && !is_another(""));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "fixed values of a test")]
 
 mod bounds;
+mod context;
 mod first_process;
 mod images;
 mod killed;

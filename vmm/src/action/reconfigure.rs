@@ -1,19 +1,32 @@
 //! `reconfigure`: the context was written anew, by `updateconf` or with a NIC or an alias that was
-//! attached or detached. Addresses and routes of the NICs are put into force as the context has them
-//! now. On a system datastore of ours the files are there already; on those of OpenNebula's own they
-//! come as an ISO image, whose files take the place of those that the running container sees.
+//! attached or detached. Addresses and routes of the NICs, the VM's names, and what is applied inside are
+//! put into force as the context has them now. On a system datastore of ours the files are there already;
+//! on those of OpenNebula's own they come as an ISO image, whose files take the place of those that the
+//! running container sees.
 
-use onedock_common::engine::Engine;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use onedock_common::engine::{ContainerInfo, Engine, EngineError};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::lock::VmLock;
+use onedock_common::types::text::folded;
 use onedock_node::client::Root;
+use onedock_node::request::Request;
 
 use super::{LOCK_WAIT, context, nics, running};
 use crate::request::ReconfigureRequest;
-use crate::{Host, attributes};
+use crate::{Host, attributes, plan};
+
+/// `onedock-init` in a container (`node/src/runtime/init.rs`).
+const INIT: &str = "/dev/onedock-init";
+/// The longest that applying a context may take; scripts go on behind it.
+const APPLYING: Duration = Duration::from_secs(60);
+/// The longest line of a note.
+const LINE: usize = 300;
 
 pub(super) async fn run<E: Engine, R: Root>(
     host: &Host<E, R>,
@@ -22,7 +35,7 @@ pub(super) async fn run<E: Engine, R: Root>(
 ) -> anyhow::Result<Answer> {
     let vm = Vm::from_action_with(document, host.config.default_prefix)?;
     running::ensure_same(&vm, request.name)?;
-    let notes = attributes::of_context("reconfigure", &vm)?;
+    let mut notes = attributes::of_context("reconfigure", &vm)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     if Descriptor::find(&request.disk)? != Some(DiskKind::Folder) {
         context::of(host, vm.id, request.disk.clone()).await?;
@@ -33,8 +46,82 @@ pub(super) async fn run<E: Engine, R: Root>(
     {
         let described = nics::described(&vm, &spec)?;
         if described != spec.nics {
-            nics::change(host, &container, spec, described).await?;
+            nics::change(host, &container, spec.clone(), described.clone()).await?;
+        }
+        let before = BootSpec {
+            nics: described,
+            ..spec.clone()
+        };
+        names(host, &vm, &container, &spec, before).await?;
+        if !container.paused && vm.context.as_ref().is_some_and(|c| c.asks_inside()) {
+            notes.extend(inside(host, &container).await?);
         }
     }
     Ok(Answer::done().with_notes(notes))
 }
+
+/// Changes the VM's names where they are others now. `was` is what it was started with, `now` the same
+/// with the NICs of now, whose addresses stand in `/etc/hosts`.
+async fn names<E: Engine, R: Root>(
+    host: &Host<E, R>,
+    vm: &Vm,
+    container: &ContainerInfo,
+    was: &BootSpec,
+    now: BootSpec,
+) -> anyhow::Result<()> {
+    let mut spec = now.clone();
+    plan::renew_names(&mut spec, vm, &host.config);
+    if spec == *was {
+        return Ok(());
+    }
+    let request = Request::ChangeNames {
+        container: container.id.clone(),
+        before: Box::new(only_names(was)),
+        spec: Box::new(only_names(&spec)),
+    };
+    host.root
+        .call(&request)
+        .await
+        .context("the VM's names cannot be changed")?;
+    if spec != now {
+        running::keep(host, container, &spec)?;
+    }
+    Ok(())
+}
+
+/// What a request has to carry.
+fn only_names(spec: &BootSpec) -> BootSpec {
+    BootSpec {
+        args: Vec::new(),
+        environment: Vec::new(),
+        volumes: Vec::new(),
+        disks: Vec::new(),
+        ..spec.clone()
+    }
+}
+
+/// Applies the context inside; a line for each thing that could not be done.
+async fn inside<E: Engine, R: Root>(
+    host: &Host<E, R>,
+    container: &ContainerInfo,
+) -> anyhow::Result<Vec<String>> {
+    let note = |line: &str| format!("reconfigure: {}", folded(line, LINE));
+    let command = [INIT, "reconfigure"];
+    match host.engine.exec(&container.id, &command, APPLYING).await {
+        Ok(done) if done.code == 0 => Ok(done.lines.iter().map(|line| note(line)).collect()),
+        // The engine's words for a program that the container does not have.
+        Ok(done) if matches!(done.code, 126 | 127) => Ok(vec![note(WITHOUT_INIT)]),
+        Ok(done) => Ok(vec![note(&format!(
+            "the context could not be applied inside the VM: onedock-init ended with exit code {}",
+            done.code
+        ))]),
+        Err(EngineError::Refused { message, .. }) if message.contains(INIT) => {
+            Ok(vec![note(WITHOUT_INIT)])
+        }
+        // The VM has ended meanwhile; its next start applies it.
+        Err(EngineError::Conflict { .. } | EngineError::Missing { .. }) => Ok(Vec::new()),
+        Err(e) => Err(e).context("the context cannot be applied inside the VM"),
+    }
+}
+
+const WITHOUT_INIT: &str = "the VM was started without a context, so that nothing in it applies the new one; it counts from its next start on";

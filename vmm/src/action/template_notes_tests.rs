@@ -2,6 +2,8 @@
 
 use onedock_common::opennebula::answer::Answer;
 
+use onedock_node::request::Request;
+
 use super::fake_node::{FakeNode, RECORDED, action, small, with_disk, without_disk};
 
 /// The recorded template with its root disk only, and all that it asks.
@@ -34,8 +36,8 @@ fn a_deploy_says_what_the_template_asks_in_vain_and_is_silent_when_it_is_nothing
         ),
         (
             "<SET_HOSTNAME>",
-            "<START_SCRIPT>id</START_SCRIPT>",
-            "CONTEXT/START_SCRIPT is not",
+            "<DNS_HOSTNAME>YES</DNS_HOSTNAME>",
+            "CONTEXT/DNS_HOSTNAME is not",
         ),
         (
             "<LOGO>",
@@ -109,9 +111,75 @@ fn a_new_context_of_a_running_vm_is_told_what_of_it_is_not_done() {
     let arguments = ["one-5", "sdd", &path, "5", "node1"];
     let said = |document: &str| node.act("reconfigure", &arguments, document).unwrap().notes;
     assert!(said(&action(&small(), 3)).is_empty());
+    assert!(
+        node.host.engine.executed().is_empty(),
+        "nothing is to be applied inside"
+    );
+    let named = put(
+        &small(),
+        "<SET_HOSTNAME>",
+        "<DNS_HOSTNAME>YES</DNS_HOSTNAME>",
+    );
+    let lines = said(&action(&named, 3));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("reconfigure: CONTEXT/DNS_HOSTNAME is not supported"));
+    // What is applied inside says itself what it could not do.
+    node.host.engine.say(&["TIMEZONE x is not a time zone"]);
     let lines = said(&action(&recorded(), 3));
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[0].starts_with("reconfigure: CONTEXT/START_SCRIPT is not supported"));
+    assert_eq!(lines, ["reconfigure: TIMEZONE x is not a time zone"]);
+    assert_eq!(
+        node.host.engine.executed(),
+        ["/dev/onedock-init reconfigure"]
+    );
+}
+
+#[test]
+fn new_names_of_a_running_vm_are_in_force_at_once_and_from_its_next_start_on() {
+    let node = FakeNode::new();
+    node.deploy().unwrap();
+    let path = node.disk(5).display().to_string();
+    let arguments = ["one-5", "sdd", &path, "5", "node1"];
+    let changes = || {
+        let requests = node.host.root.requests();
+        let named = requests.into_iter().filter_map(|request| match request {
+            Request::ChangeNames { before, spec, .. } => {
+                Some((before.hostname.to_string(), spec.hostname.to_string()))
+            }
+            _ => None,
+        });
+        named.collect::<Vec<_>>()
+    };
+    node.act("reconfigure", &arguments, &action(&small(), 3))
+        .unwrap();
+    assert_eq!(changes(), []);
+    let renamed = small().replace("<![CDATA[web01]]></SET_HOSTNAME>", "db</SET_HOSTNAME>");
+    assert_ne!(renamed, small());
+    for _ in 0..2 {
+        node.act("reconfigure", &arguments, &action(&renamed, 3))
+            .unwrap();
+        assert_eq!(changes(), [("web01".to_owned(), "db".to_owned())]);
+    }
+    assert_eq!(node.spec().hostname.as_str(), "db");
+}
+
+#[test]
+fn a_vm_that_cannot_apply_a_new_context_says_when_it_counts() {
+    let node = FakeNode::new();
+    node.deploy().unwrap();
+    let path = node.disk(5).display().to_string();
+    let arguments = ["one-5", "sdd", &path, "5", "node1"];
+    let document = action(&recorded(), 3);
+    node.host.engine.refuse("exec", 1);
+    node.act("reconfigure", &arguments, &document).unwrap_err();
+    node.host
+        .engine
+        .change("one-5", |container| container.info.paused = true);
+    let notes = node
+        .act("reconfigure", &arguments, &document)
+        .unwrap()
+        .notes;
+    assert_eq!(notes, [] as [&str; 0]);
+    assert!(node.host.engine.executed().is_empty());
 }
 
 #[test]

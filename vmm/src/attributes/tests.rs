@@ -63,8 +63,6 @@ fn attack_2_what_the_recorded_vm_asks_in_vain_is_said_once_each() {
     let expected = [
         "deploy: GRAPHICS is not supported by this version of the driver: the VM has no VNC or SPICE console",
         "deploy: RAW is not supported by this version of the driver: its DATA is not handed on to the Docker engine",
-        "deploy: CONTEXT/START_SCRIPT is not supported by this version of the driver: no script is run; it lies in /context for a program of the image",
-        "deploy: CONTEXT/SSH_PUBLIC_KEY is not supported by this version of the driver: no key is put into the VM; it lies in /context for a program of the image",
         "deploy: DOCKER_ENV is not supported by this version of the driver: the container has the environment, the user and the rights of its image",
     ];
     for text in RECORDED {
@@ -86,9 +84,9 @@ fn no_recorded_start_is_refused_and_only_the_first_vm_asks_for_what_is_not_suppo
             starts += 1;
             let lines = at_start("deploy", &vm(call["stdin"].as_str().unwrap())).unwrap();
             let expected = match call["operation"].as_str().unwrap() {
-                "create" => 5,
-                // An updateconf took three of them away.
-                "resume-poff" | "resume-poff2" | "resume-undeploy" => 2,
+                "create" => 3,
+                // An updateconf took the others away.
+                "resume-poff" | "resume-poff2" | "resume-undeploy" => 1,
                 _ => 0,
             };
             assert_eq!(
@@ -125,23 +123,8 @@ fn what_is_not_supported_is_logged_with_where_it_stands() {
         ),
         (
             "CONTEXT",
-            "<PASSWORD>x</PASSWORD><USERNAME>u</USERNAME>",
-            "CONTEXT/PASSWORD, CONTEXT/USERNAME",
-        ),
-        (
-            "CONTEXT",
-            "<START_SCRIPT_BASE64>eA==</START_SCRIPT_BASE64>",
-            "CONTEXT/START_SCRIPT, CONTEXT/START_SCRIPT_BASE64",
-        ),
-        (
-            "CONTEXT",
-            "<INIT_SCRIPTS>a.sh</INIT_SCRIPTS>",
-            "CONTEXT/INIT_SCRIPTS, CONTEXT/START_SCRIPT",
-        ),
-        (
-            "CONTEXT",
-            "<REPORT_READY>YES</REPORT_READY>",
-            "CONTEXT/REPORT_READY",
+            "<DNS_HOSTNAME>YES</DNS_HOSTNAME>",
+            "CONTEXT/DNS_HOSTNAME",
         ),
         (
             "OS",
@@ -209,7 +192,7 @@ fn what_guards_data_secrets_or_the_network_is_refused_with_all_of_it_in_one_line
         assert!(error.len() < 600, "{error}");
         // A VM that runs with it since an earlier version goes on.
         let lines = at_restore("restore", &vm);
-        assert_eq!(lines.len(), 6, "{lines:?}");
+        assert_eq!(lines.len(), 4, "{lines:?}");
     }
     let both = with("<PCI><VENDOR>10de</VENDOR></PCI><VROUTER_ID>3</VROUTER_ID>");
     let error = at_start("deploy", &both).unwrap_err().to_string();
@@ -280,8 +263,9 @@ fn of_a_disk_and_of_the_context_only_their_own_is_logged() {
     let secret = with_in("DISK", "<LUKS_SECRET>x</LUKS_SECRET>");
     assert!(of_disk("attach_disk", &secret, DiskId::new(0)).is_err());
     assert!(of_disk("attach_disk", &secret, DiskId::new(1)).is_ok());
-    let lines = of_context("reconfigure", &vm).unwrap();
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    let named = with_in("CONTEXT", "<DNS_HOSTNAME>YES</DNS_HOSTNAME>");
+    let lines = of_context("reconfigure", &named).unwrap();
+    assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines.iter().all(|l| l.starts_with("reconfigure: CONTEXT/")));
 }
 
