@@ -199,6 +199,8 @@ impl<'a> Bench<'a> {
                 swap: 0,
                 pids: 0,
             },
+            body: Default::default(),
+            host: Default::default(),
             storage_mib: None,
         };
         let docker = Docker::at(self.engine.socket())?;

@@ -13,6 +13,8 @@ pub mod engine;
 pub mod log;
 mod no_name_service;
 pub mod opennebula;
+#[cfg(feature = "options")]
+pub mod options;
 pub mod process;
 #[cfg(feature = "resolver")]
 pub mod resolver;

@@ -59,6 +59,8 @@ impl Host {
             terminal: false,
             no_volume_at: Vec::new(),
             limits,
+            body: Default::default(),
+            host: Default::default(),
             storage_mib: None,
         };
         let id = self.runtime.block_on(self.docker.create(&spec))?;

@@ -226,6 +226,7 @@ pub fn boot_spec(vm: u32) -> Result<BootSpec> {
         dns_options: Vec::new(),
         hosts: Vec::new(),
         domain: None,
+        drop_capabilities: Vec::new(),
         environment: Vec::new(),
         context: None,
         volumes: Vec::new(),

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use onedock_common::engine::ContainerInfo;
-use onedock_common::engine::labels::{DISK, DRIVER, ONEDOCK, SOURCE, TREE, VERSION, VM, has};
+use onedock_common::engine::labels::{
+    DISK, DRIVER, ONEDOCK, OPTIONS, SOURCE, TREE, VERSION, VM, has,
+};
+use onedock_common::options::EngineOptions;
 use onedock_common::state::descriptor::Descriptor;
 
 /// All of them. They stand over labels of the same name that an image carries (attack 12).
-pub(crate) fn of(descriptor: &Descriptor) -> BTreeMap<String, String> {
-    all(VM, descriptor)
+pub(crate) fn of(descriptor: &Descriptor, options: Option<String>) -> BTreeMap<String, String> {
+    let mut labels = all(VM, descriptor);
+    labels.extend(options.map(|text| (OPTIONS.to_owned(), text)));
+    labels
 }
 
 /// Those of a further disk's tree.
@@ -26,6 +31,12 @@ fn all(vm: &'static str, descriptor: &Descriptor) -> BTreeMap<String, String> {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
+}
+
+/// What the engine was asked for beside as the container was made.
+pub(crate) fn made_with(container: &ContainerInfo) -> EngineOptions {
+    let text = container.labels.get(OPTIONS);
+    text.map(|text| EngineOptions::of_text(text)).unwrap_or_default()
 }
 
 /// Whether the container was made of this disk's image.
@@ -63,7 +74,7 @@ mod tests {
             snapshots: Vec::new(),
         };
         let engine = FakeEngine::default();
-        engine.add("one-5", of(&descriptor));
+        engine.add("one-5", of(&descriptor, None));
         let container = engine.containers().remove(0).info;
         assert!(is_made_of(&container, &descriptor));
         descriptor.image = image("cd");

@@ -10,6 +10,7 @@ mod fake_root;
 mod host_ends;
 mod iso;
 mod labels;
+mod options;
 pub mod plan;
 mod request;
 mod signals;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use onedock_common::engine::Docker;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
+use onedock_common::options::policy::Policy;
 use onedock_common::state::paths::Paths;
 
 pub use action::Action;
@@ -37,6 +39,8 @@ pub struct Host<E, R> {
     pub paths: Paths,
     /// `onedock.conf`.
     pub config: Config,
+    /// What users may ask of Docker.
+    pub policy: Policy,
 }
 
 /// Runs one action as `one_vmm_exec` calls it: its name, its arguments, its standard input.
@@ -49,6 +53,7 @@ pub fn run(name: &OsStr, arguments: Vec<OsString>) -> anyhow::Result<Answer> {
         engine: Docker::local()?,
         root: Helper::default(),
         paths: Paths::system(),
+        policy: Policy::load(Config::place().as_deref())?,
         config,
     };
     let _span = tracing::info_span!(

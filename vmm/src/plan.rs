@@ -2,9 +2,10 @@
 //! input gives the same plan, and nothing is touched.
 
 pub mod disks;
+mod made_with;
 mod nics;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use onedock_common::engine::{CreateSpec, Limits};
@@ -14,9 +15,12 @@ use onedock_common::opennebula::vm::Vm;
 use onedock_common::state::boot::{self, BootSpec, FirstProcess};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::types::image_config::ImageConfig;
-use onedock_common::{ContainerName, NameServer};
+use onedock_common::options::Options;
+use onedock_common::{ContainerName, Hostname, NameServer, SearchDomain};
+use serde_json::Map;
 
 use crate::labels;
+pub use made_with::{Changed, changed};
 pub use nics::nics;
 
 /// The runtime's name in `daemon.json`.
@@ -35,23 +39,31 @@ pub fn container(
     descriptor: &Descriptor,
     image: &ImageConfig,
     config: &Config,
+    options: &Options,
 ) -> CreateSpec {
     let nothing = image.entrypoint.is_empty() && image.cmd.is_empty();
     CreateSpec {
         name: ContainerName::of(vm.id),
         image: descriptor.image.clone(),
-        hostname: vm.hostname(),
-        labels: labels::of(descriptor),
+        hostname: hostname(vm, options),
+        labels: labels::of(descriptor, options.engine.text()),
         cmd: nothing.then(|| vec![NO_COMMAND.to_owned()]),
         runtime: RUNTIME,
-        terminal: true,
+        terminal: options.terminal.unwrap_or(true),
         no_volume_at: ENGINE_FILES
             .into_iter()
             .filter(|file| image.volumes.iter().any(|path| path == Path::new(file)))
             .collect(),
-        limits: limits(vm, config),
+        limits: limits(vm, config, options),
+        body: options.engine.body.clone(),
+        host: options.engine.host.clone(),
         storage_mib: vm.disk(descriptor.disk).and_then(disks::bound),
     }
+}
+
+/// The name inside: the option's, else the VM's.
+fn hostname(vm: &Vm, options: &Options) -> Hostname {
+    options.hostname.clone().unwrap_or_else(|| vm.hostname())
 }
 
 /// The container whose layer is the tree of a further disk. It never runs, so that its command
@@ -73,6 +85,8 @@ pub fn tree(vm: &Vm, descriptor: &Descriptor) -> CreateSpec {
             swap: 0,
             pids: 0,
         },
+        body: Map::new(),
+        host: Map::new(),
         storage_mib: vm.disk(descriptor.disk).and_then(disks::bound),
     }
 }
@@ -92,6 +106,7 @@ pub fn boot_tree(vm: &Vm, boot_id: &str) -> BootSpec {
         dns_options: Vec::new(),
         hosts: Vec::new(),
         domain: None,
+        drop_capabilities: Vec::new(),
         environment: Vec::new(),
         context: None,
         volumes: Vec::new(),
@@ -100,65 +115,77 @@ pub fn boot_tree(vm: &Vm, boot_id: &str) -> BootSpec {
 }
 
 /// Weight of 1024 a CPU; VCPU, where it is given, bounds hard; memory with as much swap as the
-/// VM's swap disks have; and as many processes as the site allows each VM.
+/// VM's swap disks have; and as many processes as the site allows each VM. Options stand over them, where the
+/// policy lets a user have them.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "CPU is at most 4096 and MEMORY 2^30 MiB"
 )]
-pub fn limits(vm: &Vm, config: &Config) -> Limits {
+pub fn limits(vm: &Vm, config: &Config, options: &Options) -> Limits {
     let capacity = &vm.capacity;
+    let asked = &options.limits;
     let shares = (capacity.cpu * 1024.0).round() as i64;
+    let quota = capacity.vcpu.map_or(0, |n| i64::from(n) * 100_000);
+    let memory = asked.memory.unwrap_or((capacity.memory_mib as i64) << 20);
+    let swap = asked.memory_and_swap.map_or_else(
+        || disks::swap(vm.disks.iter()),
+        |both| both.saturating_sub(memory).max(0),
+    );
     Limits {
         // The kernel takes 2 to 262144.
-        cpu_shares: shares.clamp(2, 262_144),
-        cpu_quota_us: capacity.vcpu.map_or(0, |n| i64::from(n) * 100_000),
-        memory: (capacity.memory_mib as i64) << 20,
-        swap: disks::swap(vm.disks.iter()),
-        pids: i64::from(config.pids),
+        cpu_shares: asked.cpu_shares.unwrap_or(shares).clamp(2, 262_144),
+        cpu_quota_us: asked.cpu_quota_us.unwrap_or(quota),
+        memory,
+        swap,
+        pids: asked.pids.unwrap_or(i64::from(config.pids)),
     }
 }
 
-/// The boot spec of the next start, without its disks. `context` is the folder of the context
-/// files; `terminal` is whether the container has one.
+/// The boot spec of the next start, without its disks and the context's folder. `terminal` is whether the
+/// container has one.
 pub fn boot(
     vm: &Vm,
     descriptor: &Descriptor,
     image: &ImageConfig,
     config: &Config,
-    context: Option<PathBuf>,
+    options: &Options,
     terminal: bool,
     boot_id: &str,
 ) -> anyhow::Result<BootSpec> {
-    let mut args = command(vm, descriptor, image, config)?;
-    let first = if is_nothing(&args) || (!terminal && is_bare(&args)) {
+    let mut args = command(vm, descriptor, image, config, options)?;
+    let is_idle = is_nothing(&args) || (!terminal && is_bare(&args) && options.terminal.is_none());
+    if is_idle {
         args.clear();
-        FirstProcess::KeepAlive
-    } else {
-        of_command(vm)
+    }
+    let first = match is_idle || options.keep_alive {
+        true => FirstProcess::KeepAlive,
+        false => of_command(vm, options),
     };
     Ok(BootSpec {
         version: boot::VERSION,
         vm: vm.id,
         boot_id: boot_id.to_owned(),
-        hostname: vm.hostname(),
+        hostname: hostname(vm, options),
         args,
         first,
         nics: nics(vm)?,
-        dns: dns(vm, config),
-        search: vm.search_domains(),
-        dns_options: Vec::new(),
-        hosts: Vec::new(),
-        domain: None,
-        environment: Vec::new(),
-        context,
+        dns: dns(vm, config, options),
+        search: search(vm, options),
+        dns_options: options.dns_options.clone(),
+        hosts: options.hosts.clone(),
+        domain: options.domain.clone(),
+        drop_capabilities: Vec::new(),
+        environment: options.environment.clone(),
+        context: None,
         volumes: image.volumes.clone(),
         disks: Vec::new(),
     })
 }
 
-/// Who is process 1 of a VM with a command: `onedock-init` where the context asks for something inside.
-fn of_command(vm: &Vm) -> FirstProcess {
-    match vm.context.as_ref().is_some_and(Context::asks_inside) {
+/// Who is process 1 of a VM with a command: `onedock-init` where the context asks for something inside, or
+/// an option for it.
+fn of_command(vm: &Vm, options: &Options) -> FirstProcess {
+    match options.init || vm.context.as_ref().is_some_and(Context::asks_inside) {
         true => FirstProcess::Init,
         false => FirstProcess::Command,
     }
@@ -168,11 +195,17 @@ fn of_command(vm: &Vm) -> FirstProcess {
 /// (`onevm updateconf`, `onevm rename`) and a machine would read again as it boots: its name, its
 /// name servers, and its NICs' addresses and routes, which CONTEXT can overrule. NICs themselves
 /// come and go by actions of their own.
-pub fn renew(spec: &mut BootSpec, vm: &Vm, config: &Config) -> anyhow::Result<()> {
+pub fn renew(
+    spec: &mut BootSpec,
+    vm: &Vm,
+    config: &Config,
+    options: &Options,
+) -> anyhow::Result<()> {
     if matches!(spec.first, FirstProcess::Command | FirstProcess::Init) {
-        spec.first = of_command(vm);
+        spec.first = of_command(vm, options);
     }
-    renew_names(spec, vm, config);
+    spec.environment = options.environment.clone();
+    renew_names(spec, vm, config, options);
     let nics = nics(vm)?;
     let plugs = |nics: &[boot::Nic]| -> Vec<_> {
         let plug = |nic: &boot::Nic| (nic.id, nic.host.clone(), nic.bridge.clone());
@@ -185,37 +218,60 @@ pub fn renew(spec: &mut BootSpec, vm: &Vm, config: &Config) -> anyhow::Result<()
 }
 
 /// The same of a VM that runs: its name, its name servers and domains.
-pub fn renew_names(spec: &mut BootSpec, vm: &Vm, config: &Config) {
-    spec.hostname = vm.hostname();
-    spec.dns = dns(vm, config);
-    spec.search = vm.search_domains();
+pub fn renew_names(spec: &mut BootSpec, vm: &Vm, config: &Config, options: &Options) {
+    spec.hostname = hostname(vm, options);
+    spec.dns = dns(vm, config, options);
+    spec.search = search(vm, options);
+    spec.dns_options = options.dns_options.clone();
+    spec.hosts = options.hosts.clone();
+    spec.domain = options.domain.clone();
 }
 
-/// The VM's name servers, then those of the site.
-fn dns(vm: &Vm, config: &Config) -> Vec<NameServer> {
-    let mut servers = vm.dns();
-    for server in &config.override_dns {
-        if !servers.contains(server) {
-            servers.push(server.clone());
+/// The option's name servers, the VM's, then those of the site, each once.
+fn dns(vm: &Vm, config: &Config, options: &Options) -> Vec<NameServer> {
+    let own = vm.dns();
+    let all = options.dns.iter().chain(&own).chain(&config.override_dns);
+    each_once(all)
+}
+
+/// The option's search domains, then the VM's.
+fn search(vm: &Vm, options: &Options) -> Vec<SearchDomain> {
+    let own = vm.search_domains();
+    each_once(options.search.iter().chain(&own))
+}
+
+fn each_once<'a, T: Clone + PartialEq + 'a>(items: impl Iterator<Item = &'a T>) -> Vec<T> {
+    let mut all = Vec::new();
+    for item in items {
+        if !all.contains(item) {
+            all.push(item.clone());
         }
     }
-    servers
+    all
 }
 
-/// Entrypoint of the image, then DOCKERRUN of the disk, else the one stored with the image, else
-/// ONEDOCK_DEFAULT_DOCKERRUN, else the image's command, as in ONEDock.
+/// Entrypoint and command. The entrypoint is the option's, else the image's; the command is the option's,
+/// else DOCKERRUN of the disk, else the one stored with the image, else ONEDOCK_DEFAULT_DOCKERRUN, else the
+/// image's command, which belongs to its own entrypoint alone, as with `docker run --entrypoint`.
 fn command(
     vm: &Vm,
     descriptor: &Descriptor,
     image: &ImageConfig,
     config: &Config,
+    options: &Options,
 ) -> anyhow::Result<Vec<String>> {
+    let entrypoint = options.entrypoint.as_ref().unwrap_or(&image.entrypoint);
+    let with = |words: &[String]| entrypoint.iter().chain(words).cloned().collect();
+    if let Some(words) = &options.command {
+        return Ok(with(words));
+    }
     let wished = vm
         .disk(descriptor.disk)
         .and_then(|disk| disk.dockerrun.as_deref())
         .or(descriptor.dockerrun.as_deref())
         .or(config.default_dockerrun.as_deref());
     let words = match wished {
+        None if options.entrypoint.is_some() => Vec::new(),
         None => image.cmd.clone(),
         Some(text) => {
             let words = shell_words::split(text)
@@ -224,7 +280,7 @@ fn command(
             words
         }
     };
-    Ok(image.entrypoint.iter().cloned().chain(words).collect())
+    Ok(with(&words))
 }
 
 /// Whether the image has no command: onedock-init waits in its place.
@@ -293,7 +349,7 @@ mod tests {
             descriptor,
             image,
             &Config::default(),
-            Some("/ds/101/5/disk.5".into()),
+            &Options::default(),
             true,
             "b",
         )
@@ -302,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_traced_vm_becomes_limits_and_a_boot_spec() {
-        let limits = limits(&vm(), &Config::default());
+        let limits = limits(&vm(), &Config::default(), &Options::default());
         assert_eq!(
             limits,
             Limits {
@@ -316,10 +372,6 @@ mod tests {
         let spec = spec(&vm(), &descriptor(), &image(&["/entry"], &["serve"]));
         assert_eq!(spec.args, ["/entry", "serve"]);
         assert_eq!(spec.first, FirstProcess::Init);
-        assert_eq!(
-            spec.context.as_deref(),
-            Some(std::path::Path::new("/ds/101/5/disk.5"))
-        );
         assert_eq!(spec.hostname.as_str(), "web01");
         assert_eq!(spec.volumes, [std::path::Path::new("/data")]);
         assert_eq!(
@@ -337,7 +389,7 @@ mod tests {
         let mut descriptor = descriptor();
         let image = image(&[], &["own"]);
         let mut config = Config::default();
-        let args = |vm: &Vm, d: &Descriptor, c: &Config| command(vm, d, &image, c).unwrap();
+        let args = |vm: &Vm, d: &Descriptor, c: &Config| command(vm, d, &image, c, &Options::default()).unwrap();
         assert_eq!(args(&vm, &descriptor, &config), ["own"]);
         config.default_dockerrun = Some("/bin/bash".into());
         assert_eq!(args(&vm, &descriptor, &config), ["/bin/bash"]);
@@ -349,7 +401,7 @@ mod tests {
         vm.disks[0].dockerrun = Some("sleep 5".into());
         assert_eq!(args(&vm, &descriptor, &config), ["sleep", "5"]);
         vm.disks[0].dockerrun = Some("echo $(id); rm -rf / 'x".into());
-        assert!(command(&vm, &descriptor, &image, &config).is_err());
+        assert!(command(&vm, &descriptor, &image, &config, &Options::default()).is_err());
     }
 
     #[test]
@@ -358,7 +410,7 @@ mod tests {
             let image = image(&[], cmd);
             let (mut vm, descriptor, config) = (vm(), descriptor(), Config::default());
             vm.context = None;
-            let spec = boot(&vm, &descriptor, &image, &config, None, terminal, "b");
+            let spec = boot(&vm, &descriptor, &image, &config, &Options::default(), terminal, "b");
             spec.unwrap().first
         };
         for cmd in [&["/bin/sh"][..], &["bash"], &["/bin/bash", "-l"]] {
@@ -372,7 +424,7 @@ mod tests {
         for cmd in [&[][..], &["/dev/onedock-init"]] {
             assert_eq!(first(true, cmd), FirstProcess::KeepAlive, "{cmd:?}");
         }
-        let made = container(&vm(), &descriptor(), &image(&[], &[]), &Config::default());
+        let made = container(&vm(), &descriptor(), &image(&[], &[]), &Config::default(), &Options::default());
         assert_eq!(
             made.cmd.as_deref(),
             Some(&["/dev/onedock-init".to_owned()][..])
@@ -382,7 +434,8 @@ mod tests {
                 &vm(),
                 &descriptor(),
                 &image(&[], &["x"]),
-                &Config::default()
+                &Config::default(),
+                &Options::default()
             )
             .cmd,
             None
@@ -398,10 +451,10 @@ mod tests {
             let mut spec = spec(&vm, &descriptor(), &image);
             let first = spec.first;
             spec.first = FirstProcess::KeepAlive;
-            renew(&mut spec, &vm, &Config::default()).unwrap();
+            renew(&mut spec, &vm, &Config::default(), &Options::default()).unwrap();
             assert_eq!(spec.first, FirstProcess::KeepAlive);
             spec.first = FirstProcess::Command;
-            renew(&mut spec, &vm, &Config::default()).unwrap();
+            renew(&mut spec, &vm, &Config::default(), &Options::default()).unwrap();
             assert_eq!(spec.first, first);
             first
         };
@@ -427,14 +480,14 @@ mod tests {
         };
         let mut expected = own;
         expected.push(site);
-        assert_eq!(dns(&vm, &config), expected);
+        assert_eq!(dns(&vm, &config, &Options::default()), expected);
     }
 
     #[test]
     fn a_volume_at_a_file_of_the_engine_is_not_made() {
         let mut image = image(&[], &["x"]);
         assert!(
-            container(&vm(), &descriptor(), &image, &Config::default())
+            container(&vm(), &descriptor(), &image, &Config::default(), &Options::default())
                 .no_volume_at
                 .is_empty()
         );
@@ -443,7 +496,7 @@ mod tests {
             "/etc/resolv.conf/".into(),
             "/srv".into(),
         ];
-        let made = container(&vm(), &descriptor(), &image, &Config::default());
+        let made = container(&vm(), &descriptor(), &image, &Config::default(), &Options::default());
         assert_eq!(made.no_volume_at, ["/etc/hosts", "/etc/resolv.conf"]);
     }
 }

@@ -215,7 +215,7 @@ impl Engine for Docker {
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let request = self
             .client
-            .create_container(Some(options), shapes::create_body(spec));
+            .create_container(Some(options), shapes::create_body(spec)?);
         let answer = self.within("create", WORK, request).await?;
         answer.id.parse().map_err(
             |e: crate::types::ids::BadContainer| EngineError::Unreadable {

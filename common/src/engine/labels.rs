@@ -20,6 +20,9 @@ pub const SOURCE: &str = "org.opennebula.source";
 /// The version of the driver that made it.
 pub const VERSION: &str = "org.opennebula.driver.version";
 
+/// What the engine was asked for beside, as one text (`EngineOptions::text` of the options).
+pub const OPTIONS: &str = "org.opennebula.options";
+
 /// Whether the container has `label` with this value.
 pub fn has(container: &ContainerInfo, label: &str, value: &str) -> bool {
     container.labels.get(label).is_some_and(|v| v == value)

@@ -24,6 +24,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 #[cfg(feature = "engine")]
@@ -146,6 +147,10 @@ pub struct CreateSpec {
     pub no_volume_at: Vec<&'static str>,
     /// What it may use.
     pub limits: Limits,
+    /// What its user asks of the engine beside: fields of its request and of HostConfig, in its API's form.
+    pub body: Map<String, Value>,
+    /// The latter.
+    pub host: Map<String, Value>,
     /// The most that its layer may hold, in MiB, where the engine's storage can bound one; `None`
     /// for no bound.
     pub storage_mib: Option<u64>,

@@ -11,6 +11,8 @@ use bollard::models::{
     HostConfigLogConfig, ImageInspect, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use serde_json::{Map, Value};
+
 use super::{ContainerInfo, CreateSpec, EngineError, ImageState, Limits, NoAnswer, unwrapped};
 use crate::types::image_config::ImageConfig;
 use crate::types::reference::Repository;
@@ -242,7 +244,46 @@ pub(super) fn update_body(
 }
 
 /// What a container is made with; all else of a VM comes with the boot spec.
-pub(super) fn create_body(spec: &CreateSpec) -> ContainerCreateBody {
+pub(super) fn create_body(spec: &CreateSpec) -> Result<ContainerCreateBody, EngineError> {
+    let body = own_body(spec);
+    if spec.body.is_empty() && spec.host.is_empty() {
+        return Ok(body);
+    }
+    let refused = |e: serde_json::Error| EngineError::Refused {
+        call: "create",
+        status: 400,
+        message: format!("an option of Docker is not what the engine takes: {e}"),
+    };
+    let labels = body.labels.clone().unwrap_or_default();
+    let mut value = serde_json::to_value(body).map_err(refused)?;
+    merge(&mut value, &spec.body);
+    if let Some(host) = value.get_mut("HostConfig") {
+        merge(host, &spec.host);
+    }
+    let mut body: ContainerCreateBody = serde_json::from_value(value).map_err(refused)?;
+    // The drivers' own labels stand over all others.
+    body.labels.get_or_insert_default().extend(labels);
+    Ok(body)
+}
+
+fn merge(into: &mut Value, fields: &Map<String, Value>) {
+    let Some(into) = into.as_object_mut() else {
+        return;
+    };
+    for (name, value) in fields {
+        match (into.get_mut(name), value) {
+            // Beside those that keep the engine from making volumes.
+            (Some(Value::Object(own)), Value::Object(further)) if name == "Tmpfs" => {
+                own.extend(further.clone());
+            }
+            _ => {
+                into.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn own_body(spec: &CreateSpec) -> ContainerCreateBody {
     let log_options = [("max-size", "10m"), ("max-file", "2")];
     ContainerCreateBody {
         hostname: Some(spec.hostname.to_string()),

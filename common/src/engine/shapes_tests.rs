@@ -62,7 +62,7 @@ fn a_container_without_a_bound_of_processes_is_made_without_one() {
     for (pids, expected) in [(0, None), (1, Some(1))] {
         let mut spec = spec(false);
         spec.limits.pids = pids;
-        let body = create_body(&spec).host_config.unwrap();
+        let body = create_body(&spec).unwrap().host_config.unwrap();
         assert_eq!(body.pids_limit, expected);
     }
 }
@@ -86,6 +86,8 @@ fn spec(terminal: bool) -> CreateSpec {
             swap: 0,
             pids: 0,
         },
+        body: Default::default(),
+        host: Default::default(),
         storage_mib: None,
     }
 }
@@ -102,10 +104,12 @@ fn attack_3_and_23_and_27_the_engine_is_asked_for_this_container_and_nothing_els
             swap: 1 << 20,
             pids: 4096,
         },
+        body: Default::default(),
+        host: Default::default(),
         storage_mib: Some(74),
         ..spec(false)
     };
-    let body = serde_json::to_value(create_body(&asked)).unwrap();
+    let body = serde_json::to_value(create_body(&asked).unwrap()).unwrap();
     let expected = serde_json::json!({
         "Hostname": "web",
         "Image": format!("front:5000/x@sha256:{}", "ab".repeat(32)),
@@ -186,7 +190,7 @@ fn the_bound_of_a_root_disk_is_in_mib_and_none_where_none_is_asked_for() {
             storage_mib,
             ..spec(true)
         };
-        let options = create_body(&bounded).host_config.unwrap().storage_opt;
+        let options = create_body(&bounded).unwrap().host_config.unwrap().storage_opt;
         let size = options.map(|options| options["size"].clone());
         assert_eq!(size.as_deref(), option);
     }
@@ -195,7 +199,7 @@ fn the_bound_of_a_root_disk_is_in_mib_and_none_where_none_is_asked_for() {
 #[test]
 fn a_vm_has_a_terminal_whose_input_stays_open_and_a_tree_has_none() {
     for terminal in [true, false] {
-        let body = create_body(&spec(terminal));
+        let body = create_body(&spec(terminal)).unwrap();
         assert_eq!(body.tty, Some(terminal));
         assert_eq!(body.open_stdin, Some(terminal));
         // An engine closes the input with its first reader where this is set.
@@ -268,4 +272,27 @@ fn an_image_of_which_the_engine_says_nothing_is_none_without_a_command() {
     // The client itself refuses what the engine writes then.
     let written = serde_json::json!({"Id": "sha256:ab", "RootFS": {}});
     assert!(serde_json::from_value::<ImageInspect>(written).is_err());
+}
+
+#[test]
+fn what_a_user_asks_of_the_engine_stands_beside_the_drivers_own() {
+    let mut asked = spec(true);
+    asked.no_volume_at = vec!["/etc/hosts"];
+    asked.labels = [("org.opennebula.vm".to_owned(), "5".to_owned())].into();
+    let map = |value: serde_json::Value| value.as_object().unwrap().clone();
+    asked.body = map(serde_json::json!({"User": "web", "Labels": {"a": "b", "org.opennebula.vm": "6"}}));
+    asked.host = map(serde_json::json!({
+        "CapAdd": ["NET_ADMIN"], "Tmpfs": {"/run": "size=1m"},
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}
+    }));
+    let body = serde_json::to_value(create_body(&asked).unwrap()).unwrap();
+    assert_eq!(body["User"], "web");
+    assert_eq!(body["Labels"], serde_json::json!({"a": "b", "org.opennebula.vm": "5"}));
+    let host = &body["HostConfig"];
+    assert_eq!(host["CapAdd"], serde_json::json!(["NET_ADMIN"]));
+    assert_eq!(host["Tmpfs"], serde_json::json!({"/etc/hosts": "", "/run": "size=1m"}));
+    assert_eq!(host["RestartPolicy"]["Name"], "on-failure");
+    assert_eq!((&host["Runtime"], &host["NetworkMode"]), (&"onedock".into(), &"none".into()));
+    asked.host = map(serde_json::json!({"CapAdd": 5}));
+    assert!(create_body(&asked).is_err());
 }

@@ -119,11 +119,16 @@ impl Config {
     /// that the running binary lies in (`remotes/onedock/<architecture>/<binary>`). No file
     /// means all defaults.
     pub fn load() -> Result<Self, ConfigError> {
-        let program = std::env::current_exe().ok();
-        match Self::file(std::env::var_os("ONEDOCK_CONF"), program.as_deref()) {
+        match Self::place() {
             Some(path) => Self::read(&path),
             None => Ok(Self::default()),
         }
+    }
+
+    /// Where the file of this program is, or would be.
+    pub fn place() -> Option<PathBuf> {
+        let program = std::env::current_exe().ok();
+        Self::file(std::env::var_os("ONEDOCK_CONF"), program.as_deref())
     }
 
     fn file(named: Option<OsString>, program: Option<&Path>) -> Option<PathBuf> {

@@ -16,6 +16,8 @@ pub struct Vm {
     pub id: VmId,
     /// VM/NAME, which users choose freely.
     pub name: String,
+    /// Whose it is.
+    pub owner: Owner,
     /// VM/LCM_STATE, which tells why an action is called (2 first boot, 18 power-off, …).
     pub lcm_state: u32,
     /// VM/DEPLOY_ID as it was answered at the first deploy.
@@ -43,6 +45,15 @@ pub struct Vm {
     pub template: Element,
     /// USER_TEMPLATE as it came: what `oned` itself gives no meaning.
     pub user_template: Option<Element>,
+}
+
+/// Whose a VM is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// VM/UNAME.
+    pub user: Option<String>,
+    /// VM/GNAME.
+    pub group: Option<String>,
 }
 
 /// Name servers and search domains.
@@ -93,6 +104,8 @@ pub struct Disk {
     pub kind: Option<String>,
     /// DOCKERRUN of the image (INHERIT_IMAGE_ATTR): the command in place of the image's.
     pub dockerrun: Option<String>,
+    /// DOCKER_OPTIONS of the image (INHERIT_IMAGE_ATTR): what it asks of Docker, as JSON or YAML.
+    pub docker_options: Option<String>,
     /// SAVE=YES: changes go back to the image (a persistent image).
     pub save: bool,
     /// SIZE in MiB: how large the VM's disk is.
@@ -150,6 +163,10 @@ impl Vm {
         Ok(Self {
             id: vm.required("ID")?,
             name: vm.text("NAME")?.unwrap_or_default().to_owned(),
+            owner: Owner {
+                user: vm.text("UNAME")?.map(str::to_owned),
+                group: vm.text("GNAME")?.map(str::to_owned),
+            },
             lcm_state: vm.read("LCM_STATE", parse_u32)?.unwrap_or(0),
             deploy_id: vm.text("DEPLOY_ID")?.map(str::to_owned),
             capacity: Capacity::from_node(&template)?,
@@ -293,6 +310,7 @@ impl Disk {
             tm_mad: disk.text("TM_MAD")?.map(str::to_owned),
             kind: disk.text("TYPE")?.map(str::to_ascii_uppercase),
             dockerrun: disk.text("DOCKERRUN")?.map(str::to_owned),
+            docker_options: disk.text("DOCKER_OPTIONS")?.map(str::to_owned),
             save: disk.switch("SAVE")?,
             size_mib: disk.read("SIZE", parse_whole)?,
             original_size_mib: disk.read("ORIGINAL_SIZE", parse_whole)?,

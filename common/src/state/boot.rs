@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::state::files;
 use crate::state::paths::Paths;
+use crate::types::capability::Capability;
 use crate::types::dns::{HostEntry, NameServer, ResolverOption, SearchDomain};
 use crate::types::environment::Variable;
 use crate::types::ids::{ContainerId, DiskId, NicId, VmId};
@@ -214,6 +215,9 @@ pub struct BootSpec {
     /// The domain behind a host name that has none of its own.
     #[serde(default)]
     pub domain: Option<SearchDomain>,
+    /// Capabilities that the engine gives the container and that the VM may have no more.
+    #[serde(default)]
+    pub drop_capabilities: Vec<Capability>,
     /// Variables beside and over those of the image.
     #[serde(default)]
     pub environment: Vec<Variable>,
@@ -328,6 +332,7 @@ mod tests {
             dns_options: vec!["ndots:2".parse().unwrap()],
             hosts: vec!["db:10.77.0.7".parse().unwrap()],
             domain: "lan".parse().ok(),
+            drop_capabilities: vec!["NET_ADMIN".parse().unwrap()],
             environment: vec!["A=1".parse().unwrap()],
             context: Some("/var/lib/one/datastores/101/5/disk.5".into()),
             volumes: vec![],

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use onedock_common::ContainerId;
 use onedock_common::state::boot::{BootSpec, FirstProcess};
 use onedock_common::state::files;
+use onedock_common::types::capability::Capability;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -273,6 +274,7 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
     for variable in &spec.environment {
         set_variable(env, variable.name(), variable.value());
     }
+    drop_capabilities(process, &spec.drop_capabilities);
     let args = match spec.first {
         FirstProcess::Never => return Err(BundleError::NoCommand),
         FirstProcess::Command | FirstProcess::Init if spec.args.is_empty() => {
@@ -286,6 +288,20 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
     process.insert("args".into(), args);
     rlimits::add(process);
     Ok(())
+}
+
+/// Takes capabilities out of every set.
+fn drop_capabilities(process: &mut Map<String, Value>, names: &[Capability]) {
+    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+    for set in sets.into_iter().flat_map(|sets| sets.values_mut()) {
+        if let Some(set) = set.as_array_mut() {
+            let is_dropped = |name: &Value| {
+                let name = name.as_str().unwrap_or_default();
+                names.iter().any(|dropped| dropped.is_called(name))
+            };
+            set.retain(|name| !is_dropped(name));
+        }
+    }
 }
 
 /// In the place of the variable of this name, or behind all.

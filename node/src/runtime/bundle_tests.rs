@@ -34,6 +34,7 @@ fn spec() -> BootSpec {
         dns_options: Vec::new(),
         hosts: Vec::new(),
         domain: None,
+        drop_capabilities: vec!["MKNOD".parse().unwrap()],
         environment: vec!["PATH=/srv/bin".parse().unwrap(), "B=x=y z".parse().unwrap()],
         context: None,
         volumes: vec![
@@ -68,6 +69,10 @@ fn expected() -> Value {
         masked.push(json!(format!("/sys/{path}")));
     }
     all["hostname"] = json!("web01");
+    for set in ["bounding", "effective", "permitted"] {
+        let set = all["process"]["capabilities"][set].as_array_mut().unwrap();
+        set.retain(|name| name != "CAP_MKNOD");
+    }
     all["process"]["args"] = json!(["/bin/httpd", "-f; $(x)"]);
     rlimits::add(all["process"].as_object_mut().unwrap());
     let env = all["process"]["env"].as_array_mut().unwrap();

@@ -98,6 +98,8 @@ impl TestHost {
                 swap: 0,
                 pids: 0,
             },
+            body: Default::default(),
+            host: Default::default(),
             storage_mib: None,
         };
         let id = runtime.block_on(self.node.engine.create(&spec)).unwrap();

@@ -16,7 +16,7 @@ use super::start::with_rollback;
 use super::{LOCK_WAIT, running};
 use crate::plan::disks::{self as planned, PlannedDisk};
 use crate::request::DiskRequest;
-use crate::{Host, attributes, plan};
+use crate::{Host, attributes, options, plan};
 use onedock_node::client::Root;
 
 pub(super) async fn run<E: Engine, R: Root>(
@@ -100,7 +100,7 @@ pub(super) async fn allow<E: Engine, R>(
     vm: &Vm,
     container: &ContainerInfo,
 ) -> anyhow::Result<()> {
-    let limits = plan::limits(vm, &host.config);
+    let limits = plan::limits(vm, &host.config, &options::of(host, vm)?);
     if limits == container.limits {
         return Ok(());
     }

@@ -8,6 +8,7 @@ use std::process::Command;
 use onedock_common::engine::fake::FakeEngine;
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::config::Config;
+use onedock_common::options::policy::Policy;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{self, Descriptor};
 use onedock_common::state::paths::Paths;
@@ -118,6 +119,7 @@ impl FakeNode {
                 root: FakeRoot::default(),
                 paths,
                 config: Config::default(),
+                policy: Policy::default(),
             },
             system_dir,
             dir,

@@ -12,7 +12,7 @@ use super::running::{self, own};
 use super::shutdown::{How, end_this};
 use super::{LOCK_WAIT, ending};
 use crate::request::DeployedRequest;
-use crate::{Host, plan};
+use crate::{Host, options, plan};
 use onedock_node::client::Root;
 
 pub(super) async fn run<E: Engine, R: Root>(
@@ -72,6 +72,6 @@ fn renew<E, R>(
     let vm = Vm::from_action_with(document, host.config.default_prefix)?;
     running::ensure_same(&vm, name)?;
     let mut spec = running::spec(host, container)?;
-    plan::renew(&mut spec, &vm, &host.config)?;
+    plan::renew(&mut spec, &vm, &host.config, &options::of(host, &vm)?)?;
     running::keep(host, container, &spec)
 }

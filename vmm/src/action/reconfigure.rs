@@ -19,7 +19,7 @@ use onedock_node::request::Request;
 
 use super::{LOCK_WAIT, context, nics, running};
 use crate::request::ReconfigureRequest;
-use crate::{Host, attributes, plan};
+use crate::{Host, attributes, options, plan};
 
 /// `onedock-init` in a container (`node/src/runtime/init.rs`).
 const INIT: &str = "/dev/onedock-init";
@@ -70,7 +70,7 @@ async fn names<E: Engine, R: Root>(
     now: BootSpec,
 ) -> anyhow::Result<()> {
     let mut spec = now.clone();
-    plan::renew_names(&mut spec, vm, &host.config);
+    plan::renew_names(&mut spec, vm, &host.config, &options::of(host, vm)?);
     if spec == *was {
         return Ok(());
     }

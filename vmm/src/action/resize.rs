@@ -10,7 +10,7 @@ use onedock_common::state::lock::VmLock;
 use super::attach_disk::allow;
 use super::{LOCK_WAIT, running};
 use crate::request::DeployedRequest;
-use crate::{Host, plan};
+use crate::{Host, options, plan};
 
 pub(super) async fn run<E: Engine, R>(
     host: &Host<E, R>,
@@ -21,7 +21,7 @@ pub(super) async fn run<E: Engine, R>(
     running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
-    let limits = plan::limits(&vm, &host.config);
+    let limits = plan::limits(&vm, &host.config, &options::of(host, &vm)?);
     if container.running && limits.memory < container.limits.memory {
         let held = host
             .engine

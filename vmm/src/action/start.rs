@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::engine::labels::{is_disk, is_of_vm};
-use onedock_common::engine::{ContainerInfo, Engine, ImageState, Watched};
+use onedock_common::engine::{
+    ContainerInfo, CreateSpec, Engine, ImageState, Limits, Watched,
+};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::vm::Vm;
+use onedock_common::options::Options;
 use onedock_common::state::boot::{self, BootSpec};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::state::vm_folder;
@@ -25,7 +28,7 @@ use super::creation::{ContainerCreation, Part};
 use super::disks::{Disks, Staged};
 use super::{context, disks, ending, running};
 use crate::plan::disks::{self as planned, PlannedDisk};
-use crate::{Host, labels, plan};
+use crate::{Host, labels, options, plan};
 
 /// How long taking back may last: an engine that hangs has had its time before.
 const UNDO: Duration = Duration::from_secs(30);
@@ -71,20 +74,32 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
                 .remember(&mut descriptor, &path, &container.id)?;
             return Ok(Answer::line(name));
         }
+        let options = options::of(self.host, self.vm)?;
+        let changed = match &before {
+            Before::Ours(container) => changed_since(container, &options)?,
+            Before::Nothing => plan::Changed::default(),
+        };
         let image = self.image(&descriptor).await?;
         let planned_disks = planned::all(self.vm, root, &forms)?;
         // What the template says wrong is refused before anything is made.
         let terminal = match &before {
             Before::Ours(container) => container.terminal,
-            Before::Nothing => true,
+            Before::Nothing => options.terminal.unwrap_or(true),
         };
-        let mut spec = self.spec(&descriptor, &image, terminal)?;
+        let mut spec = self.spec(&descriptor, &image, &options, terminal)?;
         for disk in &self.vm.disks {
             planned::file_system(disk)?;
         }
         spec.context = context::folder(self.host, self.vm, self.system_dir).await?;
 
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = options.notes.iter().map(|note| format!("deploy: {note}")).collect();
+        if !changed.later.is_empty() {
+            notes.push(format!(
+                "deploy: options of Docker that have changed count when the VM is undeployed and resumed: {}",
+                changed.later.join(", ")
+            ));
+        }
+        spec.drop_capabilities = changed.drop;
         let mut disks = Disks::new(self.host, self.vm, self.system_dir);
         let started = async {
             self.prepare(&mut disks, planned_disks, staged, &mut spec, &mut notes)
@@ -92,10 +107,12 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             match before {
                 Before::Ours(container) => {
                     notes.extend(self.last_end(&container).await);
-                    self.resume(&mut descriptor, &path, &container, &spec).await
+                    let limits = plan::limits(self.vm, &self.host.config, &options);
+                    self.resume(&mut descriptor, &path, &container, &spec, limits).await
                 }
                 Before::Nothing => {
-                    self.first(&mut descriptor, &path, &image, &spec, &mut notes)
+                    let asked = plan::container(self.vm, &descriptor, &image, &self.host.config, &options);
+                    self.first(&mut descriptor, &path, asked, &spec, &mut notes)
                         .await
                 }
             }
@@ -120,11 +137,12 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         &self,
         descriptor: &Descriptor,
         image: &ImageConfig,
+        options: &Options,
         terminal: bool,
     ) -> anyhow::Result<BootSpec> {
         let boot_id = boot::boot_id().context("this boot of the host cannot be read")?;
         let config = &self.host.config;
-        plan::boot(self.vm, descriptor, image, config, None, terminal, &boot_id)
+        plan::boot(self.vm, descriptor, image, config, options, terminal, &boot_id)
     }
 
     fn creation(&self, disk: DiskId) -> ContainerCreation<'_, E> {
@@ -236,12 +254,11 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         &self,
         descriptor: &mut Descriptor,
         path: &Path,
-        image: &ImageConfig,
+        asked: CreateSpec,
         spec: &BootSpec,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         let creation = self.creation(descriptor.disk);
-        let asked = plan::container(self.vm, descriptor, image, &self.host.config);
         let size_mib = asked.storage_mib;
         let id = creation.create(asked).await?;
         let started = async {
@@ -294,12 +311,12 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         path: &Path,
         container: &ContainerInfo,
         spec: &BootSpec,
+        limits: Limits,
     ) -> anyhow::Result<()> {
         self.creation(descriptor.disk)
             .remember(descriptor, path, &container.id)?;
         // What an earlier start has left would be in the way, or go on beside this one.
         settle(&self.host.root, self.vm.id, &container.id).await?;
-        let limits = plan::limits(self.vm, &self.host.config);
         if container.limits != limits {
             self.host
                 .engine
@@ -337,6 +354,17 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             ending::told(engine, &container).await
         )
     }
+}
+
+/// What of the options a container that is there cannot have. Refused where it would go on with rights
+/// that it may have no more.
+fn changed_since(container: &ContainerInfo, options: &Options) -> anyhow::Result<plan::Changed> {
+    let made = labels::made_with(container);
+    plan::changed(&made, &options.engine).map_err(|name| {
+        anyhow::anyhow!(
+            "the VM's container was made with the option {name} of Docker, which the template does not ask for any more; 'onevm undeploy' and 'onevm resume' make it anew without, and keep its disks"
+        )
+    })
 }
 
 /// The error that an action ends with; it tells both if taking back fails too.

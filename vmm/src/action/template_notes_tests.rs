@@ -41,13 +41,13 @@ fn a_deploy_says_what_the_template_asks_in_vain_and_is_silent_when_it_is_nothing
         ),
         (
             "<LOGO>",
-            "<DOCKER><ENV>A=1</ENV></DOCKER>",
-            "DOCKER is not supported",
+            "<DOCKER><PORTS>80</PORTS></DOCKER>",
+            "DOCKER/PORTS has no effect",
         ),
         (
             "<LOGO>",
-            "<DOCKER_VOLUMES>/x</DOCKER_VOLUMES>",
-            "DOCKER_VOLUMES is not supported",
+            "<DOCKER_COLOUR>red</DOCKER_COLOUR>",
+            "DOCKER_COLOUR is not an option",
         ),
         (
             "<SET_HOSTNAME>",

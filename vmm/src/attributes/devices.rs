@@ -70,6 +70,7 @@ pub(super) const ROWS: &[Row] = {
                 "DEVICE",
                 "READONLY",
                 "DOCKERRUN",
+                "DOCKER_OPTIONS",
                 "SAVE",
                 "PERSISTENT",
                 "CLONE",

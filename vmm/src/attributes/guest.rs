@@ -41,14 +41,14 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Context,
-            Logged,
+            Supported,
             &[
                 "USER_DATA",
                 "USERDATA",
                 "USER_DATA_ENCODING",
                 "USERDATA_ENCODING",
             ],
-            "no cloud-init reads it; it lies in /context for a program of the image",
+            "options of Docker in JSON or YAML (docs/options.md); what is for cloud-init is noted in the VM's log",
         ),
         row(
             Context,
@@ -71,9 +71,9 @@ pub(super) const ROWS: &[Row] = {
         // USER_TEMPLATE
         row(
             User,
-            Logged,
+            Supported,
             &["DOCKER", "DOCKER_*"],
-            "the container has the environment, the user and the rights of its image",
+            "options of Docker, as far as the policy allows them (docs/options.md)",
         ),
         row(
             User,

@@ -32,12 +32,6 @@ pub(super) const ROWS: &[Row] = {
             &["GRAPHICS"],
             "the VM has no VNC or SPICE console",
         ),
-        row(
-            Template,
-            Logged,
-            &["RAW"],
-            "its DATA is not handed on to the Docker engine",
-        ),
         row(Template, Logged, &["TPM"], "the VM has no TPM"),
         row(
             Template,
@@ -83,6 +77,7 @@ pub(super) const ROWS: &[Row] = {
                 "CONTEXT",
                 "OS",
                 "TOPOLOGY",
+                "RAW",
                 "SECURITY_GROUP_RULE",
                 "VMID",
                 "TM_MAD_SYSTEM",

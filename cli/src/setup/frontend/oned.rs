@@ -22,14 +22,15 @@ const SYSTEM_TYPES: &str = "shared,ssh,ceph,onedock";
 pub(super) const OTHER_SYSTEMS: [&str; 3] = ["ssh", "shared", "local"];
 
 /// What only an administrator may write into a template, beside what OpenNebula ships restricted: the host
-/// end of a NIC and the driver that lays it, and an image's SOURCE, by which a VM gets its content.
-const RESTRICTED: [(&str, &str); 7] = [
+/// end of a NIC and the driver that lays it, options of Docker beyond the policy, and an image's SOURCE, by which a VM gets its content.
+const RESTRICTED: [(&str, &str); 8] = [
     ("VM_RESTRICTED_ATTR", "NIC/TARGET"),
     ("VM_RESTRICTED_ATTR", "NIC/VN_MAD"),
     ("VM_RESTRICTED_ATTR", "NIC/PHYDEV"),
     ("VM_RESTRICTED_ATTR", "NIC_DEFAULT/TARGET"),
     ("VM_RESTRICTED_ATTR", "NIC_DEFAULT/VN_MAD"),
     ("VM_RESTRICTED_ATTR", "NIC_DEFAULT/PHYDEV"),
+    ("VM_RESTRICTED_ATTR", "RAW/DATA"),
     ("IMAGE_RESTRICTED_ATTR", "SOURCE"),
 ];
 
@@ -84,7 +85,7 @@ pub(super) fn edit(path: &Path, text: &str) -> Result<Edit> {
     );
     // MOUNTPOINT is ours. The stock MOUNT_POINT is of images of type FILESYSTEM (virtiofs), is
     // set by `oned` itself for those alone (`src/image/Image.cc`), and is left to them.
-    for attribute in ["DOCKERRUN", "MOUNTPOINT", "DEVICE"] {
+    for attribute in ["DOCKERRUN", "DOCKER_OPTIONS", "MOUNTPOINT", "DEVICE"] {
         template.ensure_single("INHERIT_IMAGE_ATTR", attribute);
     }
     template.ensure_single("INHERIT_VNET_ATTR", "NETWORK_MASK");
