@@ -1,5 +1,6 @@
 //! `onedock`: the administrator's program.
 
+mod policy;
 mod run;
 
 use std::io;
@@ -27,8 +28,17 @@ enum Command {
     /// Make this machine part of a cloud; can be called again at any time
     #[command(subcommand)]
     Setup(Setup),
+    /// What users may ask of Docker
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Play a VM template on this machine, as OpenNebula would, without an OpenNebula
     Run(run::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Say what a VM of a template would be told, before it is made
+    Check(policy::Options),
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,6 +158,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(options) => run::run(&options),
+        Command::Policy(PolicyCommand::Check(options)) => policy::run(&options),
         Command::Setup(Setup::Frontend(args)) => {
             let options = frontend::Options {
                 one_location: args.one_location,

@@ -36,7 +36,8 @@ fn all(vm: &'static str, descriptor: &Descriptor) -> BTreeMap<String, String> {
 /// What the engine was asked for beside as the container was made.
 pub(crate) fn made_with(container: &ContainerInfo) -> EngineOptions {
     let text = container.labels.get(OPTIONS);
-    text.map(|text| EngineOptions::of_text(text)).unwrap_or_default()
+    text.map(|text| EngineOptions::of_text(text))
+        .unwrap_or_default()
 }
 
 /// Whether the container was made of this disk's image.

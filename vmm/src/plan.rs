@@ -12,10 +12,10 @@ use onedock_common::engine::{CreateSpec, Limits};
 use onedock_common::opennebula::config::Config;
 use onedock_common::opennebula::context::Context;
 use onedock_common::opennebula::vm::Vm;
+use onedock_common::options::Options;
 use onedock_common::state::boot::{self, BootSpec, FirstProcess};
 use onedock_common::state::descriptor::Descriptor;
 use onedock_common::types::image_config::ImageConfig;
-use onedock_common::options::Options;
 use onedock_common::{ContainerName, Hostname, NameServer, SearchDomain};
 use serde_json::Map;
 
@@ -389,7 +389,9 @@ mod tests {
         let mut descriptor = descriptor();
         let image = image(&[], &["own"]);
         let mut config = Config::default();
-        let args = |vm: &Vm, d: &Descriptor, c: &Config| command(vm, d, &image, c, &Options::default()).unwrap();
+        let args = |vm: &Vm, d: &Descriptor, c: &Config| {
+            command(vm, d, &image, c, &Options::default()).unwrap()
+        };
         assert_eq!(args(&vm, &descriptor, &config), ["own"]);
         config.default_dockerrun = Some("/bin/bash".into());
         assert_eq!(args(&vm, &descriptor, &config), ["/bin/bash"]);
@@ -410,7 +412,15 @@ mod tests {
             let image = image(&[], cmd);
             let (mut vm, descriptor, config) = (vm(), descriptor(), Config::default());
             vm.context = None;
-            let spec = boot(&vm, &descriptor, &image, &config, &Options::default(), terminal, "b");
+            let spec = boot(
+                &vm,
+                &descriptor,
+                &image,
+                &config,
+                &Options::default(),
+                terminal,
+                "b",
+            );
             spec.unwrap().first
         };
         for cmd in [&["/bin/sh"][..], &["bash"], &["/bin/bash", "-l"]] {
@@ -424,7 +434,13 @@ mod tests {
         for cmd in [&[][..], &["/dev/onedock-init"]] {
             assert_eq!(first(true, cmd), FirstProcess::KeepAlive, "{cmd:?}");
         }
-        let made = container(&vm(), &descriptor(), &image(&[], &[]), &Config::default(), &Options::default());
+        let made = container(
+            &vm(),
+            &descriptor(),
+            &image(&[], &[]),
+            &Config::default(),
+            &Options::default(),
+        );
         assert_eq!(
             made.cmd.as_deref(),
             Some(&["/dev/onedock-init".to_owned()][..])
@@ -487,16 +503,28 @@ mod tests {
     fn a_volume_at_a_file_of_the_engine_is_not_made() {
         let mut image = image(&[], &["x"]);
         assert!(
-            container(&vm(), &descriptor(), &image, &Config::default(), &Options::default())
-                .no_volume_at
-                .is_empty()
+            container(
+                &vm(),
+                &descriptor(),
+                &image,
+                &Config::default(),
+                &Options::default()
+            )
+            .no_volume_at
+            .is_empty()
         );
         image.volumes = vec![
             "/etc/hosts".into(),
             "/etc/resolv.conf/".into(),
             "/srv".into(),
         ];
-        let made = container(&vm(), &descriptor(), &image, &Config::default(), &Options::default());
+        let made = container(
+            &vm(),
+            &descriptor(),
+            &image,
+            &Config::default(),
+            &Options::default(),
+        );
         assert_eq!(made.no_volume_at, ["/etc/hosts", "/etc/resolv.conf"]);
     }
 }

@@ -190,7 +190,11 @@ fn the_bound_of_a_root_disk_is_in_mib_and_none_where_none_is_asked_for() {
             storage_mib,
             ..spec(true)
         };
-        let options = create_body(&bounded).unwrap().host_config.unwrap().storage_opt;
+        let options = create_body(&bounded)
+            .unwrap()
+            .host_config
+            .unwrap()
+            .storage_opt;
         let size = options.map(|options| options["size"].clone());
         assert_eq!(size.as_deref(), option);
     }
@@ -280,19 +284,29 @@ fn what_a_user_asks_of_the_engine_stands_beside_the_drivers_own() {
     asked.no_volume_at = vec!["/etc/hosts"];
     asked.labels = [("org.opennebula.vm".to_owned(), "5".to_owned())].into();
     let map = |value: serde_json::Value| value.as_object().unwrap().clone();
-    asked.body = map(serde_json::json!({"User": "web", "Labels": {"a": "b", "org.opennebula.vm": "6"}}));
+    asked.body =
+        map(serde_json::json!({"User": "web", "Labels": {"a": "b", "org.opennebula.vm": "6"}}));
     asked.host = map(serde_json::json!({
         "CapAdd": ["NET_ADMIN"], "Tmpfs": {"/run": "size=1m"},
         "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}
     }));
     let body = serde_json::to_value(create_body(&asked).unwrap()).unwrap();
     assert_eq!(body["User"], "web");
-    assert_eq!(body["Labels"], serde_json::json!({"a": "b", "org.opennebula.vm": "5"}));
+    assert_eq!(
+        body["Labels"],
+        serde_json::json!({"a": "b", "org.opennebula.vm": "5"})
+    );
     let host = &body["HostConfig"];
     assert_eq!(host["CapAdd"], serde_json::json!(["NET_ADMIN"]));
-    assert_eq!(host["Tmpfs"], serde_json::json!({"/etc/hosts": "", "/run": "size=1m"}));
+    assert_eq!(
+        host["Tmpfs"],
+        serde_json::json!({"/etc/hosts": "", "/run": "size=1m"})
+    );
     assert_eq!(host["RestartPolicy"]["Name"], "on-failure");
-    assert_eq!((&host["Runtime"], &host["NetworkMode"]), (&"onedock".into(), &"none".into()));
+    assert_eq!(
+        (&host["Runtime"], &host["NetworkMode"]),
+        (&"onedock".into(), &"none".into())
+    );
     asked.host = map(serde_json::json!({"CapAdd": 5}));
     assert!(create_body(&asked).is_err());
 }

@@ -43,7 +43,9 @@ pub(super) fn user_data(
     let text = match decoded(written) {
         Some(text) => text,
         None if is_encoded => {
-            notes.push(format!("{USER_DATA} is not the base64 that USER_DATA_ENCODING says, and has no effect"));
+            notes.push(format!(
+                "{USER_DATA} is not the base64 that USER_DATA_ENCODING says, and has no effect"
+            ));
             return Ok(Vec::new());
         }
         None => written.to_owned(),
@@ -52,7 +54,9 @@ pub(super) fn user_data(
         Mime::None => text,
         Mime::Part(text) => text,
         Mime::NoPart => {
-            notes.push(format!("{USER_DATA} is a MIME document without a part {PART}, and has no effect"));
+            notes.push(format!(
+                "{USER_DATA} is a MIME document without a part {PART}, and has no effect"
+            ));
             return Ok(Vec::new());
         }
     };
@@ -70,10 +74,15 @@ pub(super) fn user_data(
 pub(super) fn raw(raw: &Node<'_>, notes: &mut Vec<String>) -> Result<Vec<Asked>, OptionError> {
     let text = |name| raw.text(name).ok().flatten().unwrap_or_default();
     let kind = text("TYPE");
-    if !["onedock", "docker"].iter().any(|own| kind.eq_ignore_ascii_case(own)) {
+    if !["onedock", "docker"]
+        .iter()
+        .any(|own| kind.eq_ignore_ascii_case(own))
+    {
         if !text("DATA").is_empty() {
             let kind: String = kind.chars().take(20).collect();
-            notes.push(format!("RAW of TYPE {kind} is another hypervisor's, and has no effect"));
+            notes.push(format!(
+                "RAW of TYPE {kind} is another hypervisor's, and has no effect"
+            ));
         }
         return Ok(Vec::new());
     }
@@ -112,7 +121,11 @@ fn mime_part(text: &str) -> Mime {
         let names = part.get_content_disposition().params;
         names.get("filename").is_some_and(|name| name == PART)
     };
-    match whole.parts().find(is_ours).map(mailparse::ParsedMail::get_body) {
+    match whole
+        .parts()
+        .find(is_ours)
+        .map(mailparse::ParsedMail::get_body)
+    {
         Some(Ok(text)) => Mime::Part(text),
         _ => Mime::NoPart,
     }
@@ -131,7 +144,9 @@ fn asked(place: &'static str, text: &str) -> Result<Vec<Asked>, OptionError> {
         serde_saphyr::from_str(text).map_err(|e| failed(first_line(&e.to_string())))?
     };
     let Value::Object(map) = value else {
-        return Err(failed("it is neither a JSON object nor a YAML mapping".into()));
+        return Err(failed(
+            "it is neither a JSON object nor a YAML mapping".into(),
+        ));
     };
     let mut all = Vec::new();
     for (name, value) in map {

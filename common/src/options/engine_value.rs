@@ -45,9 +45,14 @@ pub(super) fn of(key: Key, written: &Value) -> Result<Option<(Value, Judged)>, S
         Kind::Mapping => {
             let pairs = value::pairs(written)?;
             if key == Key::Labels
-                && let Some((name, _)) = pairs.iter().find(|(name, _)| name.starts_with("org.opennebula."))
+                && let Some((name, _)) = pairs
+                    .iter()
+                    .find(|(name, _)| name.starts_with("org.opennebula."))
             {
-                return Err(format!("the label {} is the drivers' own", value::shortened(name)));
+                return Err(format!(
+                    "the label {} is the drivers' own",
+                    value::shortened(name)
+                ));
             }
             let names = pairs.iter().map(|(name, _)| name.clone()).collect();
             let map: Map<String, Value> = pairs.into_iter().map(|(k, v)| (k, json!(v))).collect();
@@ -81,12 +86,19 @@ fn capability(name: &str) -> String {
 
 fn ulimits(written: &Value) -> Result<(Value, Judged), String> {
     let mut all = Vec::new();
-    let number = |text: &str| text.trim().parse::<i64>().map_err(|_| "it takes name=soft:hard".to_owned());
+    let number = |text: &str| {
+        text.trim()
+            .parse::<i64>()
+            .map_err(|_| "it takes name=soft:hard".to_owned())
+    };
     match value::unfolded(written)? {
         Value::Array(list) if list.iter().all(Value::is_object) => {
             for one in &list {
                 let map = value::object(one, &["Name", "Soft", "Hard", "name", "soft", "hard"])?;
-                let field = |name: &str| map.get(name).or_else(|| map.get(&name.to_ascii_lowercase()));
+                let field = |name: &str| {
+                    map.get(name)
+                        .or_else(|| map.get(&name.to_ascii_lowercase()))
+                };
                 let name = value::text(field("Name").unwrap_or(&Value::Null))?;
                 let soft = value::integer(field("Soft").unwrap_or(&Value::Null))?;
                 let hard = field("Hard").map_or(Ok(soft), value::integer)?;
@@ -138,7 +150,11 @@ fn binds(written: &Value) -> Result<Vec<String>, String> {
                     return Err("of mounts only those of Type bind can be had".into());
                 }
                 let text = |name: &str| value::text(map.get(name).unwrap_or(&Value::Null));
-                let mode = if map.get("ReadOnly") == Some(&Value::Bool(true)) { "ro" } else { "" };
+                let mode = if map.get("ReadOnly") == Some(&Value::Bool(true)) {
+                    "ro"
+                } else {
+                    ""
+                };
                 all.push(bind(&text("Source")?, &text("Target")?, mode)?);
             }
         }
@@ -160,11 +176,17 @@ fn bind(host: &str, target: &str, mode: &str) -> Result<String, String> {
     for path in [host, target] {
         value::path(&json!(path))?;
         if path.contains([':', ',']) {
-            return Err(format!("\"{}\" cannot be written as a bind", value::shortened(path)));
+            return Err(format!(
+                "\"{}\" cannot be written as a bind",
+                value::shortened(path)
+            ));
         }
     }
     if !matches!(mode, "" | "ro" | "rw") {
-        return Err(format!("\"{}\" is neither ro nor rw", value::shortened(mode)));
+        return Err(format!(
+            "\"{}\" is neither ro nor rw",
+            value::shortened(mode)
+        ));
     }
     let mode = if mode == "ro" { ":ro" } else { "" };
     Ok(format!("{}:{target}{mode}", normal(host)))
@@ -172,7 +194,10 @@ fn bind(host: &str, target: &str, mode: &str) -> Result<String, String> {
 
 /// A path without `.` and double slashes, as a policy names it.
 fn normal(path: &str) -> String {
-    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let parts: Vec<&str> = path
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
     format!("/{}", parts.join("/"))
 }
 
@@ -205,9 +230,14 @@ fn devices(written: &Value) -> Result<(Value, Judged), String> {
         let host = normal(&value::path(&json!(host))?);
         let inside = value::path(&json!(inside))?;
         if rights.is_empty() || rights.chars().any(|c| !matches!(c, 'r' | 'w' | 'm')) {
-            return Err(format!("\"{}\" is not of r, w and m", value::shortened(&rights)));
+            return Err(format!(
+                "\"{}\" is not of r, w and m",
+                value::shortened(&rights)
+            ));
         }
-        forms.push(json!({"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": rights}));
+        forms.push(
+            json!({"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": rights}),
+        );
         hosts.push(host);
     }
     Ok((json!(forms), Judged::Values(hosts)))
@@ -251,8 +281,15 @@ fn restart(written: &Value) -> Result<Value, String> {
     let (name, count) = match value::unfolded(written)? {
         Value::Object(map) => {
             let map = value::object(&json!(map), &["Name", "MaximumRetryCount"])?.clone();
-            let name = map.get("Name").map(value::text).transpose()?.unwrap_or_default();
-            let count = map.get("MaximumRetryCount").map(value::integer).transpose()?;
+            let name = map
+                .get("Name")
+                .map(value::text)
+                .transpose()?
+                .unwrap_or_default();
+            let count = map
+                .get("MaximumRetryCount")
+                .map(value::integer)
+                .transpose()?;
             (name, count.unwrap_or(0))
         }
         other => {

@@ -199,7 +199,9 @@ pub fn of_vm(vm: &Vm, image: Option<&str>, policy: &Policy) -> Result<Options, O
             Effect::Silent => continue,
             Effect::Noted(reason) => {
                 read::ensure_notable(&one)?;
-                options.notes.push(format!("{} has no effect: {reason}", one.name));
+                options
+                    .notes
+                    .push(format!("{} has no effect: {reason}", one.name));
                 continue;
             }
             Effect::Own | Effect::Body(_) | Effect::Host(_) => {}
@@ -230,7 +232,9 @@ fn of_template(template: &Node<'_>, notes: &mut Vec<String>) -> Result<Vec<Asked
         };
         if key::find(short).is_none() {
             // Others may have attributes of such a name.
-            notes.push(format!("{name} is not an option of Docker that this driver knows, and has no effect"));
+            notes.push(format!(
+                "{name} is not an option of Docker that this driver knows, and has no effect"
+            ));
             continue;
         }
         let asked = one_of_template("DOCKER", short, text)?;
@@ -253,7 +257,10 @@ fn one_of_template(
     })?;
     let text = text.trim();
     let is_number = matches!(key.row().kind, Kind::Bool | Kind::Integer | Kind::Bytes);
-    let is_off = is_number && ["0", "NO", "FALSE"].iter().any(|off| text.eq_ignore_ascii_case(off));
+    let is_off = is_number
+        && ["0", "NO", "FALSE"]
+            .iter()
+            .any(|off| text.eq_ignore_ascii_case(off));
     // A terminal is there unless it is refused.
     if text.is_empty() || (is_off && key != Key::Terminal) {
         return Ok(None);

@@ -123,10 +123,15 @@ impl Policy {
     /// A file is there and cannot be used.
     pub fn load(configuration: Option<&Path>) -> Result<Self, PolicyError> {
         let named = std::env::var_os("ONEDOCK_POLICY").map(PathBuf::from);
-        let beside = configuration.and_then(Path::parent).map(|folder| folder.join(OF_THE_CLUSTER));
+        let beside = configuration
+            .and_then(Path::parent)
+            .map(|folder| folder.join(OF_THE_CLUSTER));
         let places = match named {
             Some(path) => vec![path],
-            None => [Some(PathBuf::from(OF_THE_NODE)), beside].into_iter().flatten().collect(),
+            None => [Some(PathBuf::from(OF_THE_NODE)), beside]
+                .into_iter()
+                .flatten()
+                .collect(),
         };
         for path in places {
             if let Some(policy) = Self::read(&path)? {
@@ -163,15 +168,24 @@ impl Policy {
             problem,
         };
         let file: File = toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = e.span().map_or(0, |span| {
+                text[..span.start.min(text.len())].matches('\n').count() + 1
+            });
             wrong(format!("line {line}: {}", e.message()))
         })?;
         let everybody = [(Who::Everybody, file.default)];
-        let groups = file.group.into_iter().map(|(name, section)| (Who::Group(name), section));
-        let users = file.user.into_iter().map(|(name, section)| (Who::User(name), section));
+        let groups = file
+            .group
+            .into_iter()
+            .map(|(name, section)| (Who::Group(name), section));
+        let users = file
+            .user
+            .into_iter()
+            .map(|(name, section)| (Who::User(name), section));
         let mut sections = BTreeMap::new();
         for (who, section) in everybody.into_iter().chain(groups).chain(users) {
-            let rules = rules(section).map_err(|problem| wrong(format!("{}: {problem}", who.section())))?;
+            let rules =
+                rules(section).map_err(|problem| wrong(format!("{}: {problem}", who.section())))?;
             sections.insert(who, rules);
         }
         Ok(Self {
@@ -202,7 +216,8 @@ impl Policy {
             (Rule::Allow, _) => Ok(()),
             (Rule::Deny, _) => refused("denies it".into()),
             (Rule::Values(allowed), Judged::Values(asked)) => {
-                let is_allowed = |value: &&String| allowed.iter().any(|pattern| matches(pattern, value));
+                let is_allowed =
+                    |value: &&String| allowed.iter().any(|pattern| matches(pattern, value));
                 match asked.iter().find(|value| !is_allowed(value)) {
                     None => Ok(()),
                     Some(_) if allowed.is_empty() => refused("allows none".into()),
@@ -220,8 +235,15 @@ impl Policy {
                     refused(format!("allows {least} to {most} and not {number}"))
                 }
             }
-            (Rule::Values(_) | Rule::Range(..), _) => refused("limits it in a way that does not fit it".into()),
+            (Rule::Values(_) | Rule::Range(..), _) => {
+                refused("limits it in a way that does not fit it".into())
+            }
         }
+    }
+
+    /// The file that it comes from; none of the built-in rules alone.
+    pub fn place(&self) -> Option<&Path> {
+        (!self.path.as_os_str().is_empty()).then_some(&self.path)
     }
 
     fn rule(&self, key: Key, owner: &Owner) -> (Rule, Option<String>) {
@@ -276,7 +298,10 @@ fn named(name: &str) -> Result<Vec<Key>, String> {
     }
     match key::find(name) {
         Some(key) => Ok(vec![key]),
-        None => Err(format!("{} is not an option (docs/options.md)", value::shortened(name))),
+        None => Err(format!(
+            "{} is not an option (docs/options.md)",
+            value::shortened(name)
+        )),
     }
 }
 

@@ -88,7 +88,9 @@ fn own(asked: &Asked) -> Result<Read, String> {
                 .collect::<Result<Vec<_>, _>>()?;
             Read::new(Judged::Asked, |options| {
                 for variable in variables {
-                    options.environment.retain(|other| other.name() != variable.name());
+                    options
+                        .environment
+                        .retain(|other| other.name() != variable.name());
                     options.environment.push(variable);
                 }
             })
@@ -139,7 +141,9 @@ fn own(asked: &Asked) -> Result<Read, String> {
         Key::PidsLimit => number(written, |options, n| options.limits.pids = Some(n))?,
         Key::Memory => {
             let bytes = value::bytes(written)?;
-            Read::new(Judged::Number(bytes), move |options| options.limits.memory = Some(bytes))
+            Read::new(Judged::Number(bytes), move |options| {
+                options.limits.memory = Some(bytes)
+            })
         }
         Key::MemorySwap => {
             let bytes = value::bytes(written)?;
@@ -159,7 +163,9 @@ fn number(
     if number < 0 {
         return Err("it takes a number above 0".into());
     }
-    Ok(Read::new(Judged::Number(number), move |options| set(options, number)))
+    Ok(Read::new(Judged::Number(number), move |options| {
+        set(options, number)
+    }))
 }
 
 fn each<T: std::str::FromStr<Err: std::fmt::Display>>(texts: &[String]) -> Result<Vec<T>, String> {

@@ -76,7 +76,8 @@ pub(super) fn integer(value: &Value) -> Result<i64, String> {
 
 /// Bytes: `64m`, `1g`, `1048576`.
 pub(super) fn bytes(value: &Value) -> Result<i64, String> {
-    let wrong = || "it takes a number of bytes, with k, m or g behind it for larger ones".to_owned();
+    let wrong =
+        || "it takes a number of bytes, with k, m or g behind it for larger ones".to_owned();
     let Value::String(text) = value else {
         return integer(value).map_err(|_| wrong());
     };
@@ -121,15 +122,24 @@ pub(super) fn list(value: &Value) -> Result<Vec<String>, String> {
         Value::Object(map) => map.keys().cloned().collect(),
         _ => return Err("it takes a list".into()),
     };
-    let list: Vec<String> = list.into_iter().filter(|one| !one.trim().is_empty()).collect();
+    let list: Vec<String> = list
+        .into_iter()
+        .filter(|one| !one.trim().is_empty())
+        .collect();
     bounded(list)
 }
 
 fn bounded(list: Vec<String>) -> Result<Vec<String>, String> {
     if list.len() > MOST {
-        return Err(format!("it has {} elements, at most {MOST} are read", list.len()));
+        return Err(format!(
+            "it has {} elements, at most {MOST} are read",
+            list.len()
+        ));
     }
-    if list.iter().any(|one| one.contains('\0') || one.len() > 4096) {
+    if list
+        .iter()
+        .any(|one| one.contains('\0') || one.len() > 4096)
+    {
         return Err("an element has a zero byte, or more than 4096 bytes".into());
     }
     Ok(list)
@@ -158,7 +168,10 @@ pub(super) fn pairs(value: &Value) -> Result<Vec<(String, String)>, String> {
         _ => return Err("it takes key=value pairs".into()),
     };
     if pairs.len() > MOST {
-        return Err(format!("it has {} pairs, at most {MOST} are read", pairs.len()));
+        return Err(format!(
+            "it has {} pairs, at most {MOST} are read",
+            pairs.len()
+        ));
     }
     Ok(pairs)
 }
@@ -175,7 +188,10 @@ fn element(value: &Value) -> Result<String, String> {
 }
 
 /// Texts of a JSON object, which has no others.
-pub(super) fn object<'a>(value: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>, String> {
+pub(super) fn object<'a>(
+    value: &'a Value,
+    known: &[&str],
+) -> Result<&'a Map<String, Value>, String> {
     let map = value.as_object().ok_or("it takes an object")?;
     match map.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(format!("\"{}\" is not known in it", shortened(key))),
@@ -184,7 +200,11 @@ pub(super) fn object<'a>(value: &'a Value, known: &[&str]) -> Result<&'a Map<Str
 }
 
 pub(super) fn shortened(text: &str) -> String {
-    text.chars().take(60).collect::<String>().escape_debug().to_string()
+    text.chars()
+        .take(60)
+        .collect::<String>()
+        .escape_debug()
+        .to_string()
 }
 
 #[cfg(test)]
@@ -222,7 +242,13 @@ mod tests {
         ] {
             assert_eq!(bytes(&value), Ok(expected), "{value}");
         }
-        for bad in [json!("m"), json!("1t"), json!(""), json!([1]), json!("9223372036854775807k")] {
+        for bad in [
+            json!("m"),
+            json!("1t"),
+            json!(""),
+            json!([1]),
+            json!("9223372036854775807k"),
+        ] {
             assert!(bytes(&bad).is_err(), "{bad}");
         }
     }
@@ -231,10 +257,24 @@ mod tests {
     fn a_list_stays_a_list_and_a_text_is_split_as_a_shell_would() {
         let split = ["nginx", "-g", "daemon off;"];
         assert_eq!(words(&json!("nginx -g 'daemon off;'")).unwrap(), split);
-        assert_eq!(words(&json!(["nginx", "-g", "daemon off;"])).unwrap(), split);
-        assert_eq!(words(&json!("[\"nginx\", \"-g\", \"daemon off;\"]")).unwrap(), split);
+        assert_eq!(
+            words(&json!(["nginx", "-g", "daemon off;"])).unwrap(),
+            split
+        );
+        assert_eq!(
+            words(&json!("[\"nginx\", \"-g\", \"daemon off;\"]")).unwrap(),
+            split
+        );
         assert_eq!(words(&json!(["a b", "$(id)"])).unwrap(), ["a b", "$(id)"]);
-        for bad in [json!("a 'b"), json!(""), json!([]), json!({}), json!("[1,"), json!(["a\0"]), json!([["a"]])] {
+        for bad in [
+            json!("a 'b"),
+            json!(""),
+            json!([]),
+            json!({}),
+            json!("[1,"),
+            json!(["a\0"]),
+            json!([["a"]]),
+        ] {
             assert!(words(&bad).is_err(), "{bad}");
         }
         assert_eq!(list(&json!("a, b c")).unwrap(), ["a", "b", "c"]);
@@ -245,8 +285,15 @@ mod tests {
 
     #[test]
     fn pairs_come_of_a_mapping_of_a_list_and_of_words() {
-        let expected = vec![("A".to_owned(), "x y".to_owned()), ("B".to_owned(), "1".to_owned())];
-        for value in [json!({"A": "x y", "B": 1}), json!(["A=x y", "B=1"]), json!("A='x y' B=1")] {
+        let expected = vec![
+            ("A".to_owned(), "x y".to_owned()),
+            ("B".to_owned(), "1".to_owned()),
+        ];
+        for value in [
+            json!({"A": "x y", "B": 1}),
+            json!(["A=x y", "B=1"]),
+            json!("A='x y' B=1"),
+        ] {
             assert_eq!(pairs(&value).unwrap(), expected, "{value}");
         }
         for bad in [json!("A"), json!(["A"]), json!(5), json!({"A": {}})] {
@@ -263,7 +310,12 @@ mod tests {
         for bad in ["srv", "/a/../b", "", "/a\nb"] {
             assert!(path(&json!(bad)).is_err(), "{bad}");
         }
-        for (value, flag) in [(json!("Yes"), true), (json!(true), true), (json!("0"), false), (json!(1), true)] {
+        for (value, flag) in [
+            (json!("Yes"), true),
+            (json!(true), true),
+            (json!("0"), false),
+            (json!(1), true),
+        ] {
             assert_eq!(boolean(&value), Ok(flag), "{value}");
         }
         assert!(boolean(&json!("maybe")).is_err());

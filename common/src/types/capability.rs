@@ -67,7 +67,14 @@ mod tests {
             assert_eq!(capability.to_string(), "NET_ADMIN");
             assert!(capability.is_called("CAP_NET_ADMIN") && !capability.is_called("NET_ADMIN"));
         }
-        for bad in ["", "ALL", "cap_all", "NET ADMIN", "NET-ADMIN", &"A".repeat(33)] {
+        for bad in [
+            "",
+            "ALL",
+            "cap_all",
+            "NET ADMIN",
+            "NET-ADMIN",
+            &"A".repeat(33),
+        ] {
             assert!(bad.parse::<Capability>().is_err(), "{bad}");
         }
     }

@@ -292,7 +292,9 @@ fn process(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), Bundl
 
 /// Takes capabilities out of every set.
 fn drop_capabilities(process: &mut Map<String, Value>, names: &[Capability]) {
-    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+    let sets = process
+        .get_mut("capabilities")
+        .and_then(Value::as_object_mut);
     for set in sets.into_iter().flat_map(|sets| sets.values_mut()) {
         if let Some(set) = set.as_array_mut() {
             let is_dropped = |name: &Value| {

@@ -8,6 +8,7 @@ mod first_process;
 mod images;
 mod killed;
 mod life;
+mod options;
 mod refused;
 
 use std::fs;

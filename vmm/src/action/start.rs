@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use onedock_common::engine::labels::{is_disk, is_of_vm};
-use onedock_common::engine::{
-    ContainerInfo, CreateSpec, Engine, ImageState, Limits, Watched,
-};
+use onedock_common::engine::{ContainerInfo, CreateSpec, Engine, ImageState, Limits, Watched};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::vm::Vm;
 use onedock_common::options::Options;
@@ -92,7 +90,11 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         }
         spec.context = context::folder(self.host, self.vm, self.system_dir).await?;
 
-        let mut notes: Vec<String> = options.notes.iter().map(|note| format!("deploy: {note}")).collect();
+        let mut notes: Vec<String> = options
+            .notes
+            .iter()
+            .map(|note| format!("deploy: {note}"))
+            .collect();
         if !changed.later.is_empty() {
             notes.push(format!(
                 "deploy: options of Docker that have changed count when the VM is undeployed and resumed: {}",
@@ -108,10 +110,12 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
                 Before::Ours(container) => {
                     notes.extend(self.last_end(&container).await);
                     let limits = plan::limits(self.vm, &self.host.config, &options);
-                    self.resume(&mut descriptor, &path, &container, &spec, limits).await
+                    self.resume(&mut descriptor, &path, &container, &spec, limits)
+                        .await
                 }
                 Before::Nothing => {
-                    let asked = plan::container(self.vm, &descriptor, &image, &self.host.config, &options);
+                    let asked =
+                        plan::container(self.vm, &descriptor, &image, &self.host.config, &options);
                     self.first(&mut descriptor, &path, asked, &spec, &mut notes)
                         .await
                 }
@@ -142,7 +146,9 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
     ) -> anyhow::Result<BootSpec> {
         let boot_id = boot::boot_id().context("this boot of the host cannot be read")?;
         let config = &self.host.config;
-        plan::boot(self.vm, descriptor, image, config, options, terminal, &boot_id)
+        plan::boot(
+            self.vm, descriptor, image, config, options, terminal, &boot_id,
+        )
     }
 
     fn creation(&self, disk: DiskId) -> ContainerCreation<'_, E> {

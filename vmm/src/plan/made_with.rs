@@ -101,34 +101,64 @@ mod tests {
 
     fn of(made: Value, asked: Value) -> Result<(Vec<String>, Vec<String>), String> {
         let changed = changed(&options(made), &options(asked))?;
-        Ok((changed.drop.iter().map(ToString::to_string).collect(), changed.later))
+        Ok((
+            changed.drop.iter().map(ToString::to_string).collect(),
+            changed.later,
+        ))
     }
 
     #[test]
     fn capabilities_that_are_not_asked_for_any_more_are_dropped_and_new_ones_come_later() {
         let none: Vec<String> = Vec::new();
-        let drop = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let drop = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         let cap = |add: &[&str], drop: &[&str]| json!({"CapAdd": add, "CapDrop": drop});
-        assert_eq!(of(json!({}), json!({})).unwrap(), (none.clone(), none.clone()));
-        let (dropped, later) = of(cap(&["NET_ADMIN", "SYS_TIME"], &[]), cap(&["SYS_TIME"], &["MKNOD"])).unwrap();
-        assert_eq!((dropped, later), (drop(&["MKNOD", "NET_ADMIN"]), none.clone()));
+        assert_eq!(
+            of(json!({}), json!({})).unwrap(),
+            (none.clone(), none.clone())
+        );
+        let (dropped, later) = of(
+            cap(&["NET_ADMIN", "SYS_TIME"], &[]),
+            cap(&["SYS_TIME"], &["MKNOD"]),
+        )
+        .unwrap();
+        assert_eq!(
+            (dropped, later),
+            (drop(&["MKNOD", "NET_ADMIN"]), none.clone())
+        );
         let (dropped, later) = of(json!({"CapAdd": ["NET_ADMIN"]}), json!({})).unwrap();
         assert_eq!((dropped, later), (drop(&["NET_ADMIN"]), none.clone()));
         let (dropped, later) = of(json!({}), cap(&["NET_ADMIN"], &[])).unwrap();
         assert_eq!((dropped, later), (none.clone(), drop(&["CapAdd"])));
         let (dropped, later) = of(cap(&[], &["MKNOD"]), cap(&[], &[])).unwrap();
         assert_eq!((dropped, later), (none, drop(&["CapDrop"])));
-        assert_eq!(of(json!({"CapAdd": ["ALL"]}), json!({})).unwrap_err(), "CapAdd");
+        assert_eq!(
+            of(json!({"CapAdd": ["ALL"]}), json!({})).unwrap_err(),
+            "CapAdd"
+        );
     }
 
     #[test]
     fn rights_that_cannot_be_taken_back_are_named_and_all_else_comes_later() {
         for name in RIGHTS {
             assert_eq!(of(json!({name: "x"}), json!({})).unwrap_err(), name);
-            assert_eq!(of(json!({name: "x"}), json!({name: "y"})).unwrap_err(), name);
-            assert_eq!(of(json!({name: "x"}), json!({name: "x"})).unwrap().1, [""; 0]);
+            assert_eq!(
+                of(json!({name: "x"}), json!({name: "y"})).unwrap_err(),
+                name
+            );
+            assert_eq!(
+                of(json!({name: "x"}), json!({name: "x"})).unwrap().1,
+                [""; 0]
+            );
             assert_eq!(of(json!({}), json!({name: "x"})).unwrap().1, [name]);
         }
-        assert_eq!(of(json!({"ShmSize": 1}), json!({"ShmSize": 2})).unwrap().1, ["ShmSize"]);
+        assert_eq!(
+            of(json!({"ShmSize": 1}), json!({"ShmSize": 2})).unwrap().1,
+            ["ShmSize"]
+        );
     }
 }
