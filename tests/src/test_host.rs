@@ -220,6 +220,7 @@ pub fn boot_spec(vm: u32) -> Result<BootSpec> {
         hostname: format!("web{vm}").parse()?,
         args: vec!["/bin/sleep".into(), "1000".into()],
         first: FirstProcess::Command,
+        give_way: false,
         nics: Vec::new(),
         dns: Vec::new(),
         search: Vec::new(),

@@ -124,6 +124,8 @@ fn the_files_of_the_tree_that_the_documents_name_exist() {
         "SECURITY.md",
         "docs/glossary.md",
         "docs/networking.md",
+        "docs/context.md",
+        "docs/options.md",
         "docs/monitoring.md",
         "docs/disks.md",
         "docs/engines.md",

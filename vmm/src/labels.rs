@@ -12,7 +12,8 @@ use onedock_common::state::descriptor::Descriptor;
 /// All of them. They stand over labels of the same name that an image carries (attack 12).
 pub(crate) fn of(descriptor: &Descriptor, options: Option<String>) -> BTreeMap<String, String> {
     let mut labels = all(VM, descriptor);
-    labels.extend(options.map(|text| (OPTIONS.to_owned(), text)));
+    // Even where there are none: an image may carry the label of another VM.
+    labels.insert(OPTIONS.to_owned(), options.unwrap_or_default());
     labels
 }
 

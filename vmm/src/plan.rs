@@ -100,6 +100,7 @@ pub fn boot_tree(vm: &Vm, boot_id: &str) -> BootSpec {
         hostname: vm.hostname(),
         args: Vec::new(),
         first: FirstProcess::Never,
+        give_way: false,
         nics: Vec::new(),
         dns: Vec::new(),
         search: Vec::new(),
@@ -137,7 +138,12 @@ pub fn limits(vm: &Vm, config: &Config, options: &Options) -> Limits {
         cpu_quota_us: asked.cpu_quota_us.unwrap_or(quota),
         memory,
         swap,
-        pids: asked.pids.unwrap_or(i64::from(config.pids)),
+        // The site's bound is for every VM.
+        pids: match (asked.pids, i64::from(config.pids)) {
+            (Some(pids), 0) => pids,
+            (Some(pids), most) => pids.min(most),
+            (None, most) => most,
+        },
     }
 }
 
@@ -168,6 +174,7 @@ pub fn boot(
         hostname: hostname(vm, options),
         args,
         first,
+        give_way: options.init == Some(false),
         nics: nics(vm)?,
         dns: dns(vm, config, options),
         search: search(vm, options),
@@ -185,7 +192,7 @@ pub fn boot(
 /// Who is process 1 of a VM with a command: `onedock-init` where the context asks for something inside, or
 /// an option for it.
 fn of_command(vm: &Vm, options: &Options) -> FirstProcess {
-    match options.init || vm.context.as_ref().is_some_and(Context::asks_inside) {
+    match options.init == Some(true) || vm.context.as_ref().is_some_and(Context::asks_inside) {
         true => FirstProcess::Init,
         false => FirstProcess::Command,
     }

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::key::Kind;
 use super::value::is_nothing;
 use super::{Asked, OptionError, key};
 use crate::opennebula::context::Context;
@@ -13,12 +14,13 @@ use crate::opennebula::xml::Node;
 const PART: &str = "cfn-userdata";
 
 /// What such a text begins with when it is for cloud-init (cloud-init, `user-data formats`).
-const CLOUD_INIT: [&str; 6] = [
+const CLOUD_INIT: [&str; 7] = [
     "#cloud-config",
     "#!",
     "#include",
     "#cloud-boothook",
     "#part-handler",
+    "#upstart-job",
     "## template:",
 ];
 
@@ -67,7 +69,34 @@ pub(super) fn user_data(
         ));
         return Ok(Vec::new());
     }
+    if !is_ours(begin) {
+        notes.push(format!(
+            "{USER_DATA} has no option of Docker; it lies in /context for a program of the image, and nothing else reads it"
+        ));
+        return Ok(Vec::new());
+    }
     asked(USER_DATA, &text)
+}
+
+/// Whether a text may be meant as options: a document with the name of one, or what looks like it and cannot
+/// be read. An application's own data is left alone.
+fn is_ours(text: &str) -> bool {
+    let is_option = |name: &str| {
+        let name = name.trim().trim_matches(['"', '\'']);
+        key::find(name).is_some() || name.replace('_', "").eq_ignore_ascii_case("hostconfig")
+    };
+    let value: Option<Value> = match text.starts_with('{') {
+        true => serde_json::from_str(text).ok(),
+        false => serde_saphyr::from_str(text).ok(),
+    };
+    match value {
+        Some(Value::Object(map)) => map.keys().any(|name| is_option(name)),
+        Some(_) => false,
+        None => text
+            .split(['\n', '{', ','])
+            .filter_map(|line| line.split_once(':'))
+            .any(|(name, _)| is_option(name)),
+    }
 }
 
 /// The options of a RAW section of ours; one of another hypervisor is noted.
@@ -154,31 +183,45 @@ fn asked(place: &'static str, text: &str) -> Result<Vec<Asked>, OptionError> {
         match (plain.as_str(), value) {
             ("hostconfig", Value::Object(inner)) => {
                 for (name, value) in inner {
-                    all.extend(one(place, &name, value)?);
+                    all.push(one(place, &name, value)?);
                 }
             }
             ("hostconfig", value) if is_nothing(&value) => {}
-            (_, value) => all.extend(one(place, &name, value)?),
+            (_, value) => all.push(one(place, &name, value)?),
         }
     }
     Ok(all)
 }
 
-fn one(place: &'static str, name: &str, value: Value) -> Result<Option<Asked>, OptionError> {
+fn one(place: &'static str, name: &str, value: Value) -> Result<Asked, OptionError> {
     let shown: String = name.chars().take(60).collect();
     let key = key::find(name).ok_or_else(|| OptionError::Unknown {
         place,
         name: shown.clone(),
     })?;
-    if is_nothing(&value) {
-        return Ok(None);
-    }
-    Ok(Some(Asked {
+    let is_empty = match key.row().kind {
+        // A value of `0`, `false` or "" is one.
+        Kind::Variables | Kind::Mapping | Kind::Ulimits => is_empty(&value),
+        _ => is_nothing(&value),
+    };
+    Ok(Asked {
         key,
-        value,
+        // It still takes back what an earlier place has asked for.
+        value: if is_empty { Value::Null } else { value },
         name: format!("{place} {shown}"),
+        place,
         by_administrator: false,
-    }))
+    })
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
 }
 
 fn first_line(text: &str) -> String {

@@ -174,7 +174,7 @@ impl From<BuiltIn> for Rule {
 }
 
 /// The capabilities that a container has anyway (moby, `oci/caps/defaults.go`).
-const CAPABILITIES: &[&str] = &[
+pub const CAPABILITIES: &[&str] = &[
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",

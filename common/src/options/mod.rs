@@ -82,7 +82,9 @@ pub(crate) struct Asked {
     value: Value,
     /// Where it stands and what it is called there, for messages: `DOCKER/CAP_ADD`.
     name: String,
-    /// Whether it stands where only administrators write.
+    /// Where it stands.
+    place: &'static str,
+    /// Whether only administrators write there.
     by_administrator: bool,
 }
 
@@ -95,8 +97,9 @@ pub struct Options {
     pub command: Option<Vec<String>>,
     /// The VM lives on when its command has ended.
     pub keep_alive: bool,
-    /// A first process that reaps orphans, before the command.
-    pub init: bool,
+    /// Whether a first process that reaps orphans stands before the command. `false`: never one, as the
+    /// command has to be process 1.
+    pub init: Option<bool>,
     /// Whether the command has a terminal.
     pub terminal: Option<bool>,
     /// Variables beside and over those of the image.
@@ -177,11 +180,17 @@ pub fn of_vm(vm: &Vm, image: Option<&str>, policy: &Policy) -> Result<Options, O
     }
     for one in all {
         let of_key = asked.entry(one.key).or_default();
-        // Variables add up by their names; of everything else the last word counts.
-        if one.key != Key::Environment {
-            of_key.clear();
+        // Variables add up by their names, and binds of one place by whatever they are called there; of
+        // everything else the last word counts. None takes back what an earlier place says.
+        match one.key {
+            _ if one.value.is_null() => of_key.retain(|other| other.place == one.place),
+            Key::Environment => of_key.push(one),
+            Key::Binds => {
+                of_key.retain(|other| other.place == one.place);
+                of_key.push(one);
+            }
+            _ => *of_key = vec![one],
         }
-        of_key.push(one);
     }
     let mut options = Options {
         notes,
@@ -261,14 +270,17 @@ fn one_of_template(
         && ["0", "NO", "FALSE"]
             .iter()
             .any(|off| text.eq_ignore_ascii_case(off));
-    // A terminal is there unless it is refused.
-    if text.is_empty() || (is_off && key != Key::Terminal) {
-        return Ok(None);
-    }
+    // A terminal is there unless it is refused, and so may a first process be.
+    let is_off = text.is_empty() || (is_off && !matches!(key, Key::Terminal | Key::Init));
     Ok(Some(Asked {
         key,
-        value: Value::String(text.to_owned()),
+        value: if is_off {
+            Value::Null
+        } else {
+            Value::String(text.to_owned())
+        },
         name: format!("{place}/{name}"),
+        place,
         by_administrator: false,
     }))
 }

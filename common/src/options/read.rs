@@ -1,5 +1,7 @@
 //! One option read: what a policy judges of it, and what it sets.
 
+use serde_json::{Map, Value};
+
 use super::engine_value::{self, Judged};
 use super::key::{Effect, Key};
 use super::{Asked, OptionError, Options, value};
@@ -43,7 +45,7 @@ pub(super) fn read(asked: &Asked) -> Result<Read, OptionError> {
 fn engine(
     asked: &Asked,
     field: &'static str,
-    place: fn(&mut Options) -> &mut serde_json::Map<String, serde_json::Value>,
+    place: fn(&mut Options) -> &mut Map<String, Value>,
 ) -> Result<Read, OptionError> {
     let read = engine_value::of(asked.key, &asked.value).map_err(|problem| OptionError::Value {
         asked: asked.name.clone(),
@@ -52,7 +54,13 @@ fn engine(
     Ok(match read {
         None => Read::new(Judged::Values(Vec::new()), |_| {}),
         Some((value, judged)) => Read::new(judged, move |options| {
-            place(options).insert(field.to_owned(), value);
+            let fields = place(options);
+            match (fields.get_mut(field), value) {
+                (Some(Value::Array(there)), Value::Array(further)) => there.extend(further),
+                (_, value) => {
+                    fields.insert(field.to_owned(), value);
+                }
+            }
         }),
     })
 }
@@ -75,7 +83,7 @@ fn own(asked: &Asked) -> Result<Read, String> {
         }
         Key::Init => {
             let flag = value::boolean(written)?;
-            Read::new(Judged::Asked, move |options| options.init = flag)
+            Read::new(Judged::Asked, move |options| options.init = Some(flag))
         }
         Key::Terminal => {
             let flag = value::boolean(written)?;
@@ -118,7 +126,7 @@ fn own(asked: &Asked) -> Result<Read, String> {
         }
         Key::ExtraHosts => {
             let hosts = match value::unfolded(written)? {
-                serde_json::Value::Object(_) => value::pairs(written)?
+                Value::Object(_) => value::pairs(written)?
                     .into_iter()
                     .map(|(name, address)| format!("{name}:{address}"))
                     .collect(),
@@ -155,10 +163,7 @@ fn own(asked: &Asked) -> Result<Read, String> {
     })
 }
 
-fn number(
-    written: &serde_json::Value,
-    set: impl FnOnce(&mut Options, i64) + 'static,
-) -> Result<Read, String> {
+fn number(written: &Value, set: impl FnOnce(&mut Options, i64) + 'static) -> Result<Read, String> {
     let number = value::integer(written)?;
     if number < 0 {
         return Err("it takes a number above 0".into());

@@ -182,18 +182,33 @@ fn ud_1_and_2_user_data_may_be_base64_and_a_part_of_a_mime_document() {
 #[test]
 fn ud_3_a_document_that_cannot_be_read_is_refused_and_says_why() {
     for text in [
-        "{\"Cmd\": [",
-        "command: [",
         "just a text",
         "[1, 2]",
+        "{\"ignition\": {\"version\": \"3\"}}",
+        "key: value",
+        "H4sIAAAA",
+    ] {
+        let options = of(&user_data(text)).unwrap();
+        assert!(
+            options
+                .notes
+                .iter()
+                .any(|line| line.contains("has no option of Docker")),
+            "{text}"
+        );
+    }
+    for text in [
+        "{\"Cmd\": [",
+        "command: [",
         "{\"Cmd\": {\"a\": 1}}",
+        "command: date\nfoo: 1",
     ] {
         let error = of(&user_data(text)).unwrap_err();
         assert!(error.starts_with("CONTEXT/USER_DATA"), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }
     // YAML that would grow without end.
-    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    let mut bomb = "command: x\na: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for (one, other) in ('a'..='y').zip('b'..='z') {
         bomb += &format!(
             "{other}: &{other} [*{one},*{one},*{one},*{one},*{one},*{one},*{one},*{one}]\n"
@@ -218,7 +233,7 @@ fn a_template_spells_each_option_as_it_likes() {
     assert_eq!(options.entrypoint.unwrap(), ["/entry", "a b"]);
     let variables: Vec<String> = options.environment.into_iter().map(String::from).collect();
     assert_eq!(variables, ["A=x y", "B=2"]);
-    assert!(options.keep_alive && !options.init && options.terminal == Some(false));
+    assert!(options.keep_alive && options.init == Some(false) && options.terminal == Some(false));
     assert_eq!(options.hostname.unwrap().as_str(), "web");
     let engine = serde_json::json!({
         "body": {"User": "0", "WorkingDir": "/srv", "Labels": {"a": "b"}},
@@ -248,11 +263,47 @@ fn the_vm_s_word_stands_over_user_data_and_that_over_the_image_and_variables_add
     let mut variables: Vec<String> = options.environment.into_iter().map(String::from).collect();
     variables.sort();
     assert_eq!(variables, ["A=image", "B=vm", "C=data"]);
+    // The later place takes back what the earlier one asked for.
+    let image = "{\"Privileged\": true, \"User\": \"image\"}";
+    for user in [
+        "<DOCKER><PRIVILEGED>NO</PRIVILEGED><USER/></DOCKER>",
+        "<DOCKER_PRIVILEGED>NO</DOCKER_PRIVILEGED><DOCKER_USER/>",
+    ] {
+        let options = of_vm(&with(user, ""), Some(image), &Policy::default()).unwrap();
+        assert_eq!(options.engine, EngineOptions::default());
+    }
+}
+
+#[test]
+fn ud_8_binds_of_one_document_add_up_by_whatever_they_are_called() {
+    let text = "{\"volumes\": {\"/a\": \"/b\"}, \"host_config\": {\"Binds\": [\"/c:/d:ro\"]}, \"Volumes\": {\"/e\": {}}}";
+    let binds = all_allowed(&user_data(text)).engine.host["Binds"].clone();
+    let mut binds: Vec<&str> = binds
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|b| b.as_str())
+        .collect();
+    binds.sort_unstable();
+    assert_eq!(binds, ["/a:/b", "/c:/d:ro"]);
+}
+
+#[test]
+fn a_variable_or_setting_of_zero_is_one() {
+    let text = "environment: {REPLICAS: 0, TLS: false, DEBUG: \"\"}\nsysctls: {net.ipv6.conf.all.disable_ipv6: 0}\n";
+    let options = of(&user_data(text)).unwrap();
+    let mut variables: Vec<String> = options.environment.into_iter().map(String::from).collect();
+    variables.sort();
+    assert_eq!(variables, ["DEBUG=", "REPLICAS=0", "TLS=false"]);
+    assert_eq!(
+        options.engine.host["Sysctls"],
+        serde_json::json!({"net.ipv6.conf.all.disable_ipv6": "0"})
+    );
 }
 
 /// Attacks 2, 3 and 4: what would be root on the host, under each of its names.
 #[test]
-fn attack_3_no_spelling_and_no_place_leads_around_the_policy() {
+fn attack_3_and_4_no_spelling_and_no_place_leads_around_the_policy() {
     let harmful = [
         ("PRIVILEGED", "YES"),
         ("Privileged", "true"),

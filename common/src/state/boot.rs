@@ -200,6 +200,9 @@ pub struct BootSpec {
     pub args: Vec<String>,
     /// What process 1 is.
     pub first: FirstProcess,
+    /// Whether the command has to be process 1 in the end, whatever it is called.
+    #[serde(default)]
+    pub give_way: bool,
     /// In the order of their ids.
     pub nics: Vec<Nic>,
     /// Name servers, in order; empty stands for those of the host.
@@ -304,6 +307,7 @@ mod tests {
             hostname: "web01".parse().unwrap(),
             args: vec!["nginx".into()],
             first: FirstProcess::Command,
+            give_way: false,
             nics: vec![Nic {
                 id: NicId::new(0),
                 host: "one-5-0".parse().unwrap(),

@@ -21,6 +21,8 @@ pub struct First {
     pub user: Option<User>,
     /// Whether HOME is that user's: the image does not set it.
     pub home: bool,
+    /// Whether the command becomes process 1, whatever it is.
+    pub give_way: bool,
     /// Whether the VM lives on when the command has ended.
     pub keep_alive: bool,
     /// Program and arguments; empty: nothing is run.
@@ -92,6 +94,7 @@ fn first(mut arguments: impl Iterator<Item = OsString>) -> Result<First, String>
                 break;
             }
             Some("--home") => first.home = true,
+            Some("--give-way") => first.give_way = true,
             Some("--keep-alive") => first.keep_alive = true,
             Some(text) if text.starts_with("--user=") => {
                 first.user =
@@ -152,6 +155,7 @@ mod tests {
             "run",
             "--user=1000:100:4,20",
             "--home",
+            "--give-way",
             "--",
             "sh",
             "-c",
@@ -164,6 +168,7 @@ mod tests {
                 groups: vec![4, 20],
             }),
             home: true,
+            give_way: true,
             keep_alive: false,
             command: ["sh", "-c", "--home"].map(OsString::from).to_vec(),
         };

@@ -24,7 +24,6 @@ const OWN: u64 = bits(&[
     libc::SIGTTIN,
     libc::SIGTTOU,
     libc::SIGURG,
-    libc::SIGWINCH,
     libc::SIGILL,
     libc::SIGTRAP,
     libc::SIGBUS,
@@ -51,6 +50,16 @@ const fn bits(signals: &[i32]) -> u64 {
 const fn is_for_command(signal: i32) -> bool {
     signal >= 1 && signal <= 64 && OWN & (1 << (signal - 1)) == 0
 }
+
+/// Signals by which a VM is asked to end; others only mean something to the command.
+const ENDS: [i32; 5] = [
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGPWR,
+    // RTMIN+3 of the C library, by which systemd is asked to.
+    37,
+];
 
 /// What runs in front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +99,9 @@ fn ended(stage: Stage, child: Pid, code: i32, keep_alive: bool) -> Next {
 fn signalled(stage: Stage, signal: i32) -> Next {
     match stage {
         _ if !is_for_command(signal) => Next::Wait,
+        // STOPSIGNAL of some images. No terminal sends it to process 1, which is not in its foreground.
         Stage::Command(pid) => Next::PassOn(pid, signal),
+        Stage::Scripts(_) | Stage::Idle if signal == libc::SIGWINCH => Next::Wait,
         Stage::Scripts(_) | Stage::Idle => Next::Exit(0),
     }
 }
@@ -98,7 +109,7 @@ fn signalled(stage: Stage, signal: i32) -> Next {
 /// Does what process 1 does.
 pub fn run(first: &First) -> ExitCode {
     system::block_all_signals();
-    let is_init = command::is_init(&first.command);
+    let is_init = first.give_way || command::is_init(&first.command);
     let work = match context(is_init) {
         Some(context) => {
             let asked = scripts::asked(&context, Path::new(FOLDER));
@@ -119,6 +130,7 @@ pub fn run(first: &First) -> ExitCode {
         first,
         work,
         stage: Stage::Idle,
+        is_ending: false,
     };
     vm.begin();
     loop {
@@ -128,7 +140,8 @@ pub fn run(first: &First) -> ExitCode {
         };
         vm.follow(next);
         while let Some((child, code)) = system::reap_one() {
-            vm.follow(ended(vm.stage, child, code, first.keep_alive));
+            let lives_on = first.keep_alive && !vm.is_ending;
+            vm.follow(ended(vm.stage, child, code, lives_on));
         }
     }
 }
@@ -200,6 +213,8 @@ struct Vm<'a> {
     first: &'a First,
     work: Work,
     stage: Stage,
+    /// The VM was asked to end.
+    is_ending: bool,
 }
 
 impl Vm<'_> {
@@ -256,7 +271,10 @@ impl Vm<'_> {
                 self.stage = Stage::Idle;
             }
             Next::Exit(code) => std::process::exit(code),
-            Next::PassOn(pid, signal) => pass_on(pid, signal),
+            Next::PassOn(pid, signal) => {
+                self.is_ending |= ENDS.contains(&signal);
+                pass_on(pid, signal);
+            }
         }
     }
 }
@@ -306,7 +324,7 @@ mod tests {
 
     #[test]
     fn every_signal_is_the_command_s_but_those_of_children_terminals_job_control_and_faults() {
-        let own = [4, 5, 7, 8, 11, 17, 18, 20, 21, 22, 23, 28, 31];
+        let own = [4, 5, 7, 8, 11, 17, 18, 20, 21, 22, 23, 31];
         for signal in 1..=64 {
             assert_eq!(is_for_command(signal), !own.contains(&signal), "{signal}");
         }
@@ -321,9 +339,12 @@ mod tests {
             assert_eq!(signalled(Stage::Idle, signal), Next::Exit(0));
             assert_eq!(signalled(SCRIPTS, signal), Next::Exit(0));
         }
-        for stage in [COMMAND, Stage::Idle, SCRIPTS] {
+        for stage in [Stage::Idle, SCRIPTS] {
             assert_eq!(signalled(stage, libc::SIGWINCH), Next::Wait);
         }
+        let passed = Next::PassOn(Pid::from_raw(8), libc::SIGWINCH);
+        assert_eq!(signalled(COMMAND, libc::SIGWINCH), passed);
+        assert_eq!(signalled(COMMAND, libc::SIGURG), Next::Wait);
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl Call {
         value(self.behind_sub(), &["pid-file"]).map(PathBuf::from)
     }
 
+    /// `--process`, of an `exec`.
+    pub fn process(&self) -> Option<PathBuf> {
+        value(self.behind_sub(), &["process", "p"]).map(PathBuf::from)
+    }
+
     /// `--log`, where the engine looks for the reason of a failure.
     pub fn log(&self) -> Option<PathBuf> {
         value(self.globals(), &["log"]).map(PathBuf::from)

@@ -145,6 +145,9 @@ impl Bundle {
             for target in targets {
                 mounts.push(read_only(source, target));
             }
+            if let Some(init) = extra.init {
+                mounts.push(read_only(init, init::OF_CONTEXT));
+            }
         }
         if let Some(init) = extra.init {
             mounts.push(read_only(init, init::PROGRAM));

@@ -28,6 +28,7 @@ fn spec() -> BootSpec {
         hostname: "web01".parse().unwrap(),
         args: vec!["/bin/httpd".into(), "-f; $(x)".into()],
         first: FirstProcess::Command,
+        give_way: false,
         nics: vec![],
         dns: vec!["1.1.1.1".parse().unwrap()],
         search: vec![],
@@ -98,6 +99,7 @@ fn expected() -> Value {
     for (source, target) in [
         ("/ds/0/5/disk.1", "/context"),
         ("/ds/0/5/disk.1", "/mnt"),
+        ("/usr/lib/onedock/onedock-init", "/dev/onedock-context"),
         ("/usr/lib/onedock/onedock-init", "/dev/onedock-init"),
         ("/usr/share/zoneinfo", "/dev/onedock-zoneinfo"),
     ] {

@@ -9,7 +9,7 @@ use onedock_common::state::paths::Paths;
 use crate::record::{Record, Records};
 use crate::runtime::args::Call;
 use crate::runtime::error::CallError;
-use crate::runtime::{create, delete, exec, start};
+use crate::runtime::{create, delete, engine_log, exec, exec_environment, start};
 
 /// Whether the real runtime has nothing of a container: it was deleted, and the engine was not told,
 /// because this program was killed right then.
@@ -48,6 +48,17 @@ pub fn run(call: &Call) -> Result<ExitCode, CallError> {
             Some(record) => delete::delete(call, &id, &record),
             None => Err(exec::pass(call, None)?),
         },
+        "exec" => {
+            if let Some(path) = call.process()
+                && let Ok(Some(spec)) = BootSpec::read(&Paths::system(), &id)
+                && !spec.environment.is_empty()
+                && let Err(e) = exec_environment::add(&path, &spec.environment)
+            {
+                let text = format!("the VM's variables are not in the environment: {e}");
+                engine_log::write(call, "warning", &text);
+            }
+            Err(exec::pass(call, recorded()?)?)
+        }
         "kill" if is_gone(call, &id) => Err(CallError::Gone(id)),
         _ => Err(exec::pass(call, recorded()?)?),
     }

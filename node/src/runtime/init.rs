@@ -7,14 +7,16 @@ use serde_json::{Map, Value, json};
 
 /// Where the program is seen: on the engine's tmpfs, so that the layer has no trace of it.
 pub(super) const PROGRAM: &str = "/dev/onedock-init";
+/// Where it is seen besides in a VM with a context, for the driver to start it there.
+pub(super) const OF_CONTEXT: &str = "/dev/onedock-context";
 /// Where the host's time zones are seen (`init/program/src/apply/timezone.rs`).
 pub(super) const ZONES: &str = "/dev/onedock-zoneinfo";
 
 /// The time zones of a host with Debian's `tzdata`, and of most others.
 const ZONES_OF_THE_HOST: &str = "/usr/share/zoneinfo";
 
-/// What a process needs to become another user (capabilities(7)).
-const TO_BECOME: [&str; 2] = ["CAP_SETUID", "CAP_SETGID"];
+/// What a process needs to become another user, and to pass signals on to it (capabilities(7)).
+const TO_BECOME: [&str; 3] = ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"];
 
 /// `onedock-init` beside this program (they are installed together), else where it is installed.
 pub(super) fn find() -> Option<PathBuf> {
@@ -52,6 +54,9 @@ pub(super) fn arguments(process: &mut Map<String, Value>, spec: &BootSpec) -> Op
     let is_home = |text: &Value| text.as_str().is_some_and(|text| text.starts_with("HOME="));
     if !env.is_some_and(|env| env.iter().any(is_home)) {
         words.push("--home".to_owned());
+    }
+    if spec.give_way {
+        words.push("--give-way".to_owned());
     }
     if spec.first == FirstProcess::KeepAlive {
         words.push("--keep-alive".to_owned());
@@ -108,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_command_of_a_user_begins_as_root_and_becomes_the_user() {
-        let all = ["CAP_CHOWN", "CAP_SETGID", "CAP_SETUID"];
+        let all = ["CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
         let user = json!({"uid": 1000, "gid": 100, "additionalGids": [4, 20]});
         let mut process = process(&user, &all);
         let words = arguments(&mut process, &spec("init", &["httpd", "-f"])).unwrap();
@@ -144,7 +149,12 @@ mod tests {
 
     #[test]
     fn where_nobody_else_can_be_become_the_user_is_that_of_the_image_from_the_beginning() {
-        for bounding in [&["CAP_SETUID"][..], &["CAP_SETGID"], &[]] {
+        for bounding in [
+            &["CAP_SETUID", "CAP_KILL"][..],
+            &["CAP_SETGID", "CAP_KILL"],
+            &["CAP_SETUID", "CAP_SETGID"],
+            &[],
+        ] {
             let user = json!({"uid": 5, "gid": 6});
             let mut process = process(&user, bounding);
             let words = arguments(&mut process, &spec("init", &["x"])).unwrap();

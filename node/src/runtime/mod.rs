@@ -12,6 +12,7 @@ mod engine_log;
 mod error;
 pub(crate) mod etc_files;
 mod exec;
+mod exec_environment;
 mod init;
 mod ready;
 mod rlimits;

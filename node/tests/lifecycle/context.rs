@@ -219,6 +219,43 @@ fn a_vm_that_is_kept_alive_outlives_its_command_and_reaps_what_it_left() -> Resu
     })?;
     host.engine.docker(&["stop", id.as_str()])?;
     ensure!(host.engine.docker(&["wait", id.as_str()])? == "0");
+    // While the command runs, a stop ends it and the VM.
+    let spec = BootSpec {
+        first: FirstProcess::KeepAlive,
+        ..with_context(1, &folder, &["sleep", "1000"])
+    };
+    host.write_boot_spec(&id, &spec)?;
+    host.start_container(&id)?;
+    let begin = std::time::Instant::now();
+    host.engine.docker(&["stop", "-t", "20", id.as_str()])?;
+    ensure!(host.engine.docker(&["wait", id.as_str()])? == "143");
+    ensure!(begin.elapsed().as_secs() < 10, "the stop was waited for");
+    Ok(())
+}
+
+#[test]
+fn a_command_that_has_to_be_process_1_is_it() -> Result<()> {
+    let host = host_with_applets(RUNC)?;
+    let folder = context(&host, 1, "SSH_PUBLIC_KEY='k'\n", &[])?;
+    let spec = BootSpec {
+        give_way: true,
+        ..with_context(
+            1,
+            &folder,
+            &["/bin/sh", "-c", "echo $$ > /pid; exec sleep 1000"],
+        )
+    };
+    let id = start(&host, &["--user=1000"], &spec)?;
+    let found = host.engine.docker(&[
+        "exec",
+        "-u0",
+        id.as_str(),
+        "cat",
+        "/root/.ssh/authorized_keys",
+    ])?;
+    ensure!(found == "k");
+    let processes = host.exec(&id, "ps -o pid,user,args")?;
+    ensure!(processes.contains("1 1000     sleep 1000"), "{processes}");
     Ok(())
 }
 
@@ -293,7 +330,7 @@ fn a_context_that_changes_is_applied_in_the_running_vm_once() -> Result<()> {
             "exec",
             "-u0",
             id.as_str(),
-            "/dev/onedock-init",
+            "/dev/onedock-context",
             "reconfigure",
         ])
     };

@@ -149,6 +149,7 @@ fn each_option_is_in_force_inside_the_vm() -> Result<()> {
                 "Cpus_allowed_list:\t0",
             ),
             ("test -c /dev/fuse; echo $?", "0"),
+            ("echo $A", "x y"),
             ("cat /proc/1/environ | tr '\\0' '\\n' | grep A=", "A=x y"),
         ] {
             let found = sh(script)?;

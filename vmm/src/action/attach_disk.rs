@@ -100,7 +100,11 @@ pub(super) async fn allow<E: Engine, R>(
     vm: &Vm,
     container: &ContainerInfo,
 ) -> anyhow::Result<()> {
-    let limits = plan::limits(vm, &host.config, &options::of(host, vm)?);
+    let limits = plan::limits(
+        vm,
+        &host.config,
+        &options::of_running(host, "attach_disk", vm, container).0,
+    );
     if limits == container.limits {
         return Ok(());
     }

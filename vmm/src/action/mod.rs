@@ -25,6 +25,8 @@ mod hotplug_tests;
 mod nic_tests;
 mod nics;
 #[cfg(test)]
+mod option_tests;
+#[cfg(test)]
 mod power_tests;
 mod prereconfigure;
 mod reboot;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use onedock_common::engine::{ContainerInfo, Engine, EngineError};
 use onedock_common::opennebula::answer::Answer;
 use onedock_common::opennebula::vm::Vm;
+use onedock_common::options::Options;
 use onedock_common::state::boot::BootSpec;
 use onedock_common::state::descriptor::{Descriptor, DiskKind};
 use onedock_common::state::lock::VmLock;
@@ -21,8 +22,9 @@ use super::{LOCK_WAIT, context, nics, running};
 use crate::request::ReconfigureRequest;
 use crate::{Host, attributes, options, plan};
 
-/// `onedock-init` in a container (`node/src/runtime/init.rs`).
-const INIT: &str = "/dev/onedock-init";
+/// `onedock-init` in a container with a context (`node/src/runtime/init.rs`). A container that an earlier
+/// version made has none of this name, and another program of the other one.
+const INIT: &str = "/dev/onedock-context";
 /// The longest that applying a context may take; scripts go on behind it.
 const APPLYING: Duration = Duration::from_secs(60);
 /// The longest line of a note.
@@ -52,9 +54,14 @@ pub(super) async fn run<E: Engine, R: Root>(
             nics: described,
             ..spec.clone()
         };
-        names(host, &vm, &container, &spec, before).await?;
+        // From here on nothing fails: `oned` would take a NIC that is plugged for one that is not.
+        let (options, note) = options::of_running(host, "reconfigure", &vm, &container);
+        notes.extend(note);
+        if let Err(error) = names(host, &vm, &container, &options, &spec, before).await {
+            notes.push(format!("reconfigure: {error:#}"));
+        }
         if !container.paused && vm.context.as_ref().is_some_and(|c| c.asks_inside()) {
-            notes.extend(inside(host, &container).await?);
+            notes.extend(inside(host, &container).await);
         }
     }
     Ok(Answer::done().with_notes(notes))
@@ -66,11 +73,12 @@ async fn names<E: Engine, R: Root>(
     host: &Host<E, R>,
     vm: &Vm,
     container: &ContainerInfo,
+    options: &Options,
     was: &BootSpec,
     now: BootSpec,
 ) -> anyhow::Result<()> {
     let mut spec = now.clone();
-    plan::renew_names(&mut spec, vm, &host.config, &options::of(host, vm)?);
+    plan::renew_names(&mut spec, vm, &host.config, options);
     if spec == *was {
         return Ok(());
     }
@@ -91,7 +99,13 @@ async fn names<E: Engine, R: Root>(
 
 /// What a request has to carry.
 fn only_names(spec: &BootSpec) -> BootSpec {
+    let mut nics = spec.nics.clone();
+    for nic in &mut nics {
+        nic.routes.clear();
+        nic.leases.clear();
+    }
     BootSpec {
+        nics,
         args: Vec::new(),
         environment: Vec::new(),
         volumes: Vec::new(),
@@ -101,27 +115,26 @@ fn only_names(spec: &BootSpec) -> BootSpec {
 }
 
 /// Applies the context inside; a line for each thing that could not be done.
-async fn inside<E: Engine, R: Root>(
-    host: &Host<E, R>,
-    container: &ContainerInfo,
-) -> anyhow::Result<Vec<String>> {
+async fn inside<E: Engine, R: Root>(host: &Host<E, R>, container: &ContainerInfo) -> Vec<String> {
     let note = |line: &str| format!("reconfigure: {}", folded(line, LINE));
     let command = [INIT, "reconfigure"];
     match host.engine.exec(&container.id, &command, APPLYING).await {
-        Ok(done) if done.code == 0 => Ok(done.lines.iter().map(|line| note(line)).collect()),
+        Ok(done) if done.code == 0 => done.lines.iter().map(|line| note(line)).collect(),
         // The engine's words for a program that the container does not have.
-        Ok(done) if matches!(done.code, 126 | 127) => Ok(vec![note(WITHOUT_INIT)]),
-        Ok(done) => Ok(vec![note(&format!(
+        Ok(done) if matches!(done.code, 126 | 127) => vec![note(WITHOUT_INIT)],
+        Ok(done) => vec![note(&format!(
             "the context could not be applied inside the VM: onedock-init ended with exit code {}",
             done.code
-        ))]),
+        ))],
         Err(EngineError::Refused { message, .. }) if message.contains(INIT) => {
-            Ok(vec![note(WITHOUT_INIT)])
+            vec![note(WITHOUT_INIT)]
         }
         // The VM has ended meanwhile; its next start applies it.
-        Err(EngineError::Conflict { .. } | EngineError::Missing { .. }) => Ok(Vec::new()),
-        Err(e) => Err(e).context("the context cannot be applied inside the VM"),
+        Err(EngineError::Conflict { .. } | EngineError::Missing { .. }) => Vec::new(),
+        Err(e) => vec![note(&format!(
+            "the context could not be applied inside the VM: {e}"
+        ))],
     }
 }
 
-const WITHOUT_INIT: &str = "the VM was started without a context, so that nothing in it applies the new one; it counts from its next start on";
+const WITHOUT_INIT: &str = "the VM was started without a context or by an earlier version, so that nothing in it applies the new one; it counts from its next start on";

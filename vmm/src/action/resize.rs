@@ -21,7 +21,8 @@ pub(super) async fn run<E: Engine, R>(
     running::ensure_same(&vm, request.name)?;
     let _lock = VmLock::acquire(&host.paths, vm.id, LOCK_WAIT)?;
     let container = running::there(host, request.name).await?;
-    let limits = plan::limits(&vm, &host.config, &options::of(host, &vm)?);
+    let (options, note) = options::of_running(host, "resize", &vm, &container);
+    let limits = plan::limits(&vm, &host.config, &options);
     if container.running && limits.memory < container.limits.memory {
         let held = host
             .engine
@@ -39,5 +40,5 @@ pub(super) async fn run<E: Engine, R>(
         }
     }
     allow(host, &vm, &container).await?;
-    Ok(Answer::done())
+    Ok(Answer::done().with_notes(note.into_iter().collect()))
 }

@@ -60,7 +60,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
         };
         let path = vm_folder::disk(self.system_dir, root);
 
-        let before = self.find(&descriptor).await?;
+        let mut before = self.find(&descriptor).await?;
         if let Before::Ours(container) = &before
             && container.running
         {
@@ -72,7 +72,17 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
                 .remember(&mut descriptor, &path, &container.id)?;
             return Ok(Answer::line(name));
         }
-        let options = options::of(self.host, self.vm)?;
+        let options = options::of(self.host, self.vm, root)?;
+        if let Before::Ours(container) = &before
+            && !container.started_before
+            && labels::made_with(container) != options.engine
+        {
+            // Of a call that was cut off; it holds nothing yet.
+            running::remove(self.host, self.vm.id, &container.id).await?;
+            descriptor.container = None;
+            descriptor.write(&path)?;
+            before = Before::Nothing;
+        }
         let changed = match &before {
             Before::Ours(container) => changed_since(container, &options)?,
             Before::Nothing => plan::Changed::default(),
@@ -97,7 +107,7 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             .collect();
         if !changed.later.is_empty() {
             notes.push(format!(
-                "deploy: options of Docker that have changed count when the VM is undeployed and resumed: {}",
+                "deploy: options of Docker that have changed count when the VM's container is made anew, by a migration or by undeploy and resume (not where the front-end is the node): {}",
                 changed.later.join(", ")
             ));
         }
@@ -364,11 +374,14 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
 
 /// What of the options a container that is there cannot have. Refused where it would go on with rights
 /// that it may have no more.
-fn changed_since(container: &ContainerInfo, options: &Options) -> anyhow::Result<plan::Changed> {
+pub(super) fn changed_since(
+    container: &ContainerInfo,
+    options: &Options,
+) -> anyhow::Result<plan::Changed> {
     let made = labels::made_with(container);
     plan::changed(&made, &options.engine).map_err(|name| {
         anyhow::anyhow!(
-            "the VM's container was made with the option {name} of Docker, which the template does not ask for any more; 'onevm undeploy' and 'onevm resume' make it anew without, and keep its disks"
+            "the VM's container was made with the option {name} of Docker, which the template does not ask for any more; a migration, or 'onevm undeploy' and 'onevm resume' (not where the front-end is the node), make it anew without and keep its disks"
         )
     })
 }

@@ -129,7 +129,7 @@ fn a_new_context_of_a_running_vm_is_told_what_of_it_is_not_done() {
     assert_eq!(lines, ["reconfigure: TIMEZONE x is not a time zone"]);
     assert_eq!(
         node.host.engine.executed(),
-        ["/dev/onedock-init reconfigure"]
+        ["/dev/onedock-context reconfigure"]
     );
 }
 
@@ -170,7 +170,14 @@ fn a_vm_that_cannot_apply_a_new_context_says_when_it_counts() {
     let arguments = ["one-5", "sdd", &path, "5", "node1"];
     let document = action(&recorded(), 3);
     node.host.engine.refuse("exec", 1);
-    node.act("reconfigure", &arguments, &document).unwrap_err();
+    let notes = node
+        .act("reconfigure", &arguments, &document)
+        .unwrap()
+        .notes;
+    assert!(
+        notes[0].contains("could not be applied inside"),
+        "{notes:?}"
+    );
     node.host
         .engine
         .change("one-5", |container| container.info.paused = true);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use onedock_common::options::EngineOptions;
+use onedock_common::options::key::CAPABILITIES;
 use onedock_common::types::capability::Capability;
 use serde_json::Value;
 
@@ -52,12 +53,18 @@ pub fn changed(made: &EngineOptions, asked: &EngineOptions) -> Result<Changed, S
             }
             let dropped = match name.as_str() {
                 "CapAdd" => without(was, is),
+                "CapDrop" if names_all(is) => Ok(all_but(asked.host.get("CapAdd"))),
                 "CapDrop" => without(is, was),
                 _ => Ok(Vec::new()),
             };
-            let dropped = dropped.map_err(|_| name.clone())?;
+            let mut dropped = dropped.map_err(|()| name.clone())?;
+            if name == "CapAdd" {
+                // What a container has anyway is not given by the option.
+                dropped.retain(|one| !CAPABILITIES.iter().any(|own| one.to_string() == *own));
+            }
             let is_whole = match name.as_str() {
                 "CapAdd" => without(is, was).is_ok_and(|more| more.is_empty()),
+                "CapDrop" if names_all(is) => true,
                 "CapDrop" => without(was, is).is_ok_and(|more| more.is_empty()),
                 _ => false,
             };
@@ -70,6 +77,19 @@ pub fn changed(made: &EngineOptions, asked: &EngineOptions) -> Result<Changed, S
     changed.drop.sort();
     changed.drop.dedup();
     Ok(changed)
+}
+
+fn names_all(list: Option<&Value>) -> bool {
+    let list = list.and_then(Value::as_array);
+    list.is_some_and(|list| list.iter().any(|name| name == "ALL"))
+}
+
+/// What a container has anyway, but these.
+fn all_but(kept: Option<&Value>) -> Vec<Capability> {
+    let kept = kept.and_then(Value::as_array);
+    let is_kept = |name: &str| kept.is_some_and(|kept| kept.iter().any(|one| one == name));
+    let dropped = CAPABILITIES.iter().filter(|name| !is_kept(name));
+    dropped.filter_map(|name| name.parse().ok()).collect()
 }
 
 /// The names of the one list that the other has not.
@@ -139,6 +159,14 @@ mod tests {
         assert_eq!(
             of(json!({"CapAdd": ["ALL"]}), json!({})).unwrap_err(),
             "CapAdd"
+        );
+        // A capability of every container stays when nobody asks for it by name any more.
+        let (dropped, later) = of(cap(&["NET_RAW"], &[]), cap(&[], &[])).unwrap();
+        assert_eq!((dropped.len(), later.len()), (0, 0));
+        let (dropped, later) = of(json!({}), cap(&["CHOWN"], &["ALL"])).unwrap();
+        assert_eq!(
+            (dropped.len(), later),
+            (CAPABILITIES.len() - 1, vec!["CapAdd".to_owned()])
         );
     }
 

@@ -1,7 +1,8 @@
 //! SSH_PUBLIC_KEY and EC2_PUBLIC_KEY: into `authorized_keys` of USERNAME, or root (loc-22).
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::path::Path;
 
 use super::user::{self, path_in};
@@ -36,6 +37,13 @@ pub(super) fn apply(root: &Path, context: &ContextFile) -> Result<(), String> {
     let file = folder.join("authorized_keys");
     let failed =
         |e| format!("SSH_PUBLIC_KEY cannot be written to {home}/.ssh/authorized_keys: {e}");
+    // What its user has put there as a link would be written, and given to the user, in its place.
+    for path in [&folder, &file] {
+        if path.is_symlink() {
+            let link = format!("{} is a link", path.display());
+            return Err(failed(io::Error::other(link)));
+        }
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -48,7 +56,7 @@ pub(super) fn apply(root: &Path, context: &ContextFile) -> Result<(), String> {
     }
     if let Some(account) = &account {
         for path in [&folder, &file] {
-            chown(path, Some(account.uid), Some(account.gid)).map_err(failed)?;
+            lchown(path, Some(account.uid), Some(account.gid)).map_err(failed)?;
         }
     }
     Ok(())
@@ -121,6 +129,25 @@ mod tests {
         assert_eq!(
             with_keys("ssh-rsa AA x\n", &["ssh-rsa A"]),
             "ssh-rsa AA x\nssh-rsa A\n"
+        );
+    }
+
+    #[test]
+    fn a_link_in_the_user_s_home_leads_nowhere() {
+        let dir = root();
+        let ssh = dir.path().join("srv/web/.ssh");
+        fs::create_dir_all(&ssh).unwrap();
+        fs::write(dir.path().join("shadow"), "root:!").unwrap();
+        std::os::unix::fs::symlink("../../../shadow", ssh.join("authorized_keys")).unwrap();
+        let key = "USERNAME='web'\nSSH_PUBLIC_KEY='ssh-rsa A'";
+        assert!(add(dir.path(), key).unwrap_err().contains("is a link"));
+        fs::remove_file(ssh.join("authorized_keys")).unwrap();
+        fs::remove_dir(&ssh).unwrap();
+        std::os::unix::fs::symlink("/etc", &ssh).unwrap();
+        assert!(add(dir.path(), key).unwrap_err().contains("is a link"));
+        assert_eq!(
+            fs::read_to_string(dir.path().join("shadow")).unwrap(),
+            "root:!"
         );
     }
 
