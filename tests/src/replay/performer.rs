@@ -132,7 +132,7 @@ fn check(reply: &Reply, call: &Call) -> Result<String> {
         .count();
     let first = call.action == "deploy" && call.operation == "create";
     ensure!(
-        !first || unsupported == 5,
+        !first || unsupported == 1,
         "{unsupported} lines about what is not supported: {:?}",
         reply.stderr
     );

@@ -159,7 +159,7 @@ mod tests {
             let (before, after) = golden(release);
             let (out, changes, kept) = edit(Path::new("oned.conf"), &before).unwrap();
             assert_eq!(out, after, "release {release}");
-            assert_eq!((changes.len(), kept.len()), (17, 0));
+            assert_eq!((changes.len(), kept.len()), (19, 0));
             let (again, changes, _) = edit(Path::new("oned.conf"), &out).unwrap();
             assert_eq!((again, changes.len()), (out, 0));
         }
