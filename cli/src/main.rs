@@ -1,5 +1,6 @@
 //! `onedock`: the administrator's program.
 
+mod inside;
 mod policy;
 mod run;
 
@@ -31,6 +32,12 @@ enum Command {
     /// What users may ask of Docker
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show what a VM's first process wrote
+    Logs(inside::Logs),
+    /// Run a program in a VM, or a shell
+    Exec(inside::Exec),
+    /// Be at the terminal of a VM's first process; Ctrl-P Ctrl-Q leaves it
+    Attach(inside::Attach),
     /// Play a VM template on this machine, as OpenNebula would, without an OpenNebula
     Run(run::Options),
 }
@@ -158,6 +165,9 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(options) => run::run(&options),
+        Command::Logs(options) => inside::logs(&options),
+        Command::Exec(options) => inside::exec(&options),
+        Command::Attach(options) => inside::attach(&options),
         Command::Policy(PolicyCommand::Check(options)) => policy::run(&options),
         Command::Setup(Setup::Frontend(args)) => {
             let options = frontend::Options {

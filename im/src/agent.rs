@@ -1,6 +1,6 @@
 //! The agent: probes and sends when it is time, or when [`crate::wake`] says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use onedock_common::engine::NoAnswer;
@@ -16,7 +16,7 @@ use crate::monitord::{Monitord, SendError, unix_time};
 use crate::observation::{Locks, Observation};
 use crate::probe::host::Host;
 use crate::probe::monitor::Meter;
-use crate::probe::{Proc, system};
+use crate::probe::{Proc, numa, system};
 use crate::program;
 use crate::sizes::Sizer;
 use crate::tracker::{Report, Tracker};
@@ -112,7 +112,7 @@ impl Agent {
             Ok(_) => drop(self.vm_records()),
         }
         onedock_common::wait::pause(CONFIRM);
-        let monitor_host = self.host.probe(&self.node.proc)?;
+        let monitor_host = self.monitor_host()?;
         let mut first = First {
             system_host: self.system()?,
             monitor_host,
@@ -131,14 +131,16 @@ impl Agent {
         Ok(first)
     }
 
+    fn monitor_host(&mut self) -> std::io::Result<String> {
+        let records = self.host.probe(&self.node.proc)?;
+        Ok(records + &numa::usage(Path::new(numa::NODES)))
+    }
+
     fn system(&self) -> std::io::Result<String> {
         let node = &self.node;
-        system::probe(
-            &node.proc,
-            &node.engine,
-            &node.remotes,
-            &self.stores.probe(),
-        )
+        let stores = self.stores.probe();
+        let records = system::probe(&node.proc, &node.engine, &node.remotes, &stores)?;
+        Ok(records + &numa::host(Path::new(numa::NODES)))
     }
 
     fn observe(&mut self) -> Result<Report, EngineError> {
@@ -254,7 +256,7 @@ impl Agent {
     }
 
     fn send_host(&mut self) {
-        match self.host.probe(&self.node.proc) {
+        match self.monitor_host() {
             Ok(records) => self.udp(Kind::MonitorHost, &[records]),
             Err(error) => tracing::warn!(%error, "the host's use is not reported"),
         }

@@ -1,6 +1,7 @@
 //! One probe, once, for a person or for OpenNebula's own client.
 
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::engine::{Engine, EngineError};
 use crate::observation::{Locks, Observation};
 use crate::probe::host::Host;
 use crate::probe::monitor::Meter;
-use crate::probe::{Proc, system};
+use crate::probe::{Proc, numa, system};
 use crate::sizes;
 use crate::start::{datastores as location, paths, remotes};
 use crate::tracker::Tracker;
@@ -62,12 +63,13 @@ pub fn run(probe: Probe) -> Result<String, ProbeError> {
         Probe::System => {
             let stores = datastores::probe(&location());
             system::probe(&proc, &engine, &remotes(), &stores)?
+                + &numa::host(Path::new(numa::NODES))
         }
         Probe::Host => {
             let mut host = Host::default();
             host.probe(&proc)?;
             onedock_common::wait::pause(BETWEEN);
-            host.probe(&proc)?
+            host.probe(&proc)? + &numa::usage(Path::new(numa::NODES))
         }
         Probe::Vm => {
             let mut meter = Meter::default();

@@ -227,6 +227,8 @@ pub fn boot_spec(vm: u32) -> Result<BootSpec> {
         dns_options: Vec::new(),
         hosts: Vec::new(),
         domain: None,
+        cpus: None,
+        memory_nodes: None,
         drop_capabilities: Vec::new(),
         environment: Vec::new(),
         context: None,

@@ -33,7 +33,8 @@ monitor_datastore() {
         base64 -w0 | as_oneadmin "$remotes/datastore/onedock/monitor" 100
 }
 
-# template NAME ADDRESS ARCHIVE: half a processor's share, at most one whole one, 96 MiB.
+# template NAME ADDRESS ARCHIVE: half a processor's share, at most one whole one, 96 MiB. The script is
+# `echo $MODE > /started`.
 template() {
     cat <<ONE
 NAME   = "$1"
@@ -42,7 +43,10 @@ VCPU   = 1
 MEMORY = 96
 DISK = [ IMAGE = "web", PATH = "$3" ]
 NIC = [ BRIDGE = "onebr0", IP = "$2", MASK = "255.255.255.0", GATEWAY = "10.77.0.1" ]
-CONTEXT = [ NETWORK = "YES", SET_HOSTNAME = "\$NAME" ]
+CONTEXT = [
+  NETWORK = "YES", SET_HOSTNAME = "\$NAME", SSH_PUBLIC_KEY = "ssh-ed25519 AAAA walk", TIMEZONE = "Europe/Berlin",
+  START_SCRIPT_BASE64 = "ZWNobyAkTU9ERSA+IC9zdGFydGVkCg==" ]
+DOCKER = [ ENV = "MODE=walk", CAP_DROP = "MKNOD" ]
 ONE
 }
 

@@ -78,6 +78,14 @@ matches "the host's end is called as oned says" "one-$vm-0.*master onebr0" \
 is "its host name is the context's" web inside "$vm" hostname
 matches "its context is at /context" "SET_HOSTNAME='web'" inside "$vm" cat /context/context.sh
 fails "... and read-only" inside "$vm" touch /context/x
+is "its first process applied the context" onedock-init inside "$vm" cat /proc/1/comm
+is "... the key of root" "ssh-ed25519 AAAA walk" inside "$vm" cat /root/.ssh/authorized_keys
+is "... the start script, with the VM's variables" walk inside "$vm" cat /started
+matches "... the time zone" '^CE' inside "$vm" date +%Z
+is "a program that is run in it has the VM's variables" walk inside "$vm" sh -c 'echo $MODE'
+is "the capability that the template drops is gone" "CapBnd: 00000000a00425fb" \
+    inside "$vm" awk '/CapBnd/ { print $1, $2 }' /proc/1/status
+matches "onedock exec runs a program in it" '^web$' "$programs/onedock" exec "$vm" hostname
 both_ports
 
 say "Limits and confinement"

@@ -4,6 +4,7 @@
 use crate::opennebula::context::Context;
 use crate::opennebula::nic::{ChangingAlias, DEFAULT_PREFIX, Nic, list_of};
 use crate::opennebula::xml::{Element, Node, XmlError};
+use crate::types::cpu_list::CpuList;
 use crate::types::decimal::{parse_fraction, parse_u32, parse_whole};
 use crate::types::dns::{NameServer, SearchDomain};
 use crate::types::ids::{DatastoreId, DiskId, HostId, ImageId, VmId};
@@ -24,6 +25,8 @@ pub struct Vm {
     pub deploy_id: Option<String>,
     /// Capacity.
     pub capacity: Capacity,
+    /// The processors and memory nodes that OpenNebula has pinned it to.
+    pub pinning: Pinning,
     /// In the order of the document.
     pub disks: Vec<Disk>,
     /// In the order of their ids, aliases folded into the NIC that they belong to.
@@ -45,6 +48,43 @@ pub struct Vm {
     pub template: Element,
     /// USER_TEMPLATE as it came: what `oned` itself gives no meaning.
     pub user_template: Option<Element>,
+}
+
+/// TEMPLATE/NUMA_NODE of all of its nodes, which `oned` fills in as it places a VM with
+/// TOPOLOGY/PIN_POLICY (`src/host/HostShareNUMA.cc`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pinning {
+    /// CPUS; none of a VM that runs on any.
+    pub cpus: Option<CpuList>,
+    /// MEMORY_NODE_ID.
+    pub memory_nodes: Option<CpuList>,
+}
+
+impl Pinning {
+    fn from_template(template: &Node<'_>) -> Result<Self, XmlError> {
+        let joined = |name: &str| -> Result<Option<CpuList>, XmlError> {
+            let mut all = Vec::new();
+            for node in template.children("NUMA_NODE") {
+                if let Some(list) = node.value::<CpuList>(name)?
+                    && !all.contains(&list)
+                {
+                    all.push(list);
+                }
+            }
+            let texts: Vec<&str> = all.iter().map(CpuList::as_str).collect();
+            match texts.is_empty() {
+                true => Ok(None),
+                false => Ok(texts.join(",").parse().ok()),
+            }
+        };
+        let cpus = joined("CPUS")?;
+        // Memory of one node alone would be less than the VM counts on, where it runs on any processor.
+        let memory_nodes = match &cpus {
+            Some(_) => joined("MEMORY_NODE_ID")?,
+            None => None,
+        };
+        Ok(Self { cpus, memory_nodes })
+    }
 }
 
 /// Whose a VM is.
@@ -170,6 +210,7 @@ impl Vm {
             lcm_state: vm.read("LCM_STATE", parse_u32)?.unwrap_or(0),
             deploy_id: vm.text("DEPLOY_ID")?.map(str::to_owned),
             capacity: Capacity::from_node(&template)?,
+            pinning: Pinning::from_template(&template)?,
             disks,
             nics,
             changing_alias,
@@ -482,6 +523,26 @@ mod tests {
         assert_ne!(second, RECORDED);
         let second = vm(&second).unwrap();
         assert_eq!(second.attached().map(|disk| disk.id), Some(DiskId::new(1)));
+    }
+
+    #[test]
+    fn a_pinned_vm_has_the_processors_and_nodes_of_all_its_numa_nodes() {
+        let with = |nodes: &str| {
+            let text = RECORDED.replace("<VCPU>", &format!("{nodes}<VCPU>"));
+            assert_ne!(text, RECORDED);
+            vm(&text).unwrap().pinning
+        };
+        let pinned = with(
+            "<NUMA_NODE><CPUS>0,2</CPUS><MEMORY_NODE_ID>0</MEMORY_NODE_ID><MEMORY>1</MEMORY></NUMA_NODE>\
+             <NUMA_NODE><CPUS>5</CPUS><MEMORY_NODE_ID>1</MEMORY_NODE_ID></NUMA_NODE>",
+        );
+        let text = |list: Option<CpuList>| list.map(String::from);
+        assert_eq!(text(pinned.cpus).as_deref(), Some("0,2,5"));
+        assert_eq!(text(pinned.memory_nodes).as_deref(), Some("0,1"));
+        let free = "<NUMA_NODE><CPUS/><MEMORY_NODE_ID>0</MEMORY_NODE_ID></NUMA_NODE>";
+        assert_eq!(with(free), Pinning::default());
+        let bad = RECORDED.replace("<VCPU>", "<NUMA_NODE><CPUS>0;1</CPUS></NUMA_NODE><VCPU>");
+        assert!(vm(&bad).is_err());
     }
 
     #[test]

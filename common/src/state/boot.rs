@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::state::files;
 use crate::state::paths::Paths;
 use crate::types::capability::Capability;
+use crate::types::cpu_list::CpuList;
 use crate::types::dns::{HostEntry, NameServer, ResolverOption, SearchDomain};
 use crate::types::environment::Variable;
 use crate::types::ids::{ContainerId, DiskId, NicId, VmId};
@@ -218,6 +219,12 @@ pub struct BootSpec {
     /// The domain behind a host name that has none of its own.
     #[serde(default)]
     pub domain: Option<SearchDomain>,
+    /// Processors that the VM is pinned to.
+    #[serde(default)]
+    pub cpus: Option<CpuList>,
+    /// NUMA nodes that its memory is of.
+    #[serde(default)]
+    pub memory_nodes: Option<CpuList>,
     /// Capabilities that the engine gives the container and that the VM may have no more.
     #[serde(default)]
     pub drop_capabilities: Vec<Capability>,
@@ -336,6 +343,8 @@ mod tests {
             dns_options: vec!["ndots:2".parse().unwrap()],
             hosts: vec!["db:10.77.0.7".parse().unwrap()],
             domain: "lan".parse().ok(),
+            cpus: "0,2-3".parse().ok(),
+            memory_nodes: "0".parse().ok(),
             drop_capabilities: vec!["NET_ADMIN".parse().unwrap()],
             environment: vec!["A=1".parse().unwrap()],
             context: Some("/var/lib/one/datastores/101/5/disk.5".into()),
@@ -459,6 +468,7 @@ mod tests {
             ("\"dns\"", "\"dnz\""),
             ("\"version\":6", "\"version\":7"),
             ("A=1", "1A=1"),
+            ("0,2-3", "0,2-3\\n"),
             ("ndots:2", "ndots:2\\nnameserver 1.1.1.1"),
             ("db:10.77.0.7", "db:host-gateway"),
             ("\"version\":6", "\"version\":0"),

@@ -1,6 +1,7 @@
 //! The checked small types: a value of one of them has been read once and is trusted afterwards.
 
 pub mod capability;
+pub mod cpu_list;
 pub mod date;
 pub mod decimal;
 pub mod digest;

@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod monitor;
+pub mod numa;
 pub mod system;
 
 use std::fs;

@@ -127,6 +127,7 @@ impl Bundle {
             .ok_or(BundleError::Shape("object"))?;
         own_network(config)?;
         drop_lifted_quota(config);
+        pin(config, spec)?;
         mask(config)?;
         process(config, spec)?;
         config.insert("hostname".into(), json!(spec.hostname));
@@ -239,6 +240,25 @@ fn drop_lifted_quota(config: &mut Map<String, Value>) {
     {
         cpu.remove("quota");
     }
+}
+
+/// Pins the VM to its processors and memory nodes.
+fn pin(config: &mut Map<String, Value>, spec: &BootSpec) -> Result<(), BundleError> {
+    let lists = [("cpus", &spec.cpus), ("mems", &spec.memory_nodes)];
+    for (name, list) in lists {
+        let Some(list) = list else { continue };
+        let resources = config
+            .get_mut("linux")
+            .and_then(Value::as_object_mut)
+            .map(|linux| linux.entry("resources").or_insert_with(|| json!({})));
+        let cpu = resources
+            .and_then(Value::as_object_mut)
+            .map(|resources| resources.entry("cpu").or_insert_with(|| json!({})))
+            .and_then(Value::as_object_mut)
+            .ok_or(BundleError::Shape("linux.resources.cpu"))?;
+        cpu.insert(name.to_owned(), json!(list));
+    }
+    Ok(())
 }
 
 /// What the kernel tells of the disks of all VMs, in every container: the files behind loop devices, and

@@ -35,6 +35,8 @@ fn spec() -> BootSpec {
         dns_options: Vec::new(),
         hosts: Vec::new(),
         domain: None,
+        cpus: "0-1".parse().ok(),
+        memory_nodes: "0".parse().ok(),
         drop_capabilities: vec!["MKNOD".parse().unwrap()],
         environment: vec!["PATH=/srv/bin".parse().unwrap(), "B=x=y z".parse().unwrap()],
         context: None,
@@ -74,6 +76,8 @@ fn expected() -> Value {
         let set = all["process"]["capabilities"][set].as_array_mut().unwrap();
         set.retain(|name| name != "CAP_MKNOD");
     }
+    all["linux"]["resources"]["cpu"]["cpus"] = json!("0-1");
+    all["linux"]["resources"]["cpu"]["mems"] = json!("0");
     all["process"]["args"] = json!(["/bin/httpd", "-f; $(x)"]);
     rlimits::add(all["process"].as_object_mut().unwrap());
     let env = all["process"]["env"].as_array_mut().unwrap();

@@ -60,12 +60,6 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(
             Template,
-            WithoutMeaning,
-            &["NUMA_NODE"],
-            "where OpenNebula counts a pinned VM; see TOPOLOGY",
-        ),
-        row(
-            Template,
             Supported,
             &[
                 "CPU",
@@ -77,6 +71,7 @@ pub(super) const ROWS: &[Row] = {
                 "CONTEXT",
                 "OS",
                 "TOPOLOGY",
+                "NUMA_NODE",
                 "RAW",
                 "SECURITY_GROUP_RULE",
                 "VMID",
@@ -147,9 +142,9 @@ pub(super) const ROWS: &[Row] = {
         // TOPOLOGY
         row(
             Topology,
-            Logged,
+            Supported,
             &["PIN_POLICY", "NODE_AFFINITY"],
-            "the VM is not pinned; it runs on any processor of the host",
+            "the VM runs on the processors, and has memory of the nodes, that OpenNebula has given it (NUMA_NODE)",
         ),
         row(
             Topology,

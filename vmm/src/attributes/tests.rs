@@ -137,10 +137,6 @@ fn what_is_not_supported_is_logged_with_where_it_stands() {
     }
     for (text, said) in [
         (
-            "<TOPOLOGY><PIN_POLICY>CORE</PIN_POLICY></TOPOLOGY>",
-            "TOPOLOGY/PIN_POLICY",
-        ),
-        (
             "<TOPOLOGY><HUGEPAGE_SIZE>2</HUGEPAGE_SIZE></TOPOLOGY>",
             "TOPOLOGY/HUGEPAGE_SIZE",
         ),
