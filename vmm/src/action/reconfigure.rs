@@ -79,6 +79,10 @@ async fn names<E: Engine, R: Root>(
 ) -> anyhow::Result<()> {
     let mut spec = now.clone();
     plan::renew_names(&mut spec, vm, &host.config, options);
+    if !names_the_vm(vm, options) {
+        // As the context packages: a VM keeps the name that it has until its next start.
+        spec.hostname = now.hostname.clone();
+    }
     if spec == *was {
         return Ok(());
     }
@@ -95,6 +99,14 @@ async fn names<E: Engine, R: Root>(
         running::keep(host, container, &spec)?;
     }
     Ok(())
+}
+
+/// Whether the VM is given a name of its own, beside that of OpenNebula.
+fn names_the_vm(vm: &Vm, options: &Options) -> bool {
+    let context = |key| vm.context.as_ref().and_then(|context| context.get(key));
+    options.hostname.is_some()
+        || context("SET_HOSTNAME").is_some()
+        || context("EC2_HOSTNAME").is_some_and(|yes| yes.eq_ignore_ascii_case("YES"))
 }
 
 /// What a request has to carry.

@@ -160,6 +160,13 @@ fn new_names_of_a_running_vm_are_in_force_at_once_and_from_its_next_start_on() {
         assert_eq!(changes(), [("web01".to_owned(), "db".to_owned())]);
     }
     assert_eq!(node.spec().hostname.as_str(), "db");
+    // Without a name in its context it keeps the one that it has until its next start.
+    let unnamed = small()
+        .replace("<SET_HOSTNAME>", "<NO_HOSTNAME>")
+        .replace("</SET_HOSTNAME>", "</NO_HOSTNAME>");
+    node.act("reconfigure", &arguments, &action(&unnamed, 3))
+        .unwrap();
+    assert_eq!((changes().len(), node.spec().hostname.as_str()), (1, "db"));
 }
 
 #[test]
