@@ -26,8 +26,8 @@ pub(crate) fn of_container<E, R>(
     of(host, vm, root.unwrap_or(DiskId::new(0)))
 }
 
-/// The same of a VM that runs, which goes on whatever it asks for now: then it has none, and a note says
-/// why.
+/// The same of a running VM. One that asks for what it cannot have goes on, without options, and a note for
+/// its log says why.
 pub(crate) fn of_running<E, R>(
     host: &Host<E, R>,
     action: &str,

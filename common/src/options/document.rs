@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::key::Kind;
 use super::value::is_nothing;
-use super::{Asked, OptionError, key};
+use super::{Asked, OptionError, table};
 use crate::opennebula::context::Context;
 use crate::opennebula::xml::Node;
 
@@ -83,7 +83,7 @@ pub(super) fn user_data(
 fn is_ours(text: &str) -> bool {
     let is_option = |name: &str| {
         let name = name.trim().trim_matches(['"', '\'']);
-        key::find(name).is_some() || name.replace('_', "").eq_ignore_ascii_case("hostconfig")
+        table::find(name).is_some() || name.replace('_', "").eq_ignore_ascii_case("hostconfig")
     };
     let value: Option<Value> = match text.starts_with('{') {
         true => serde_json::from_str(text).ok(),
@@ -195,7 +195,7 @@ fn asked(place: &'static str, text: &str) -> Result<Vec<Asked>, OptionError> {
 
 fn one(place: &'static str, name: &str, value: Value) -> Result<Asked, OptionError> {
     let shown: String = name.chars().take(60).collect();
-    let key = key::find(name).ok_or_else(|| OptionError::Unknown {
+    let key = table::find(name).ok_or_else(|| OptionError::Unknown {
         place,
         name: shown.clone(),
     })?;

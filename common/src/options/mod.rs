@@ -4,7 +4,7 @@
 //! `RAW=[TYPE="onedock"]`, which only administrators write.
 //!
 //! Every option is known by one [`Key`], whatever it is called: `CAP_ADD` of a template, `cap_add` of
-//! docker-py, `HostConfig.CapAdd` of the Engine API ([`key`]). The [`policy`] judges keys, so that no other
+//! docker-py, `HostConfig.CapAdd` of the Engine API ([`table`]). The [`policy`] judges keys, so that no other
 //! spelling leads around it. What is not known is refused by its name.
 
 mod document;
@@ -12,6 +12,7 @@ mod engine_value;
 pub mod key;
 pub mod policy;
 mod read;
+pub mod table;
 mod value;
 
 use std::collections::BTreeMap;
@@ -134,6 +135,24 @@ pub struct LimitOptions {
     pub pids: Option<i64>,
 }
 
+impl LimitOptions {
+    /// Refuses what Docker takes for "no bound" (-1): a VM has as much memory and swap as is given to it.
+    fn ensure_bounded(&self) -> Result<(), OptionError> {
+        for (name, bytes) in [
+            ("MEMORY", self.memory),
+            ("MEMORY_SWAP", self.memory_and_swap),
+        ] {
+            if bytes.is_some_and(|bytes| bytes < 0) {
+                return Err(OptionError::Value {
+                    asked: name.to_owned(),
+                    problem: "it takes a number of bytes above 0".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What the engine is asked for as a container is made, in its API's own form: fields of the request and of
 /// its HostConfig.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -224,6 +243,7 @@ pub fn of_vm(vm: &Vm, image: Option<&str>, policy: &Policy) -> Result<Options, O
             })?;
         read.put(&mut options);
     }
+    options.limits.ensure_bounded()?;
     Ok(options)
 }
 
@@ -239,7 +259,7 @@ fn of_template(template: &Node<'_>, notes: &mut Vec<String>) -> Result<Vec<Asked
         let Some(short) = name.strip_prefix("DOCKER_") else {
             continue;
         };
-        if key::find(short).is_none() {
+        if table::find(short).is_none() {
             // Others may have attributes of such a name.
             notes.push(format!(
                 "{name} is not an option of Docker that this driver knows, and has no effect"
@@ -260,7 +280,7 @@ fn one_of_template(
     name: &str,
     text: &str,
 ) -> Result<Option<Asked>, OptionError> {
-    let key = key::find(name).ok_or_else(|| OptionError::Unknown {
+    let key = table::find(name).ok_or_else(|| OptionError::Unknown {
         place,
         name: name.chars().take(60).collect(),
     })?;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Of an option the user's own rule counts, else the group's, else that of `[default]`, else the built-in one
-//! ([`super::key::TABLE`]). What administrators write into RAW is bound by `deny` alone.
+//! ([`super::table::TABLE`]). What administrators write into RAW is bound by `deny` alone.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,8 +24,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::engine_value::Judged;
-use super::key::{self, Key, Rule};
-use super::value;
+use super::key::{BuiltIn, Key, Rule};
+use super::{table, value};
 use crate::opennebula::vm::Owner;
 use crate::state::files;
 
@@ -269,7 +269,7 @@ fn rules(section: Section) -> Result<BTreeMap<Key, Rule>, String> {
     for (name, limit) in section.limit {
         for key in named(&name)? {
             let least = match key.row().rule {
-                key::BuiltIn::Range(least, _) => least,
+                BuiltIn::Range(least, _) => least,
                 _ => 0,
             };
             let rule = match &limit {
@@ -294,9 +294,9 @@ fn rules(section: Section) -> Result<BTreeMap<Key, Rule>, String> {
 /// The option of this name; `*` for all.
 fn named(name: &str) -> Result<Vec<Key>, String> {
     if name == "*" {
-        return Ok(key::TABLE.iter().map(|row| row.key).collect());
+        return Ok(table::TABLE.iter().map(|row| row.key).collect());
     }
-    match key::find(name) {
+    match table::find(name) {
         Some(key) => Ok(vec![key]),
         None => Err(format!(
             "{} is not an option (docs/options.md)",

@@ -139,8 +139,11 @@ fn own(asked: &Asked) -> Result<Read, String> {
         Key::CpuQuota => number(written, |options, n| options.limits.cpu_quota_us = Some(n))?,
         // Behind the quota, which counts in the drivers' own period from then on.
         Key::CpuPeriod => number(written, |options, n| {
-            if let Some(quota) = &mut options.limits.cpu_quota_us {
-                *quota = quota.saturating_mul(PERIOD_US) / n.max(1);
+            match &mut options.limits.cpu_quota_us {
+                Some(quota) => *quota = quota.saturating_mul(PERIOD_US) / n.max(1),
+                None => {
+                    (options.notes).push("CPU_PERIOD has no effect without CPU_QUOTA".to_owned())
+                }
             }
         })?,
         Key::NanoCpus => number(written, |options, n| {

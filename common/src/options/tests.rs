@@ -397,11 +397,26 @@ fn attack_2_what_cannot_be_had_at_all_is_refused_whoever_asks() {
         ("HOSTNAME", "a b"),
         ("COMMAND", "a 'b"),
         ("WORKING_DIR", "srv"),
+        ("CPU_QUOTA", "-1"),
     ] {
         let vm = docker(&format!("<{name}>{value}</{name}>"));
         let error = of_vm(&vm, None, &everything).unwrap_err().to_string();
         assert!(error.starts_with(&format!("DOCKER/{name}: ")), "{error}");
     }
+    for name in ["MEMORY", "MEMORY_SWAP"] {
+        let vm = docker(&format!("<{name}>-1</{name}>"));
+        let error = of_vm(&vm, None, &everything).unwrap_err().to_string();
+        assert_eq!(error, format!("{name}: it takes a number of bytes above 0"));
+    }
+    let period = docker("<CPU_PERIOD>50000</CPU_PERIOD>");
+    let notes = of_vm(&period, None, &everything).unwrap().notes;
+    assert!(
+        notes.iter().any(|note| note.contains("without CPU_QUOTA")),
+        "{notes:?}"
+    );
+    let both = docker("<CPU_PERIOD>50000</CPU_PERIOD><CPU_QUOTA>25000</CPU_QUOTA>");
+    let limits = of_vm(&both, None, &everything).unwrap().limits;
+    assert_eq!(limits.cpu_quota_us, Some(50_000));
     let error = of(&docker("<FOO>1</FOO>")).unwrap_err();
     assert!(error.contains("DOCKER FOO is not an option"), "{error}");
     let options = of(&with("<DOCKER_FOO>1</DOCKER_FOO>", "")).unwrap();

@@ -111,13 +111,7 @@ pub fn run(first: &First) -> ExitCode {
     system::block_all_signals();
     let is_init = first.give_way || command::is_init(&first.command);
     let work = match context(is_init) {
-        Some(context) => {
-            let asked = scripts::asked(&context, Path::new(FOLDER));
-            Work {
-                scripts: asked != (Vec::new(), Vec::new()),
-                ready: context.says_yes("REPORT_READY"),
-            }
-        }
+        Some(context) => scripts::work(&context, Path::new(FOLDER)),
         None => Work {
             scripts: false,
             ready: false,

@@ -18,11 +18,7 @@ pub fn run() -> ExitCode {
     match ContextFile::read(folder) {
         Ok(Some(context)) if !apply::is_applied(&context) => {
             problems = apply::all(&context, folder);
-            let has_scripts = scripts::asked(&context, folder) != (Vec::new(), Vec::new());
-            let work = Work {
-                scripts: has_scripts,
-                ready: context.says_yes("REPORT_READY"),
-            };
+            let work = scripts::work(&context, folder);
             if (work.scripts || work.ready)
                 && let Err(e) = behind(work)
             {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use crate::arguments::Work;
 use crate::context_file::{ContextFile, FOLDER};
 use crate::system;
 
@@ -58,6 +59,16 @@ fn start_script(name: &str, content: Vec<u8>) -> Script {
     Script {
         name: name.to_owned(),
         content,
+    }
+}
+
+/// What of a context is left to a child of process 1.
+pub fn work(context: &ContextFile, folder: &Path) -> Work {
+    let (scripts, problems) = asked(context, folder);
+    Work {
+        // A script that cannot be had is said where the others are run.
+        scripts: !scripts.is_empty() || !problems.is_empty(),
+        ready: context.says_yes("REPORT_READY"),
     }
 }
 

@@ -87,6 +87,16 @@ fn a_powered_off_vm_loses_capabilities_with_its_next_start_and_keeps_no_other_ri
     .unwrap();
     assert!(node.spec().drop_capabilities.is_empty());
 
+    node.end("shutdown").unwrap();
+    let answer = node.deploy_with(&asking(
+        "<CAP_ADD>NET_ADMIN</CAP_ADD><SHM_SIZE>2m</SHM_SIZE><TERMINAL>NO</TERMINAL>",
+    ));
+    let notes = answer.unwrap().notes;
+    assert!(
+        notes.iter().any(|note| note.ends_with(": Tty")),
+        "{notes:?}"
+    );
+
     let node = allowing();
     node.deploy_with(&asking("<PRIVILEGED>YES</PRIVILEGED>"))
         .unwrap();

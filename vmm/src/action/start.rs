@@ -84,7 +84,16 @@ impl<E: Engine, R: Root> Start<'_, E, R> {
             before = Before::Nothing;
         }
         let changed = match &before {
-            Before::Ours(container) => changed_since(container, &options)?,
+            Before::Ours(container) => {
+                let mut changed = changed_since(container, &options)?;
+                if options
+                    .terminal
+                    .is_some_and(|asked| asked != container.terminal)
+                {
+                    changed.later.push("Tty".to_owned());
+                }
+                changed
+            }
             Before::Nothing => plan::Changed::default(),
         };
         let image = self.image(&descriptor).await?;

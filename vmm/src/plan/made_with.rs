@@ -1,10 +1,10 @@
-//! A container that was made with other options of the engine than are asked for now. The engine fixes them as
-//! it makes a container; a VM that is undeployed and resumed has a new one.
+//! What a start does about a container that was made with other options of the engine than its VM asks for
+//! now: the engine applies options only when it makes a container.
 
 use std::collections::BTreeSet;
 
 use onedock_common::options::EngineOptions;
-use onedock_common::options::key::CAPABILITIES;
+use onedock_common::options::table::CAPABILITIES;
 use onedock_common::types::capability::Capability;
 use serde_json::Value;
 
@@ -17,7 +17,8 @@ pub struct Changed {
     pub later: Vec<String>,
 }
 
-/// Options that give rights or bound nothing else does: without them the VM must not go on as before.
+/// Options that may give a VM access to its host or to other VMs, and that cannot be taken from a container
+/// once it is made: a VM that does not ask for them any more must not be started with them.
 const RIGHTS: [&str; 16] = [
     "Binds",
     "CgroupParent",
